@@ -1,0 +1,34 @@
+# `make repro` and `make test` install what is missing and do the rest; `make help` lists everything.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint lock board clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install the locked versions into .venv (every target does this first)
+	@scripts/setup
+
+repro: setup ## run the whole pipeline, then print its metrics
+	dvc repro
+	dvc metrics show
+
+test: setup lint ## check the code and run the tests
+	pytest
+
+lint: setup ## ruff, mypy and the layering of the modules
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+board: setup ## TensorBoard over all experiments of this clone
+	tensorboard --logdir runs
+
+lock: ## renew requirements.lock from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
+		--no-emit-index-url --no-emit-package opencv-python --output-file requirements.lock pyproject.toml
+
+clean: ## remove what can be made again (not .venv, not the DVC cache)
+	rm -rf data models runs dvc_plots

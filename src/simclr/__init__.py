@@ -1,0 +1,1 @@
+"""Declarative SimCLR experiments: the library behind the stages of dvc.yaml."""

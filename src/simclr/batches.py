@@ -1,0 +1,52 @@
+"""Which samples make up each batch, and loading the next one while this one is worked on."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from simclr.randomness import permutation
+
+Indices = npt.NDArray[np.int64]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def shuffled(
+    count: int, batch_size: int, seed: int, epoch: int, rank: int = 0, world: int = 1, *, drop_last: bool
+) -> list[Indices]:
+    """This rank's share of every batch of an epoch.
+
+    The global batches of `batch_size` samples are the same for any number of ranks; each rank takes a contiguous
+    part. The last, smaller batch is dropped where all parts must be equal.
+    """
+    order = permutation(count, seed, epoch)
+    stop = count - count % batch_size if drop_last else count
+    batches = [order[start : start + batch_size] for start in range(0, stop, batch_size)]
+    return [np.array_split(batch, world)[rank] for batch in batches]
+
+
+def in_order(indices: Indices, batch_size: int) -> list[Indices]:
+    """`indices` cut into batches, the last one smaller."""
+    return [indices[start : start + batch_size] for start in range(0, len(indices), batch_size)]
+
+
+def prefetched(load: Callable[[Item], Result], items: Iterable[Item], threads: int = 1) -> Iterator[Result]:
+    """`load` of every item, in order, the next `threads` of them in the background.
+
+    An exception in `load` is raised here. Leaving the loop early cancels what has not begun and waits for the rest.
+    """
+    pending: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, "prefetch")
+    try:
+        for item in items:
+            pending.append(pool.submit(load, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,156 @@
+"""Raw images to .beton files: the splits, the size and storage of every image, and what is known about them all."""
+
+import io
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from simclr import beton, params, raw
+from simclr.atomic import appearing
+from simclr.batches import prefetched
+from simclr.beton import JPEG, RAW, StoredImage
+from simclr.dataset import Description, describe, split_path
+from simclr.failure import UserError
+from simclr.images import Pixels, decode
+from simclr.loader import decodable
+from simclr.randomness import permutation
+from simclr.report import progress
+
+_SMALL = 64
+"""Pixels of the longer side up to which `storage: auto` keeps images raw."""
+_MEASURED = 10_000
+"""Training images whose pixels give the mean and the standard deviation, at most."""
+_THREADS = os.cpu_count() or 1
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(kw_only=True)
+class ConvertParams:
+    """`convert` of params.yaml."""
+
+    seed: int = params.at_least(0)
+    val_fraction: float = params.between(0.001, 0.9)
+    storage: str = params.choice("auto", "raw", "jpeg")
+    max_resolution: int = params.between(1, 65535)
+    jpeg_quality: int = params.between(1, 100)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The samples of a raw split that make up a split here."""
+
+    split: raw.Split
+    samples: Indices
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        return self.split.labels[self.samples]
+
+
+def stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
+    """`fraction` of each class, rounded, but at least one sample where a class has two: (the rest, the part).
+
+    Both in ascending order. A class with a single sample stays in the rest.
+    """
+    part = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = max(1, round(fraction * len(members))) if len(members) > 1 else 0
+        part.append(members[permutation(len(members), seed, int(label))[:count]])
+    chosen = np.sort(np.concatenate(part))
+    return np.setdiff1d(np.arange(len(labels)), chosen), chosen
+
+
+def convert(parameters: ConvertParams, source: raw.Dataset, output: Path) -> dict[str, Any]:
+    """Write a .beton for every split of `source`, and the description of the data set, into the folder `output`.
+
+    Without a validation split in `source` one is taken from its training split. The same images and parameters give
+    the same bytes.
+
+    Returns:
+        What there is to report: the counts and bytes of each split, and each channel's mean and standard deviation.
+
+    Raises:
+        UserError: an image cannot be read, there is nothing to validate on, or `output` cannot be written.
+    """
+    parts = {name: _Part(split, np.arange(len(split))) for name, split in source.splits.items()}
+    if "val" not in parts:
+        train = source.splits["train"]
+        rest, chosen = stratified(train.labels, parameters.val_fraction, parameters.seed)
+        if not len(chosen):
+            raise UserError("the training split has no class with two images: no validation split can be taken")
+        parts["train"], parts["val"] = _Part(train, rest), _Part(train, chosen)
+    report: dict[str, Any] = {}
+    with appearing(output) as folder:
+        folder.mkdir()
+        for name in ("train", "val", "test", "unlabelled"):
+            if name in parts:
+                report[name] = _write(parameters, parts[name], split_path(folder, name))
+        mean, std = _statistics(parts["train"], parameters.seed)
+        describe(folder, Description(source.classes, mean, std))
+    colors = ("red", "green", "blue")
+    report["mean"] = dict(zip(colors, mean, strict=True))
+    report["std"] = dict(zip(colors, std, strict=True))
+    return report
+
+
+def _write(parameters: ConvertParams, part: _Part, path: Path) -> dict[str, int]:
+    stored = {RAW: 0, JPEG: 0}
+
+    def encoded() -> Iterator[StoredImage]:
+        images = prefetched(lambda sample: encode(part.split.read(sample), parameters), part.samples.tolist(), _THREADS)
+        with progress.bar(len(part.samples), "img", path.stem) as bar:
+            for image in images:
+                stored[image.mode] += 1
+                yield image
+                bar.update()
+
+    beton.write(path, encoded(), part.labels, largest=3 * parameters.max_resolution**2)
+    size = path.stat().st_size
+    return {"images": len(part.samples), "raw": stored[RAW], "jpeg": stored[JPEG], "bytes": size}
+
+
+def encode(image: Pixels | raw.Jpeg, parameters: ConvertParams) -> StoredImage:
+    """How `image` is stored: shrunk to `max_resolution`, raw or as a JPEG.
+
+    A JPEG that is to stay one, fits, and that ffcv decodes without complaint is taken over byte for byte.
+    """
+    height, width = (image.height, image.width) if isinstance(image, raw.Jpeg) else image.shape[:2]
+    longer = max(height, width)
+    as_raw = parameters.storage == "raw" or (
+        parameters.storage == "auto" and min(longer, parameters.max_resolution) <= _SMALL
+    )
+    if isinstance(image, raw.Jpeg):
+        fits = longer <= parameters.max_resolution and len(image.data) <= 3 * height * width
+        if fits and not as_raw and decodable(image.data, height, width):
+            return StoredImage(JPEG, height, width, image.data)
+        image = decode(image.data, "a JPEG that fetch accepted")
+    if longer > parameters.max_resolution:
+        scale = parameters.max_resolution / longer
+        height, width = (max(1, round(side * scale)) for side in (height, width))
+        image = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+    if as_raw:
+        return StoredImage(RAW, height, width, image.tobytes())
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=parameters.jpeg_quality)
+    return StoredImage(JPEG, height, width, buffer.getvalue())
+
+
+def _statistics(part: _Part, seed: int) -> tuple[list[float], list[float]]:
+    """Each channel's mean and standard deviation, values from 0 to 1, over pixels; summed in integers, hence exact."""
+    total, squares, count = np.zeros(3, np.uint64), np.zeros(3, np.uint64), 0
+    measured = part.samples[permutation(len(part.samples), seed)[:_MEASURED]].tolist()
+    for image in prefetched(part.split.read, measured, _THREADS):
+        pixels = decode(image.data, "image") if isinstance(image, raw.Jpeg) else image
+        flat = pixels.reshape(-1, 3).astype(np.uint64)
+        total, squares, count = total + flat.sum(0), squares + (flat**2).sum(0), count + len(flat)
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
+    return (mean / 255).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()

@@ -1,0 +1,63 @@
+"""The folder that convert writes and the later stages read: a .beton for each split, and what holds for all."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr import beton
+from simclr.failure import UserError
+
+
+@dataclass(frozen=True)
+class Description:
+    """The names of the classes, and each channel's mean and standard deviation over the training split (0 to 1)."""
+
+    classes: list[str]
+    mean: list[float]
+    std: list[float]
+
+
+_DESCRIPTION = "dataset.json"
+
+
+def split_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.beton"
+
+
+def has_split(folder: Path, split: str) -> bool:
+    return split_path(folder, split).exists()
+
+
+def describe(folder: Path, description: Description) -> None:
+    """Write `description` into `folder`."""
+    text = json.dumps(dataclasses.asdict(description), indent=2)
+    (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+
+
+def description(folder: Path) -> Description:
+    """What `describe` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / _DESCRIPTION
+    try:
+        return Description(**json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); the convert stage writes it") from error
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; the convert stage writes it") from error
+
+
+def open_split(folder: Path, split: str) -> beton.Beton:
+    """The .beton of `split`: train, val, test or unlabelled.
+
+    Raises:
+        UserError: there is none, or it is damaged.
+    """
+    path = split_path(folder, split)
+    if not has_split(folder, split):
+        found = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"
+        raise UserError(f"{path}: this data set has no {split} split; there are: {found}")
+    return beton.read(path)

@@ -1,0 +1,98 @@
+"""Encode every split once with the frozen encoder, and look at the result: kNN accuracy, a map, nearest neighbors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.manifold import TSNE
+
+from simclr import knn, params
+from simclr.beton import Beton
+from simclr.distributed import Session
+from simclr.encoder import Encoder, Preparation
+from simclr.failure import UserError
+from simclr.features import Features
+from simclr.randomness import permutation
+from simclr.represent import representations
+
+_QUERIES, _SHOWN = 8, 10
+"""Rows of the neighbor sheet, and neighbors in each."""
+
+
+@dataclass(kw_only=True)
+class EmbedParams:
+    """`embed` of params.yaml."""
+
+    batch_size: int = params.at_least(1)
+    neighbors: int = params.at_least(1)
+    temperature: float = params.above(0)
+    map_points: int = params.at_least(10)
+    map_perplexity: float = params.above(0)
+    seed: int = params.at_least(0)
+
+
+@dataclass(frozen=True)
+class Map:
+    """A plane picture of test `samples` (P,): their `points` (P, 2)."""
+
+    samples: npt.NDArray[np.int64]
+    points: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """For each of some test samples, `queries` (Q,), the indices of the nearest training samples, `nearest` (Q, K)."""
+
+    queries: npt.NDArray[np.int64]
+    nearest: npt.NDArray[np.int64]
+
+
+def encode(
+    parameters: EmbedParams,
+    encoder: Encoder,
+    preparation: Preparation,
+    splits: dict[str, Beton],
+    session: Session,
+) -> dict[str, Features]:
+    """The features of every split, in the order of its file."""
+    encoder = encoder.to(session.device, memory_format=torch.channels_last)
+    return {
+        name: Features(
+            representations(
+                encoder, split, np.arange(len(split)), preparation, parameters.batch_size, session, title=name
+            ),
+            torch.from_numpy(split.labels),
+        )
+        for name, split in splits.items()
+    }
+
+
+def knn_accuracy(parameters: EmbedParams, bank: Features, queries: Features, classes: int) -> dict[str, float]:
+    """Top-1 and top-5 accuracy, in percent, of `queries` classified by their neighbors in `bank`."""
+    similarities, nearest = knn.neighbors(queries.h, bank.h, parameters.neighbors)
+    votes = knn.scores(similarities, bank.labels[nearest], classes, parameters.temperature)
+    return {f"knn_top{top}": 100 * knn.accuracy(votes, queries.labels, top) for top in (1, 5)}
+
+
+def plane(parameters: EmbedParams, features: Features) -> Map:
+    """A map of at most `map_points` samples by t-SNE (van der Maaten and Hinton 2008) in cosine distance.
+
+    Raises:
+        UserError: the perplexity is not below the number of points.
+    """
+    samples = np.sort(permutation(len(features.h), parameters.seed)[: parameters.map_points])
+    if parameters.map_perplexity >= len(samples):
+        raise UserError(
+            f"params.yaml: embed.map_perplexity = {parameters.map_perplexity} is not allowed; "
+            f"it takes a number < {len(samples)}, the points of the map"
+        )
+    h = torch.nn.functional.normalize(features.h[samples], dim=1).numpy()
+    solver = TSNE(perplexity=parameters.map_perplexity, init="pca", random_state=parameters.seed, n_jobs=1)
+    return Map(samples, solver.fit_transform(h))
+
+
+def nearest(parameters: EmbedParams, bank: Features, features: Features) -> Neighbors:
+    """The nearest training samples of a few test samples, drawn by the seed."""
+    queries = permutation(len(features.h), parameters.seed, 1)[:_QUERIES]
+    return Neighbors(queries, knn.neighbors(features.h[queries], bank.h, _SHOWN)[1].numpy())

@@ -1,0 +1,44 @@
+"""The folder of representations that embed writes and linear_eval reads: <split>.safetensors with h and labels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from simclr.atomic import appearing
+from simclr.failure import UserError
+
+
+@dataclass(frozen=True)
+class Features:
+    """Representations `h` (N, D) float32 and `labels` (N,) int64, in the order of the split's .beton."""
+
+    h: Tensor
+    labels: Tensor
+
+
+def save(folder: Path, splits: dict[str, Features]) -> None:
+    """Write `folder`, which appears whole or not at all."""
+    with appearing(folder) as partial:
+        partial.mkdir()
+        for name, features in splits.items():
+            save_file({"h": features.h.contiguous(), "labels": features.labels}, partial / f"{name}.safetensors")
+
+
+def load(folder: Path, split: str) -> Features:
+    """The features of `split` that `save` wrote.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / f"{split}.safetensors"
+    try:
+        tensors = load_file(path)
+        return Features(tensors["h"].to(torch.float32), tensors["labels"])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); the embed stage writes it") from error
+    except (SafetensorError, KeyError) as error:
+        raise UserError(f"{path}: damaged; the embed stage writes it") from error

@@ -1,0 +1,48 @@
+"""Bring the raw images of an experiment into one folder, whatever their source."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr import params, raw
+from simclr.failure import UserError
+from simclr.fetch import archives, digits, folder
+
+
+@dataclass(kw_only=True)
+class FetchParams:
+    """The section `fetch` of params.yaml."""
+
+    source: str = params.choice("digits", *archives.SOURCES, "folder")
+    folder: str  # read by the source `folder` alone
+
+
+def fetch(parameters: FetchParams, output: Path) -> raw.Dataset:
+    """Bring the images of `parameters.source` into the folder `output`, laid out as `raw` describes.
+
+    `output` appears when it is complete, in place of what was there; after a failure it is as it was, and
+    nothing half-made stays.
+
+    Raises:
+        UserError: the source cannot be had or is damaged, or `output` cannot be made.
+    """
+    building = output.with_name(output.name + ".tmp")
+    try:
+        shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+        building.mkdir(parents=True)
+        match parameters.source:
+            case "digits":
+                dataset = digits.bring(building)
+            case "folder":
+                dataset = folder.bring(Path(parameters.folder), building)
+            case name:
+                dataset = archives.bring(name, building)
+        raw.write_dataset(building, dataset)
+        shutil.rmtree(output, ignore_errors=True)
+        os.replace(building, output)
+    except OSError as error:
+        raise UserError(f"{output}: cannot be made ({error})") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return dataset

@@ -1,0 +1,209 @@
+"""Linear evaluation of the frozen encoder (Chen et al. 2020, section 2.2 and appendix B.6).
+
+Two forms: logistic regression on cached features, and a linear layer trained with random crops and flips through the
+encoder. Whatever there is to choose is chosen by the loss on the validation split; the test split is read once, at
+the end.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simclr import batches, loader, params, probe, views
+from simclr.beton import Beton
+from simclr.distributed import Session
+from simclr.encoder import Encoder, Preparation, frozen
+from simclr.features import Features
+from simclr.knn import accuracy
+from simclr.report import progress
+from simclr.represent import representations
+from simclr.schedule import scaled_lr, warmup_cosine
+from simclr.views import ViewParams
+
+_RAW_PIXELS = 32
+"""Side to which images are shrunk before their pixels are features."""
+
+
+@dataclass(kw_only=True)
+class CachedParams:
+    """`linear_eval.cached` of params.yaml."""
+
+    l2: list[float] = params.each_above(0)
+    max_iterations: int = params.at_least(1)
+
+
+@dataclass(kw_only=True)
+class AugmentedParams:
+    """`linear_eval.augmented` of params.yaml."""
+
+    epochs: int = params.at_least(1)
+    batch_size: int = params.at_least(1)
+    lr: list[float] = params.each_above(0)
+    momentum: float = params.between(0, 0.9999)
+    weight_decay: float = params.at_least(0)
+    crop_scale: list[float] = params.interval(0.0001, 1)
+    flip: float = params.between(0, 1)
+
+
+@dataclass(kw_only=True)
+class LinearEvalParams:
+    """`linear_eval` of params.yaml."""
+
+    seed: int = params.at_least(0)
+    cached: CachedParams
+    augmented: AugmentedParams
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Class scores (N, C) on test, what was chosen on validation and the accuracy there, 0 to 1."""
+
+    scores: Tensor
+    chosen: float
+    val_accuracy: float
+
+
+def on_cached(parameters: CachedParams, splits: dict[str, Features], classes: int, device: torch.device) -> Verdict:
+    """Logistic regression on the features of train, its regularisation chosen on val, applied to test."""
+    train, val = ((splits[name].h.to(device), splits[name].labels.to(device)) for name in ("train", "val"))
+    chosen, strength = probe.select(train, val, classes, parameters.l2, parameters.max_iterations)
+    return Verdict(chosen(splits["test"].h.to(device)).cpu(), strength, accuracy(chosen(val[0]), val[1]))
+
+
+def untrained_features(
+    seed: int, encoder: Encoder, preparation: Preparation, splits: dict[str, Beton], session: Session
+) -> dict[str, Features]:
+    """What the same network gives before any training."""
+    torch.manual_seed(seed)
+    fresh = frozen(Encoder(**encoder.architecture)).to(session.device)
+    return _features(fresh, splits, preparation, session, "untrained")
+
+
+def pixel_features(preparation: Preparation, splits: dict[str, Beton], session: Session) -> dict[str, Features]:
+    """The pixels themselves, of images at most 32 on a side."""
+    small = Preparation(min(preparation.size, _RAW_PIXELS), preparation.crop_share, preparation.mean, preparation.std)
+    return _features(nn.Flatten(), splits, small, session, "raw pixels")
+
+
+def _features(
+    encoder: nn.Module, splits: dict[str, Beton], preparation: Preparation, session: Session, title: str
+) -> dict[str, Features]:
+    return {
+        name: Features(
+            representations(encoder, split, np.arange(len(split)), preparation, 512, session, title=f"{title}, {name}"),
+            torch.from_numpy(split.labels),
+        )
+        for name, split in splits.items()
+    }
+
+
+def through_encoder(
+    parameters: LinearEvalParams,
+    encoder: Encoder,
+    preparation: Preparation,
+    train: Beton,
+    features: dict[str, Features],
+    session: Session,
+    classes: int,
+) -> Verdict:
+    """A linear layer on the encoder's output for random crops and flips of `train`, by SGD with Nesterov momentum.
+
+    One layer for each learning rate, all trained on the same pass through the encoder; the best on val is applied to
+    test. Validation and test images have no augmentation, so that their cached `features` serve.
+    """
+    chosen = parameters.augmented
+    encoder = encoder.to(session.device, memory_format=torch.channels_last)
+    heads = [nn.Linear(encoder.dimension, classes, device=session.device) for _ in chosen.lr]
+    for weight in (weight for head in heads for weight in head.parameters()):
+        nn.init.zeros_(weight)
+    solver = torch.optim.SGD(
+        [
+            {"params": list(head.parameters()), "peak_lr": scaled_lr(lr, chosen.batch_size, "linear")}
+            for head, lr in zip(heads, chosen.lr, strict=True)
+        ],
+        momentum=chosen.momentum,
+        weight_decay=chosen.weight_decay,
+        nesterov=chosen.momentum > 0,
+    )
+    steps = chosen.epochs * -(-len(train) // chosen.batch_size)
+    with progress.bar(steps, "step", "linear_eval", shown=session.leads) as bar:
+        for step, (images, labels, total) in enumerate(_augmented_batches(parameters, preparation, train, session)):
+            with torch.no_grad():
+                h = encoder(images)
+            # a sum over this rank's share, divided by the global batch: the ranks' gradients add up to the mean's
+            loss = torch.stack([F.cross_entropy(head(h), labels, reduction="sum") for head in heads]).sum() / total
+            solver.zero_grad()
+            loss.backward()
+            for group in solver.param_groups:
+                group["lr"] = group["peak_lr"] * warmup_cosine(step, steps, warmup_steps=0)
+                for weight in group["params"]:
+                    weight.grad = session.mean(weight.grad) * session.world
+            solver.step()
+            bar.update()
+    return _best(heads, chosen.lr, features, session.device)
+
+
+def _augmented_batches(
+    parameters: LinearEvalParams, preparation: Preparation, train: Beton, session: Session
+) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """This rank's (images, labels) of every step of all epochs, and the size of the step's global batch."""
+    chosen = parameters.augmented
+    cropping = _crop_and_flip(chosen, preparation.size)
+    for epoch in range(1, chosen.epochs + 1):
+
+        def load(samples: batches.Indices, epoch: int = epoch) -> tuple[Tensor, views.Draws, Tensor]:
+            heights, widths = train.heights[samples], train.widths[samples]
+            draws = views.draw(cropping, heights, widths, parameters.seed, epoch, samples, views=1)
+            pixels = loader.pixels(train, samples, draws.boxes, preparation.size)
+            return pixels, draws, torch.from_numpy(train.labels[samples])
+
+        shares = batches.shuffled(
+            len(train),
+            chosen.batch_size,
+            parameters.seed,
+            epoch,
+            session.rank,
+            session.world,
+            drop_last=False,
+        )
+        left = len(train)
+        for pixels, draws, labels in batches.prefetched(load, shares):
+            crops = loader.crops(pixels, draws.boxes, preparation.size, session.device)
+            images = preparation.normalise(views.augment(crops, draws, cropping))
+            size = min(chosen.batch_size, left)
+            yield images.contiguous(memory_format=torch.channels_last), labels.to(session.device), size
+            left -= size
+
+
+def _crop_and_flip(chosen: AugmentedParams, size: int) -> ViewParams:
+    return ViewParams(
+        size=size, crop_scale=chosen.crop_scale, crop_ratio=[3 / 4, 4 / 3], flip=chosen.flip,
+        jitter=0, brightness=0, contrast=0, saturation=0, hue=0, grayscale=0,
+        blur=0, blur_sigma=[1, 1], solarize=0, solarize_threshold=1,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Features], device: torch.device) -> Verdict:
+    """As `probe.select`: the head with the lowest cross entropy on val."""
+    val, test = features["val"], features["test"]
+    scores = [head(val.h.to(device)).cpu() for head in heads]
+    best = min(range(len(heads)), key=lambda number: F.cross_entropy(scores[number], val.labels).item())
+    return Verdict(heads[best](test.h.to(device)).cpu(), rates[best], accuracy(scores[best], val.labels))
+
+
+def confusion(scores: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:
+    """How often each true class (row) was taken for each class (column): (C, C)."""
+    pairs = labels * classes + scores.argmax(dim=1)
+    counts: npt.NDArray[np.int64] = torch.bincount(pairs, minlength=classes**2).view(classes, classes).numpy()
+    return counts
+
+
+def top(scores: Tensor, labels: Tensor) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in percent."""
+    return {f"top{k}": 100 * accuracy(scores, labels, k) for k in (1, 5)}

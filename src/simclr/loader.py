@@ -1,0 +1,103 @@
+"""Pixels out of a .beton file, by ffcv's native code: each image is read and decoded once, and every box cut from it.
+
+Small images of one size are stored raw: a batch of them is copied whole and the boxes are cut on the device, all at
+once. Other images (JPEG, or of different sizes) are decoded and cut on the host, one thread per core. Upstream's
+Loader is not used, because its thread forwards no exception (an error blocks the consumer for ever), its random
+crops cannot be seeded, it decodes once per view, and it takes the previous image's pixels for a damaged JPEG.
+"""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import torch
+from ffcv.libffcv import ctypes_imdecode, ctypes_resize
+from torch import Tensor
+
+from simclr import crop
+from simclr.beton import JPEG, Beton
+from simclr.failure import UserError
+
+_JPEG = int(JPEG)
+
+
+@numba.njit(parallel=True, nogil=True)
+def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, damaged):  # type: ignore[no-untyped-def]
+    for i in numba.prange(len(starts)):
+        height, width = heights[i], widths[i]
+        pixels = data[starts[i] : starts[i] + sizes[i]]
+        if modes[i] == _JPEG:
+            decoded = np.empty(height * width * 3, np.uint8)
+            code = ctypes_imdecode(
+                pixels.ctypes.data, sizes[i], height, width, decoded.ctypes.data,
+                height, width, 0, 0, 1, 1, False, False,
+            )  # fmt: skip
+            damaged[i] = code != 0
+            pixels = decoded
+        for v in range(boxes.shape[1]):
+            top, left, box_height, box_width = boxes[i, v]
+            ctypes_resize(
+                0, pixels.ctypes.data, height, width, top, top + box_height, left, left + box_width,
+                out[i, v].ctypes.data, out.shape[2], out.shape[3],
+            )  # fmt: skip
+
+
+def decodable(jpeg: bytes, height: int, width: int) -> bool:
+    """Whether ffcv's decoder turns `jpeg` into `height` x `width` pixels without an error or a warning."""
+    source = np.frombuffer(jpeg, np.uint8)
+    pixels = np.empty(height * width * 3, np.uint8)
+    code: int = ctypes_imdecode(
+        source.ctypes.data, source.size, height, width, pixels.ctypes.data,
+        height, width, 0, 0, 1, 1, False, False,
+    )  # fmt: skip
+    return code == 0
+
+
+def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:
+    """The uint8 pixels that `crops` needs for the `samples` (B,) and their `boxes` (B, V, 4).
+
+    Returns:
+        (B, H, W, 3), the whole images, if the file is uniform; else (B, V, size, size, 3), cut and resized with
+        OpenCV's area interpolation.
+
+    Raises:
+        UserError: an image is damaged; names the file and the first such sample.
+    """
+    if beton.uniform:
+        height, width = int(beton.heights[0]), int(beton.widths[0])
+        whole = np.empty((len(samples), height * width * 3), np.uint8)
+        for row, start in zip(whole, beton.starts[samples], strict=True):
+            row[:] = beton.data[start : start + row.size]
+        return torch.from_numpy(whole.reshape(-1, height, width, 3))
+    out = np.empty((*boxes.shape[:2], size, size, 3), np.uint8)
+    damaged = np.zeros(len(samples), np.bool_)
+    _decode_and_crop(
+        beton.data, beton.starts[samples], beton.sizes[samples], beton.modes[samples],
+        beton.heights[samples], beton.widths[samples], boxes, out, damaged,
+    )  # fmt: skip
+    if damaged.any():
+        raise UserError(f"{beton.path}: the JPEG of sample {samples[damaged.argmax()]} is damaged; run convert again")
+    return torch.from_numpy(out)
+
+
+def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch.device) -> Tensor:
+    """The crops on `device`, all first boxes before all second ones.
+
+    Args:
+        pixels: what the function of that name returned for the same `boxes` (B, V, 4) and `size`.
+
+    Returns:
+        (V * B, 3, size, size) float32 in [0, 1].
+    """
+    if device.type == "cuda":
+        pixels = pixels.pin_memory()
+    images = pixels.to(device, non_blocking=True).movedim(-1, -3).float() / 255
+    if images.ndim == 4:
+        images = crop.resized_crops(images, torch.from_numpy(boxes).to(device), size)
+    return images.transpose(0, 1).flatten(0, 1)
+
+
+def thumbnails(beton: Beton, samples: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:
+    """The central squares of `samples` (B,), to look at: (B, S, S, 3), S = `size` or, if uniform, as stored."""
+    boxes = crop.central_boxes(beton.heights[samples], beton.widths[samples], share=1.0)[:, None]
+    found = pixels(beton, samples, boxes, size)
+    return (found if found.ndim == 4 else found[:, 0]).numpy()

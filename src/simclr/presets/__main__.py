@@ -1,0 +1,62 @@
+"""The command `python -m simclr.presets`: list the presets, show what one would change, or apply it."""
+
+import argparse
+import difflib
+
+from simclr import failure, params, presets
+from simclr.atomic import appearing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m simclr.presets",
+        description="Without a command: list the presets and the parts they are made of.",
+    )
+    commands = parser.add_subparsers(dest="command")
+    for command, purpose in [
+        ("show", "print what a preset would change in params.yaml"),
+        ("apply", "write a preset into params.yaml, and print what changed"),
+    ]:
+        subparser = commands.add_parser(command, help=purpose, description=f"{purpose.capitalize()}.")
+        subparser.add_argument("preset")
+        subparser.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="key=value",
+            help="a parameter (pretrain.epochs=500) or a part (encoder=resnet50), in Hydra's grammar",
+        )
+    arguments = parser.parse_args()
+    if arguments.command is None:
+        _list()
+    else:
+        _change(arguments.preset, arguments.overrides, write=arguments.command == "apply")
+
+
+def _list() -> None:
+    found = presets.options("experiment")
+    width = max(map(len, found))
+    for name, description in found.items():
+        print(f"{name:{width}}  {description}")
+    print("\nparts to exchange:")
+    for group in ("data", "encoder", "method"):
+        print(f"  {group}={'|'.join(presets.options(group))}")
+
+
+def _change(preset: str, overrides: list[str], *, write: bool) -> None:
+    values = presets.compose(preset, overrides)
+    params.read()  # says in one line what is wrong with the file
+    before = params.FILE.read_text(encoding="utf-8")
+    after = presets.applied(values, before)
+    if before == after:
+        print(f"{params.FILE} has these values already")
+        return
+    if write:
+        with appearing(params.FILE) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+    new = f"{params.FILE} ({' '.join([preset, *overrides])})"
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params.FILE), new, lineterm="")
+    print("\n".join(lines))
+
+
+if __name__ == "__main__":
+    failure.run("presets", main)

@@ -1,0 +1,1 @@
+"""Everything that a person reads or looks at: tables and pictures for Git and DVC, curves for TensorBoard."""

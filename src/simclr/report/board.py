@@ -1,0 +1,146 @@
+"""What a run tells TensorBoard while it goes on: `tensorboard --logdir runs` compares all runs by name.
+
+Event files carry times and host names, so they are never outs of a stage.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclr import params
+from simclr.report import thumbnails
+
+# Of the embedding projector, whose sprite (a square of all thumbnails) may have a side of 8192 px at most.
+POINTS = 2000
+THUMBNAIL = 32
+FLUSH_SECONDS = 10
+
+
+def run_folder(stage: str) -> Path:
+    """The folder of this run's events: `$DVC_ROOT/runs/<experiment>/<stage>`.
+
+    DVC sets DVC_ROOT to the main repository, in temporary and queued workspaces too, and DVC_EXP_NAME in
+    experiments. Otherwise the root is the current folder, and the name "workspace-" with a fingerprint of the
+    values in params.yaml, so that each set of parameters keeps its curves.
+
+    Raises:
+        UserError: params.yaml is needed but cannot be read.
+    """
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    name = os.environ.get("DVC_EXP_NAME")
+    if not name:
+        values = json.dumps(dict(_flat(params.read())), sort_keys=True)
+        name = "workspace-" + hashlib.sha256(values.encode()).hexdigest()[:8]
+    return root / "runs" / name / stage
+
+
+class Board:
+    """Writes TensorBoard events into a folder; with None for a folder (off rank 0) every method does nothing.
+
+    What an earlier run left in the folder is removed, so that no curve is drawn twice.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._writer: Any = None
+        if folder is not None:
+            # Not at the top: TensorBoard takes seconds to import.
+            from torch.utils.tensorboard import SummaryWriter
+
+            if folder.exists():
+                shutil.rmtree(folder)
+            self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still waiting to be written, and close the file."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """One point at `step` on each curve; tags such as "train/loss" are grouped by their first part."""
+        if self._writer is None:
+            return
+        for tag, value in values.items():
+            self._writer.add_scalar(tag, value, step)
+
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """A text, which TensorBoard shows as Markdown."""
+        if self._writer is not None:
+            self._writer.add_text(tag, markdown, step)
+
+    def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
+        """An image, uint8 (H, W, 3)."""
+        if self._writer is not None:
+            self._writer.add_image(tag, image, step, dataformats="HWC")
+
+    def embedding(
+        self,
+        features: NDArray[np.floating],
+        labels: Sequence[str],
+        images: Sequence[NDArray[np.uint8]],
+        tag: str,
+    ) -> None:
+        """Points for the embedding projector, with thumbnails of at most 32 x 32 pixels.
+
+        Args:
+            features: (N, D); of more than 2,000 points, 2,000 at equal distances in their order are shown.
+            labels: N texts; the projector colors by them where there are at most 50 different ones.
+            images: N images, uint8 (H, W, 3) of any sizes.
+            tag: the name of the embedding.
+        """
+        if self._writer is None:
+            return
+        import torch
+
+        shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
+        cells = np.stack([thumbnails.fit(images[index], THUMBNAIL) for index in shown])
+        self._writer.add_embedding(
+            # As text; five decimals make it half as large, and a picture shows no more.
+            features[shown].astype(np.float64).round(5),
+            [" ".join(labels[index].split()) for index in shown],
+            torch.from_numpy(cells).permute(0, 3, 1, 2) / 255,
+            tag=tag,
+        )
+
+    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """One row of the HPARAMS page: the run's parameters and its final metrics.
+
+        Args:
+            parameters: nested; shown under dotted keys, lists as texts and None as "null".
+            metrics: final values by tag; they become scalars of this run, so none may be the tag of a curve.
+        """
+        if self._writer is None:
+            return
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
+
+        # SummaryWriter.add_hparams would open a run of its own, turn booleans into numbers, and describe all
+        # runs in each of them: TensorBoard believes one of the descriptions and hides what it lacks. Without
+        # any, it gathers the keys and the metrics of all runs.
+        self.scalars(metrics, 0)
+        # The empty trial names the row after the run; by default runs with equal parameters would share one.
+        self._writer.file_writer.add_summary(hparams_pb(dict(_flat(parameters)), trial_id=""))
+
+
+def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            yield f"{prefix}{key}", value
+        else:
+            yield f"{prefix}{key}", "null" if value is None else str(value)

@@ -1,0 +1,48 @@
+"""Representations: every image encoded once, without chance, by a frozen encoder."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from simclr import batches, crop, loader
+from simclr.beton import Beton
+from simclr.distributed import Session
+from simclr.encoder import Preparation
+from simclr.report import progress
+
+
+@torch.inference_mode()
+def representations(
+    encoder: nn.Module,
+    beton: Beton,
+    samples: batches.Indices,
+    preparation: Preparation,
+    batch_size: int,
+    session: Session,
+    title: str = "",
+) -> Tensor:
+    """h (N, D) float32 on the CPU of the `samples` (N,), in their order, on every rank; the ranks share the work.
+
+    `encoder` maps (B, 3, S, S) to (B, D); it is put into eval mode for it and left in the mode it was in. A `title`
+    shows a progress bar.
+    """
+    # every rank encodes equally many: the last sample stands in for those that lack, and is cut off again
+    padding = -len(samples) % session.world
+    own = np.concatenate([samples, samples[-1:].repeat(padding)])[session.rank :: session.world]
+
+    def load(batch: batches.Indices) -> tuple[Tensor, batches.Indices]:
+        boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], preparation.crop_share)[:, None]
+        return loader.pixels(beton, batch, boxes, preparation.size), boxes
+
+    training = encoder.training
+    encoder.eval()
+    encoded = []
+    with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
+        for pixels, boxes in batches.prefetched(load, batches.in_order(own, batch_size)):
+            images = preparation.normalise(loader.crops(pixels, boxes, preparation.size, session.device))
+            encoded.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
+            bar.update(len(images))
+    encoder.train(training)
+    rows = torch.cat(encoded)
+    gathered: Tensor = session.gather_rows(rows).view(session.world, *rows.shape)
+    return gathered.transpose(0, 1).flatten(0, 1)[: len(samples)].cpu()

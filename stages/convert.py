@@ -1,0 +1,41 @@
+"""Stage `convert`: a .beton file for each split in data/beton, and pictures and counts in reports/convert."""
+
+from pathlib import Path
+
+import numpy as np
+
+from simclr import dataset, failure, loader, params, raw
+from simclr.convert import ConvertParams, convert
+from simclr.report import pictures, tables
+
+BETON, REPORTS = Path("data/beton"), Path("reports/convert")
+ROWS, COLUMNS = 10, 12  # of a contact sheet
+
+
+def main() -> None:
+    source = raw.open_dataset(Path("data/raw"))
+    report = convert(params.load("convert", ConvertParams), source, BETON)
+    tables.write_json(REPORTS / "metrics.json", report)
+    splits = {name: dataset.open_split(BETON, name) for name in report if dataset.has_split(BETON, name)}
+    tables.write_csv(
+        REPORTS / "classes.csv",
+        [
+            {"class": name, **{split: int((beton.labels == label).sum()) for split, beton in splits.items()}}
+            for label, name in enumerate(source.classes)
+        ],
+    )
+    for name, beton in splits.items():
+        shown = np.concatenate(
+            [np.flatnonzero(beton.labels == label)[:COLUMNS] for label in np.unique(beton.labels)[:ROWS]]
+        )
+        pictures.contact_sheet(
+            REPORTS / "samples" / f"{name}.png",
+            list(loader.thumbnails(beton, shown, size=96)),
+            beton.labels[shown].tolist(),
+            source.classes,
+            f"{name}: {len(beton):,} images of {source.source}",
+        )
+
+
+if __name__ == "__main__":
+    failure.run("convert", main)

@@ -1,0 +1,55 @@
+"""Stage `embed`: the representations of every split in data/features; kNN accuracy and pictures in reports/embed."""
+
+from pathlib import Path
+
+import numpy as np
+
+from simclr import dataset, distributed, encoder, failure, features, loader, params
+from simclr.embed import EmbedParams, encode, knn_accuracy, nearest, plane
+from simclr.report import pictures, tables
+from simclr.report.board import Board, run_folder
+
+BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
+FEATURES, REPORTS = Path("data/features"), Path("reports/embed")
+
+
+def main() -> None:
+    parameters = params.load("embed", EmbedParams)
+    distributed.relaunch_on_every_gpu()
+    classes = dataset.description(BETON).classes
+    splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
+    with distributed.session() as session:
+        encoded = encode(parameters, *encoder.load(MODEL), splits, session)
+        if not session.leads:
+            return
+    train, test = encoded["train"], encoded["test"]
+    metrics = knn_accuracy(parameters, train, test, len(classes))
+    features.save(FEATURES, encoded)
+    tables.write_json(REPORTS / "metrics.json", metrics)
+
+    plan = plane(parameters, test)
+    labels = splits["test"].labels[plan.samples]
+    pictures.embedding_map(
+        REPORTS / "map.png", plan.points, labels, classes, "Test images, by t-SNE of their representations"
+    )
+    found = nearest(parameters, train, test)
+    pictures.neighbor_sheet(
+        REPORTS / "neighbors.png",
+        list(loader.thumbnails(splits["test"], found.queries, size=96)),
+        [list(loader.thumbnails(splits["train"], row, size=96)) for row in found.nearest],
+        splits["train"].labels[found.nearest] == splits["test"].labels[found.queries][:, np.newaxis],
+        "Test images and their nearest training images",
+    )
+    with Board(run_folder("embed")) as board:
+        board.scalars({f"test/{name}": value for name, value in metrics.items()}, 0)
+        board.embedding(
+            test.h[plan.samples].numpy(),
+            [classes[label] for label in labels],
+            list(loader.thumbnails(splits["test"], plan.samples, size=32)),
+            "test",
+        )
+    print("embed: " + ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items()))
+
+
+if __name__ == "__main__":
+    failure.run("embed", main)

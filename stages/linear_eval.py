@@ -1,0 +1,99 @@
+"""Stage `linear_eval`: linear probes of the encoder, of an untrained one and of raw pixels, in reports/linear_eval."""
+
+from pathlib import Path
+
+from simclr import dataset, distributed, encoder, failure, features, params
+from simclr.linear_eval import (
+    LinearEvalParams,
+    Verdict,
+    confusion,
+    on_cached,
+    pixel_features,
+    through_encoder,
+    top,
+    untrained_features,
+)
+from simclr.report import pictures, tables
+from simclr.report.board import Board, run_folder
+
+BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
+FEATURES, REPORTS = Path("data/features"), Path("reports/linear_eval")
+PREDICTIONS = 10_000  # in the table for `dvc plots`, at most: Git keeps it
+
+
+def main() -> None:
+    parameters = params.load("linear_eval", LinearEvalParams)
+    distributed.relaunch_on_every_gpu()
+    classes = dataset.description(BETON).classes
+    splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
+    cached = {name: features.load(FEATURES, name) for name in splits}
+    network, preparation = encoder.load(MODEL)
+    with distributed.session() as session:
+        count = len(classes)
+        inputs = {
+            "pretrained": cached,
+            "untrained": untrained_features(parameters.seed, network, preparation, splits, session),
+            "raw_pixels": pixel_features(preparation, splits, session),
+        }
+        verdicts = {name: on_cached(parameters.cached, found, count, session.device) for name, found in inputs.items()}
+        verdicts["augmented"] = through_encoder(
+            parameters, network, preparation, splits["train"], cached, session, count
+        )
+        if session.leads:
+            report(verdicts, classes, cached["test"])
+
+
+def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Features) -> None:
+    tops = {name: top(verdict.scores, test.labels) for name, verdict in verdicts.items()}
+    metrics = {
+        **tops["pretrained"],
+        "augmented": tops["augmented"],
+        "untrained": tops["untrained"],
+        "raw_pixels": tops["raw_pixels"],
+        "gain_over_untrained": tops["pretrained"]["top1"] - tops["untrained"]["top1"],
+        "gain_over_raw_pixels": tops["pretrained"]["top1"] - tops["raw_pixels"]["top1"],
+        "chosen": {
+            "l2": verdicts["pretrained"].chosen,
+            "val_top1": 100 * verdicts["pretrained"].val_accuracy,
+            "augmented_lr": verdicts["augmented"].chosen,
+            "augmented_val_top1": 100 * verdicts["augmented"].val_accuracy,
+        },
+    }
+    tables.write_json(REPORTS / "metrics.json", metrics)
+    counts = confusion(verdicts["pretrained"].scores, test.labels, len(classes))
+    predicted = verdicts["pretrained"].scores.argmax(dim=1).tolist()
+    tables.write_csv(
+        REPORTS / "predictions.csv",
+        [
+            {"actual": classes[actual], "predicted": classes[guess]}
+            for actual, guess in list(zip(test.labels.tolist(), predicted, strict=True))[:PREDICTIONS]
+        ],
+    )
+    tables.write_csv(
+        REPORTS / "classes.csv",
+        [
+            {"class": name, "accuracy": 100 * counts[label, label] / max(1, counts[label].sum())}
+            for label, name in enumerate(classes)
+        ],
+    )
+    pictures.confusion_matrix(REPORTS / "confusion.png", counts, classes, "Linear probe on test: confusion")
+    names = {"pretrained": "SimCLR", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
+    pictures.accuracy_bars(
+        REPORTS / "probes.png",
+        list(names.values()),
+        [tops[name]["top1"] for name in names],
+        "Top-1 accuracy of the linear probe on test, %",
+    )
+    with Board(run_folder("linear_eval")) as board:
+        board.hparams(
+            {name: section for name, section in params.read().items() if name != "fetch"},
+            {"linear_eval/top1": tops["pretrained"]["top1"], "linear_eval/augmented_top1": tops["augmented"]["top1"]},
+        )
+    print(
+        f"linear_eval: test top-1 {metrics['top1']:.2f} % "
+        f"(raw pixels {tops['raw_pixels']['top1']:.2f} %, untrained encoder {tops['untrained']['top1']:.2f} %)"
+    )
+
+
+if __name__ == "__main__":
+    failure.run("linear_eval", main)

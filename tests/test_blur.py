@@ -1,0 +1,20 @@
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from simclr.blur import gaussian_blur, kernel_size
+
+
+def test_the_kernel_is_a_tenth_of_the_image_and_odd() -> None:
+    assert {size: kernel_size(size) for size in (8, 16, 32, 96, 224)} == {8: 3, 16: 3, 32: 3, 96: 9, 224: 23}
+
+
+@pytest.mark.parametrize("size", [8, 32, 96])
+def test_each_image_is_blurred_as_torchvision_blurs_it(size: int) -> None:
+    images = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(0))
+    sigmas = torch.tensor([0.1, 0.5, 1.0, 1.7, 2.0])
+    taps = kernel_size(size)
+    expected = torch.stack(
+        [tv.gaussian_blur(image, [taps, taps], [s, s]) for image, s in zip(images, sigmas.tolist(), strict=True)]
+    )
+    torch.testing.assert_close(gaussian_blur(images, sigmas), expected, atol=2e-6, rtol=0)

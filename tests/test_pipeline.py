@@ -1,0 +1,70 @@
+"""dvc.yaml against the code: each stage depends on what it imports, and on its own parameters."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+RESTYLED = "simclr.report"  # another style of a picture must not run a stage again
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of simclr that a stage's file names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "simclr":
+            found |= {f"simclr.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("simclr."):
+            found.add(node.module)
+    return found
+
+
+def closure(stage: str) -> set[str]:
+    graph = grimp.build_graph("simclr", cache_dir=None)
+    modules = imported(ROOT / "stages" / f"{stage}.py")
+    for module in list(modules):
+        modules |= graph.find_upstream_modules(module)
+        modules |= {child for child in graph.modules if child.startswith(f"{module}.")}
+    return {module for module in modules if module != "simclr" and not module.startswith(RESTYLED)}
+
+
+def source_path(module: str) -> str:
+    """A module's file, or the folder of the package that it is or stands in."""
+    top = module.split(".")[1]
+    return f"src/simclr/{top}" if (ROOT / "src" / "simclr" / top).is_dir() else f"src/simclr/{top}.py"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_modules_that_it_imports(stage: str) -> None:
+    needed = {source_path(module) for module in closure(stage)} | {f"stages/{stage}.py"}
+    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith(("src/", "stages/"))}
+    assert listed == needed
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
+    assert STAGES[stage]["desc"]
+    assert STAGES[stage]["params"] == [stage]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_command_says_nothing_of_the_machine(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"PYTHONPATH=src python stages/{stage}.py"
+
+
+def paths(entries: list[Any]) -> set[str]:
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
+def test_small_results_are_kept_in_git_and_large_ones_by_dvc() -> None:
+    for stage in STAGES.values():
+        for entry in [*stage.get("metrics", []), *stage.get("plots", [])]:
+            path, options = next(iter(entry.items()))
+            assert path.startswith("reports/")
+            assert options["cache"] is False
+        assert not any(path.startswith("reports/") for path in paths(stage.get("outs", [])))

@@ -1,32 +1,40 @@
 """Run a function in several gloo processes on the CPU, as torchrun would, and bring their results back."""
 
+import multiprocessing
 import os
 import socket
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from typing import Any
 
 import torch
-import torch.multiprocessing as mp
 
 from simclr import distributed
 
+MOST = 4
+
+
+@cache
+def _processes() -> ProcessPoolExecutor:
+    """Kept for all tests, because starting them takes seconds. They share their memory with nobody."""
+    return ProcessPoolExecutor(MOST, multiprocessing.get_context("spawn"))
+
 
 def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(session, *arguments)` on each of `world` ranks; its results (anything torch.save takes), by rank."""
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-        free.close()
-        mp.spawn(_main, (world, port, folder, function, arguments), nprocs=world)
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
+    """`function(session, *arguments)` on each of `world` ranks; its results, by rank."""
+    assert world <= MOST  # each rank waits for the others, so that each needs a process of its own
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    ranks = [_processes().submit(_main, rank, world, port, function, arguments) for rank in range(world)]
+    return [rank.result(timeout=300) for rank in ranks]
 
 
-def _main(rank: int, world: int, port: int, folder: str, function: Callable[..., Any], arguments: Any) -> None:
+def _main(rank: int, world: int, port: int, function: Callable[..., Any], arguments: Any) -> Any:
     torch.set_num_threads(1)
     os.environ.update(
         RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     with distributed.session() as session:
-        torch.save(function(session, *arguments), Path(folder) / f"{rank}.pt")
+        return function(session, *arguments)

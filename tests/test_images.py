@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from ffcv.libffcv import imdecode
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, PngImagePlugin
 
 from simclr.failure import UserError
 from simclr.images import decode, plain_jpeg, to_rgb
@@ -148,6 +148,12 @@ def test_damaged_exif_does_not_spoil_the_picture(block):
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload + data[2:]
     assert decode(data, "x").shape == (24, 40, 3)
     assert plain_jpeg(data) == (24, 40)
+
+
+def test_damaged_exif_of_a_png_does_not_spoil_the_picture():
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n4\nnot hexadecimal")
+    assert (decode(encoded(Image.fromarray(RAMP), "PNG", pnginfo=text), "x") == RAMP).all()
 
 
 def test_first_frame_of_an_animation():

@@ -8,6 +8,7 @@ when it is killed; and its reader takes a truncated file for a smaller one.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,9 @@ RAW, JPEG = IMAGE_MODES["raw"], IMAGE_MODES["jpg"]
 
 _FIELDS = {"image": (2, RGBImageField()), "label": (1, IntField())}
 _TABLE = get_metadata_type([field for _, field in _FIELDS.values()])
-_MIN_PAGE = 1 << 21
+
+MIN_PAGE = 1 << 21
+"""The smallest page in bytes: an image of at most that many can always be written."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def write(path: Path, images: Iterable[StoredImage], labels: npt.NDArray[np.int6
     Raises:
         UserError: an image is larger than a page, or the file cannot be written.
     """
-    page_size = max(_MIN_PAGE, 1 << (largest - 1).bit_length())
+    page_size = max(MIN_PAGE, 1 << (largest - 1).bit_length())
     table = np.zeros(len(labels), _TABLE)
     table["f1"] = labels
     allocations = np.zeros(len(labels), ALLOC_TABLE_TYPE)
@@ -104,7 +107,7 @@ class Beton:
     def __len__(self) -> int:
         return len(self.labels)
 
-    @property
+    @cached_property
     def uniform(self) -> bool:
         """Whether all images are raw pixels of one height and width, so that a batch is a plain copy."""
         return bool(
@@ -128,7 +131,8 @@ def read(path: Path) -> Beton:
         if header["version"] != CURRENT_VERSION:
             raise UserError(f"{path}: not a .beton file of version {CURRENT_VERSION}")
         count, fields = int(header["num_samples"]), int(header["num_fields"])
-        if fields != len(_FIELDS) or not 0 < count <= length or int(header["alloc_table_ptr"]) > length:
+        plausible = 0 < count <= length // _TABLE.itemsize and header["alloc_table_ptr"] <= length
+        if fields != len(_FIELDS) or not plausible:
             raise UserError(f"{path}: truncated, empty or not written by the convert stage")
         reader = Reader(str(path))
     except OSError as error:

@@ -38,7 +38,7 @@ class ConvertParams:
     seed: int = params.at_least(0)
     val_fraction: float = params.between(0.001, 0.9)
     storage: str = params.choice("auto", "raw", "jpeg")
-    max_resolution: int = params.between(1, 65535)
+    max_resolution: int = params.between(1, 16384)  # raw, that is 768 MiB; a page takes 2 GiB at most
     jpeg_quality: int = params.between(1, 100)
 
 
@@ -55,14 +55,14 @@ class _Part:
 
 
 def stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tuple[Indices, Indices]:
-    """`fraction` of each class, rounded, but at least one sample where a class has two: (the rest, the part).
+    """`fraction` of each class, rounded: (the rest, the part), both in ascending order.
 
-    Both in ascending order. A class with a single sample stays in the rest.
+    A class with two samples or more has at least one in each; a single one stays in the rest.
     """
     part = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = max(1, round(fraction * len(members))) if len(members) > 1 else 0
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
         part.append(members[permutation(len(members), seed, int(label))[:count]])
     chosen = np.sort(np.concatenate(part))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
@@ -128,7 +128,7 @@ def encode(image: Pixels | raw.Jpeg, parameters: ConvertParams) -> StoredImage:
         parameters.storage == "auto" and min(longer, parameters.max_resolution) <= _SMALL
     )
     if isinstance(image, raw.Jpeg):
-        fits = longer <= parameters.max_resolution and len(image.data) <= 3 * height * width
+        fits = longer <= parameters.max_resolution and len(image.data) <= max(beton.MIN_PAGE, 3 * height * width)
         if fits and not as_raw and decodable(image.data, height, width):
             return StoredImage(JPEG, height, width, image.data)
         image = decode(image.data, "a JPEG that fetch accepted")
@@ -144,13 +144,17 @@ def encode(image: Pixels | raw.Jpeg, parameters: ConvertParams) -> StoredImage:
 
 
 def _statistics(part: _Part, seed: int) -> tuple[list[float], list[float]]:
-    """Each channel's mean and standard deviation, values from 0 to 1, over pixels; summed in integers, hence exact."""
-    total, squares, count = np.zeros(3, np.uint64), np.zeros(3, np.uint64), 0
+    """Each channel's mean and standard deviation (1 where it has none), values from 0 to 1, over pixels."""
+
+    def histograms(sample: int) -> npt.NDArray[np.int64]:
+        image = part.split.read(sample)
+        pixels = decode(image.data, "a JPEG that fetch accepted") if isinstance(image, raw.Jpeg) else image
+        return np.stack([np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T])
+
     measured = part.samples[permutation(len(part.samples), seed)[:_MEASURED]].tolist()
-    for image in prefetched(part.split.read, measured, _THREADS):
-        pixels = decode(image.data, "image") if isinstance(image, raw.Jpeg) else image
-        flat = pixels.reshape(-1, 3).astype(np.uint64)
-        total, squares, count = total + flat.sum(0), squares + (flat**2).sum(0), count + len(flat)
-    mean = total / count
-    deviation = np.sqrt(np.maximum(squares / count - mean**2, 0)) / 255
-    return (mean / 255).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
+    counts = sum(prefetched(histograms, measured, _THREADS), np.zeros((3, 256), np.int64))
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    values = np.arange(256) / 255
+    mean = shares @ values
+    std = np.sqrt((shares * (values - mean[:, None]) ** 2).sum(axis=1))
+    return mean.tolist(), np.where(std > 0, std, 1.0).tolist()

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from simclr import knn, params
 from simclr.beton import Beton
@@ -88,8 +89,15 @@ def plane(parameters: EmbedParams, features: Features) -> Map:
             f"it takes a number < {len(samples)}, the points of the map"
         )
     h = torch.nn.functional.normalize(features.h[samples], dim=1).numpy()
-    solver = TSNE(perplexity=parameters.map_perplexity, init="pca", random_state=parameters.seed, n_jobs=1)
-    return Map(samples, solver.fit_transform(h))
+    collapsed = bool((h == h[0]).all())  # without a principal component, scikit-learn 1.9 starts from NaN and crashes
+    solver = TSNE(
+        perplexity=parameters.map_perplexity,
+        init="random" if collapsed else "pca",
+        random_state=parameters.seed,
+        n_jobs=1,
+    )
+    with threadpool_limits(1):  # or the points depend on the number of cores
+        return Map(samples, solver.fit_transform(h))
 
 
 def nearest(parameters: EmbedParams, bank: Features, features: Features) -> Neighbors:

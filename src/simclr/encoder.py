@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from simclr import params
-from simclr.atomic import appearing
+from simclr import atomic, params
 from simclr.failure import UserError
 
 _LAYERS: dict[str, tuple[type[nn.Module], list[int]]] = {
@@ -95,9 +94,8 @@ def save(path: Path, encoder: Encoder, preparation: Preparation) -> None:
     """Write `path` in the safetensors format; equal weights give equal bytes."""
     description = {"architecture": encoder.architecture, "preparation": dataclasses.asdict(preparation)}
     weights = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    with appearing(path) as partial:
-        # one metadata key: safetensors writes several in no fixed order
-        save_file(weights, partial, metadata={"encoder": json.dumps(description)})
+    # one metadata key: safetensors writes several in no fixed order
+    atomic.write_bytes(path, serialised(weights, metadata={"encoder": json.dumps(description)}))
 
 
 def load(path: Path) -> tuple[Encoder, Preparation]:
@@ -114,7 +112,7 @@ def load(path: Path) -> tuple[Encoder, Preparation]:
         encoder.load_state_dict(weights)
         preparation = Preparation(**description["preparation"])
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
     return frozen(encoder), preparation

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from simclr.atomic import appearing
@@ -25,7 +26,8 @@ def save(folder: Path, splits: dict[str, Features]) -> None:
     with appearing(folder) as partial:
         partial.mkdir()
         for name, features in splits.items():
-            save_file({"h": features.h.contiguous(), "labels": features.labels}, partial / f"{name}.safetensors")
+            content = serialised({"h": features.h.contiguous(), "labels": features.labels})
+            (partial / f"{name}.safetensors").write_bytes(content)
 
 
 def load(folder: Path, split: str) -> Features:

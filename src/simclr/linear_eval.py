@@ -27,6 +27,8 @@ from simclr.views import ViewParams
 
 _RAW_PIXELS = 32
 """Side to which images are shrunk before their pixels are features."""
+_ENCODED = 256
+"""Images of a baseline encoded at once."""
 
 
 @dataclass(kw_only=True)
@@ -95,7 +97,9 @@ def _features(
 ) -> dict[str, Features]:
     return {
         name: Features(
-            representations(encoder, split, np.arange(len(split)), preparation, 512, session, title=f"{title}, {name}"),
+            representations(
+                encoder, split, np.arange(len(split)), preparation, _ENCODED, session, title=f"{title}, {name}"
+            ),
             torch.from_numpy(split.labels),
         )
         for name, split in splits.items()
@@ -117,17 +121,17 @@ def through_encoder(
     test. Validation and test images have no augmentation, so that their cached `features` serve.
     """
     chosen = parameters.augmented
-    encoder = encoder.to(session.device, memory_format=torch.channels_last)
+    encoder = frozen(encoder).to(session.device, memory_format=torch.channels_last)
     heads = [nn.Linear(encoder.dimension, classes, device=session.device) for _ in chosen.lr]
     for weight in (weight for head in heads for weight in head.parameters()):
         nn.init.zeros_(weight)
     solver = torch.optim.SGD(
         [
-            {"params": list(head.parameters()), "peak_lr": scaled_lr(lr, chosen.batch_size, "linear")}
+            {"params": [weight], "peak_lr": scaled_lr(lr, chosen.batch_size, "linear"), "weight_decay": decay}
             for head, lr in zip(heads, chosen.lr, strict=True)
+            for weight, decay in ((head.weight, chosen.weight_decay), (head.bias, 0.0))
         ],
         momentum=chosen.momentum,
-        weight_decay=chosen.weight_decay,
         nesterov=chosen.momentum > 0,
     )
     steps = chosen.epochs * -(-len(train) // chosen.batch_size)

@@ -20,19 +20,41 @@ from simclr.failure import UserError
 _JPEG = int(JPEG)
 
 
+@numba.njit(nogil=True)
+def _frame_size(jpeg):  # type: ignore[no-untyped-def]
+    """(height, width) by the frame header of `jpeg` (ITU-T T.81, B.2.2); (0, 0) if there is none."""
+    at = 2  # the start-of-image marker comes first
+    while at + 9 <= len(jpeg):
+        marker = jpeg[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return 256 * jpeg[at + 5] + jpeg[at + 6], 256 * jpeg[at + 7] + jpeg[at + 8]
+        at += 2 + 256 * jpeg[at + 2] + jpeg[at + 3]
+    return 0, 0
+
+
+@numba.njit(nogil=True)
+def _decode(jpeg, height, width):  # type: ignore[no-untyped-def]
+    """Whether `jpeg` is sound and of that size; its pixels (height * width * 3,)."""
+    if _frame_size(jpeg) != (height, width):  # libjpeg-turbo would scale, and leave a part of the pixels unwritten
+        return False, np.empty(0, np.uint8)
+    pixels = np.empty(height * width * 3, np.uint8)
+    code = ctypes_imdecode(
+        jpeg.ctypes.data, jpeg.size, height, width, pixels.ctypes.data,
+        height, width, 0, 0, 1, 1, False, False,
+    )  # fmt: skip
+    return code == 0, pixels
+
+
 @numba.njit(parallel=True, nogil=True)
 def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, damaged):  # type: ignore[no-untyped-def]
     for i in numba.prange(len(starts)):
         height, width = heights[i], widths[i]
         pixels = data[starts[i] : starts[i] + sizes[i]]
         if modes[i] == _JPEG:
-            decoded = np.empty(height * width * 3, np.uint8)
-            code = ctypes_imdecode(
-                pixels.ctypes.data, sizes[i], height, width, decoded.ctypes.data,
-                height, width, 0, 0, 1, 1, False, False,
-            )  # fmt: skip
-            damaged[i] = code != 0
-            pixels = decoded
+            sound, pixels = _decode(pixels, height, width)
+            if not sound:
+                damaged[i] = True
+                continue
         for v in range(boxes.shape[1]):
             top, left, box_height, box_width = boxes[i, v]
             ctypes_resize(
@@ -43,13 +65,8 @@ def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, da
 
 def decodable(jpeg: bytes, height: int, width: int) -> bool:
     """Whether ffcv's decoder turns `jpeg` into `height` x `width` pixels without an error or a warning."""
-    source = np.frombuffer(jpeg, np.uint8)
-    pixels = np.empty(height * width * 3, np.uint8)
-    code: int = ctypes_imdecode(
-        source.ctypes.data, source.size, height, width, pixels.ctypes.data,
-        height, width, 0, 0, 1, 1, False, False,
-    )  # fmt: skip
-    return code == 0
+    sound: bool = _decode(np.frombuffer(jpeg, np.uint8), height, width)[0]
+    return sound
 
 
 def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:

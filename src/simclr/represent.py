@@ -11,7 +11,7 @@ from simclr.encoder import Preparation
 from simclr.report import progress
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def representations(
     encoder: nn.Module,
     beton: Beton,

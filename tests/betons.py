@@ -1,0 +1,22 @@
+"""Small .beton files for tests."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from simclr import beton
+from simclr.beton import RAW, Beton, StoredImage
+
+
+def stored(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> Beton:
+    """`images` (N, H, W, 3) and `labels` (N,), written raw to `path` and opened."""
+    height, width = images.shape[1:3]
+    found = (StoredImage(RAW, height, width, image.tobytes()) for image in images)
+    beton.write(path, found, labels, largest=images[0].nbytes)
+    return beton.read(path)
+
+
+def noise(count: int, size: int, seed: int) -> npt.NDArray[np.uint8]:
+    """`count` images of `size` x `size` random pixels."""
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from simclr import features
+from simclr.failure import UserError
+from simclr.features import Features
+
+
+def splits(seed: int = 0) -> dict[str, Features]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: Features(
+            torch.randn(3, count, generator=generator).T, torch.randint(9, (count,), generator=generator)
+        )  # T: not contiguous
+        for name, count in (("train", 5), ("test", 2))
+    }
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    features.save(tmp_path / "new" / "features", splits())
+    for name, expected in splits().items():
+        found = features.load(tmp_path / "new" / "features", name)
+        assert found.h.dtype == torch.float32
+        assert found.labels.dtype == torch.int64
+        assert torch.equal(found.h, expected.h)
+        assert torch.equal(found.labels, expected.labels)
+
+
+def test_equal_features_give_equal_files_readable_as_others(tmp_path: Path) -> None:
+    (tmp_path / "some").touch()
+    for name, seed in (("first", 0), ("second", 0), ("other", 1)):
+        features.save(tmp_path / name, splits(seed))
+    first, second, other = (tmp_path / name / "train.safetensors" for name in ("first", "second", "other"))
+    assert first.read_bytes() == second.read_bytes() != other.read_bytes()
+    assert first.stat().st_mode == (tmp_path / "some").stat().st_mode
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    features.save(folder, {**splits(), "unlabelled": splits()["train"]})
+    features.save(folder, splits(1))
+    assert sorted(path.name for path in folder.iterdir()) == ["test.safetensors", "train.safetensors"]
+    assert torch.equal(features.load(folder, "train").h, splits(1)["train"].h)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_after_a_failure_the_old_folder_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    features.save(folder, splits())
+    broken = Features(torch.zeros(2, 2).to_sparse(), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises((ValueError, RuntimeError)):
+        features.save(folder, {"train": splits(1)["train"], "test": broken})
+    assert torch.equal(features.load(folder, "train").h, splits()["train"].h)
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["no such split", "no folder"])
+def test_a_missing_file_is_one_line_that_says_who_writes_it(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "features"
+    if there:
+        features.save(folder, splits())
+    with pytest.raises(UserError) as caught:
+        features.load(folder, "val")
+    message = str(caught.value)
+    assert message.startswith(f"{folder / 'val.safetensors'}: cannot be read (")
+    assert message.endswith("; the embed stage writes it")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("length", [0, 5, 60, -1])
+def test_a_damaged_file_is_one_line(tmp_path: Path, length: int) -> None:
+    features.save(tmp_path, splits())
+    path = tmp_path / "train.safetensors"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(UserError, match=r"train\.safetensors: damaged; the embed stage writes it$"):
+        features.load(tmp_path, "train")
+
+
+def test_a_foreign_file_is_damaged_too(tmp_path: Path) -> None:
+    save_file({"weights": torch.zeros(2)}, tmp_path / "train.safetensors")
+    with pytest.raises(UserError, match=r"train\.safetensors: damaged"):
+        features.load(tmp_path, "train")

@@ -1,0 +1,201 @@
+"""Pretraining as a whole, on a few made-up images: what it returns, refuses and keeps, and that ranks do not matter."""
+
+import copy
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ranks import on_ranks
+from torch import Tensor
+
+from simclr import beton, nt_xent, params, pretrain
+from simclr.beton import RAW, Beton, StoredImage
+from simclr.dataset import Description
+from simclr.distributed import Session
+from simclr.failure import UserError
+from simclr.pretrain import Data, PretrainParams, Result
+from simclr.report.board import Board
+
+ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
+SHIPPED = params.read(Path(__file__).parent.parent / "params.yaml")["pretrain"]
+
+
+def parameters(**changes: Any) -> PretrainParams:
+    """The shipped parameters, made tiny, with `changes` (section__key)."""
+    values = copy.deepcopy(SHIPPED)
+    tiny = {
+        "epochs": 2, "batch_size": 8, "temperature": 0.5, "encoder__width": 0.125, "head__hidden": 8, "head__output": 6,
+        "views__size": 8, "validation__every_epochs": 1, "validation__neighbors": 3, "optimizer__warmup_epochs": 1,
+    }  # fmt: skip
+    for path, value in (tiny | changes).items():
+        *sections, key = path.split("__")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    return params.check(values, PretrainParams, "pretrain", "test")
+
+
+def striped(path: Path, count: int, seed: int) -> Beton:
+    """Images of two classes: stripes lying or standing, with noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 120, (count, 8, 8, 3), dtype=np.uint8)
+    images[labels == 0, ::2] += 120
+    images[labels == 1, :, ::2] += 120
+    beton.write(path, (StoredImage(RAW, 8, 8, image.tobytes()) for image in images), labels, 192)
+    return beton.read(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    return Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3))
+
+
+def run(data: Data, **changes: Any) -> Result:
+    return pretrain.pretrain(parameters(**changes), data, ALONE, Board(None))
+
+
+def state(result: Result) -> dict[str, Tensor]:
+    return result.encoder.state_dict()
+
+
+def test_what_it_returns(data: Data) -> None:
+    result = run(data)
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert [row["epoch"] for row in result.validation] == [1, 2]
+    assert result.metrics["stopped"] == "all epochs done"
+    assert result.metrics["kept_epoch"] == result.metrics["epochs"] == 2
+    assert not result.encoder.training
+    assert not any(weight.requires_grad for weight in result.encoder.parameters())
+    assert result.preparation.mean == [0.4] * 3
+    assert result.view_grid.ndim == 3
+
+
+def test_it_learns(data: Data) -> None:
+    """From near chance, the log of 14 negatives and a positive, the loss falls."""
+    result = run(data, epochs=30, optimizer__name="adamw", optimizer__lr=0.003, optimizer__lr_scaling="none")
+    losses = [row["loss"] for row in result.history]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
+
+
+def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
+    first, second = run(data, views__blur=0.5, head__dropout=0.2), run(data, views__blur=0.5, head__dropout=0.2)
+    assert first.history == second.history
+    assert all(torch.equal(value, state(second)[name]) for name, value in state(first).items())
+    other = run(data, seed=1)
+    assert any(not torch.equal(value, state(other)[name]) for name, value in state(first).items())
+
+
+def on_rank(session: Session, data: Data, chosen: PretrainParams) -> tuple[Any, dict[str, Tensor]]:
+    result = pretrain.pretrain(chosen, data, session, Board(None))
+    return (result.history, result.validation), result.encoder.state_dict()
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_train_as_one_process_does(world: int, data: Data) -> None:
+    """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
+    chosen = parameters(optimizer__name="sgd", optimizer__lr=0.1, penalty__l2=0.1, optimizer__clip_grad_norm=0.5)
+    whole = pretrain.pretrain(chosen, data, ALONE, Board(None))
+    for (history, validation), encoder in on_ranks(world, on_rank, data, chosen):
+        for ours, theirs in zip(history, whole.history, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+        assert [row["knn_top1"] for row in validation] == [row["knn_top1"] for row in whole.validation]
+        for name, value in state(whole).items():
+            torch.testing.assert_close(encoder[name], value, rtol=2e-3, atol=2e-4)
+
+
+def gradients(session: Session, data: Data, chosen: PretrainParams) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and averaged gradients of the first step, in float64."""
+    torch.set_default_dtype(torch.float64)
+    trainer = pretrain._Trainer(chosen, data, session, Board(None))
+    torch.set_default_dtype(torch.float32)
+    own = np.array_split(np.arange(8), session.world)[session.rank]
+    images = trainer._views(*trainer._load(own, epoch=1)).double()
+    _, z = trainer.model(trainer.preparation.normalise(images))
+    loss = nt_xent.nt_xent(z, chosen.temperature, session)
+    loss.backward()
+    found = {
+        name.removeprefix("module."): weight.grad
+        for name, weight in trainer.model.named_parameters()
+        if weight.grad is not None
+    }
+    return session.mean(loss), found
+
+
+def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: Data) -> None:
+    loss, expected = gradients(ALONE, data, parameters())
+    for own_loss, found in on_ranks(2, gradients, data, parameters()):
+        torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=0)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_early_stopping_keeps_the_best_encoder_and_says_why(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([50.0, 80.0, 70.0, 80.0])
+    states = []
+
+    def validate(trainer: Any) -> float:
+        states.append({name: value.clone() for name, value in trainer.encoder.state_dict().items()})
+        return next(accuracies)
+
+    monkeypatch.setattr(pretrain._Trainer, "validate", validate)
+    result = run(data, epochs=9, early_stopping__patience=2)
+    assert result.metrics["stopped"] == "no gain in 2 validations"
+    assert result.metrics["epochs"] == 4
+    assert result.metrics["kept_epoch"] == 2
+    assert result.metrics["val_knn_top1"] == 80.0
+    assert all(torch.equal(value, states[1][name]) for name, value in state(result).items())
+    assert any(not torch.equal(value, states[3][name]) for name, value in state(result).items())
+
+
+def test_without_early_stopping_the_last_encoder_is_kept(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([80.0, 50.0])
+    monkeypatch.setattr(pretrain._Trainer, "validate", lambda _: next(accuracies))
+    result = run(data)
+    assert result.metrics["kept_epoch"] == 2
+    assert result.metrics["val_knn_top1"] == 50.0
+
+
+def test_validation_every_k_epochs_and_after_the_last(data: Data) -> None:
+    result = run(data, epochs=5, validation__every_epochs=2)
+    assert [row["epoch"] for row in result.validation] == [2, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_every_optimizer_trains(name: str, data: Data) -> None:
+    assert run(data, epochs=1, optimizer__name=name).metrics["epochs"] == 1
+
+
+def test_penalties_are_what_they_say(data: Data) -> None:
+    trainer = pretrain._Trainer(parameters(penalty__l2=2.0, penalty__smooth_l1=3.0), data, ALONE, Board(None))
+    h = torch.tensor([[0.5, -3.0], [2.0, 0.0]])
+    squares = (0.25 + 9 + 4) / 4
+    smooth = (0.5 * 0.25 + 2.5 + 1.5) / 4
+    assert trainer._penalty(h).item() == pytest.approx(2 * squares + 3 * smooth)
+
+
+def test_bf16_and_compile_run_on_a_cpu(data: Data) -> None:
+    assert run(data, epochs=1, precision="bf16").metrics["epochs"] == 1
+
+
+def test_a_batch_larger_than_the_data_names_both(data: Data) -> None:
+    with pytest.raises(UserError, match=r"pretrain.batch_size = 64 is not allowed; .*train.beton holds 32 images"):
+        run(data, batch_size=64)
+
+
+def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
+    three = dataclasses.replace(ALONE, world=3)
+    with pytest.raises(UserError, match="batch_size = 8 is not allowed; it takes a multiple of the 3 processes"):
+        pretrain.pretrain(parameters(), data, three, Board(None))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrain, "nt_xent", lambda z, *_: z.sum() * torch.nan)
+    with pytest.raises(UserError, match="the loss is not finite in epoch 1, at a learning rate of"):
+        run(data)

@@ -12,7 +12,7 @@ setup: ## install the locked versions into .venv (every target does this first)
 
 repro: setup ## run the whole pipeline, then print its metrics
 	dvc repro
-	dvc metrics show
+	dvc metrics show reports/linear_eval/metrics.json
 
 test: setup lint ## check the code and run the tests
 	pytest

@@ -46,10 +46,7 @@ def main() -> None:
 def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Features) -> None:
     tops = {name: top(verdict.scores, test.labels) for name, verdict in verdicts.items()}
     metrics = {
-        **tops["pretrained"],
-        "augmented": tops["augmented"],
-        "untrained": tops["untrained"],
-        "raw_pixels": tops["raw_pixels"],
+        **{name: tops[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
         "gain_over_untrained": tops["pretrained"]["top1"] - tops["untrained"]["top1"],
         "gain_over_raw_pixels": tops["pretrained"]["top1"] - tops["raw_pixels"]["top1"],
         "chosen": {
@@ -90,7 +87,7 @@ def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Feat
             {"linear_eval/top1": tops["pretrained"]["top1"], "linear_eval/augmented_top1": tops["augmented"]["top1"]},
         )
     print(
-        f"linear_eval: test top-1 {metrics['top1']:.2f} % "
+        f"linear_eval: test top-1 {tops['pretrained']['top1']:.2f} % "
         f"(raw pixels {tops['raw_pixels']['top1']:.2f} %, untrained encoder {tops['untrained']['top1']:.2f} %)"
     )
 

@@ -87,7 +87,9 @@ def test_the_width_multiplies_all_channels(name: str, width: float, first: int, 
 
 
 @pytest.mark.parametrize(
-    ("small_stem", "sizes"), [(True, [64, 64, 64, 32, 16, 8]), (False, [32, 16, 16, 8, 4, 2])], ids=["cifar", "imagenet"]
+    ("small_stem", "sizes"),
+    [(True, [64, 64, 64, 32, 16, 8]), (False, [32, 16, 16, 8, 4, 2])],
+    ids=["cifar", "imagenet"],
 )
 def test_the_stems_shrink_an_image_as_the_papers_do(small_stem: bool, sizes: list[int]) -> None:
     network = Encoder("resnet10", 0.0625, small_stem)

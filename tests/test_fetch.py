@@ -68,8 +68,8 @@ def test_digits_are_the_same_bytes_every_time(tmp_path):
 def test_what_was_there_is_replaced(tmp_path):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "old.npy").touch()
-    (tmp_path / "raw.tmp").mkdir()
-    (tmp_path / "raw.tmp" / "of-a-killed-run").touch()
+    (tmp_path / ".raw.part").mkdir()
+    (tmp_path / ".raw.part" / "of-a-killed-run").touch()
     run("digits", tmp_path / "raw")
     assert sorted(content(tmp_path / "raw")) == [
         "dataset.json", "test.images.npy", "test.labels.npy", "train.images.npy", "train.labels.npy",
@@ -79,7 +79,7 @@ def test_what_was_there_is_replaced(tmp_path):
 
 def test_output_that_cannot_be_made(tmp_path):
     (tmp_path / "data").touch()
-    with pytest.raises(UserError, match="data/raw: cannot be made"):
+    with pytest.raises(UserError, match="data/raw: cannot be written"):
         run("digits", tmp_path / "data" / "raw")
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -34,9 +36,7 @@ def test_the_layers_are_the_papers(layers: int, batch_norm: bool, expected: list
     assert kinds(model) == expected
     linear = [module for module in model if isinstance(module, nn.Linear)]
     widths = [5] + [7] * (layers - 1) + [4]
-    assert [(module.in_features, module.out_features) for module in linear] == list(
-        zip(widths[:-1], widths[1:], strict=True)
-    )
+    assert [(module.in_features, module.out_features) for module in linear] == list(itertools.pairwise(widths))
     assert model(torch.randn(6, 5)).shape == (6, 4)
 
 

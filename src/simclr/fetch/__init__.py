@@ -1,12 +1,10 @@
 """Bring the raw images of an experiment into one folder, whatever their source."""
 
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from simclr import params, raw
-from simclr.failure import UserError
+from simclr.atomic import appearing
 from simclr.fetch import archives, digits, folder
 
 
@@ -27,10 +25,8 @@ def fetch(parameters: FetchParams, output: Path) -> raw.Dataset:
     Raises:
         UserError: the source cannot be had or is damaged, or `output` cannot be made.
     """
-    building = output.with_name(output.name + ".tmp")
-    try:
-        shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
-        building.mkdir(parents=True)
+    with appearing(output) as building:
+        building.mkdir()
         match parameters.source:
             case "digits":
                 dataset = digits.bring(building)
@@ -39,10 +35,4 @@ def fetch(parameters: FetchParams, output: Path) -> raw.Dataset:
             case name:
                 dataset = archives.bring(name, building)
         raw.write_dataset(building, dataset)
-        shutil.rmtree(output, ignore_errors=True)
-        os.replace(building, output)
-    except OSError as error:
-        raise UserError(f"{output}: cannot be made ({error})") from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return dataset

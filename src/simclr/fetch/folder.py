@@ -1,16 +1,16 @@
 """A folder of the user's own images, which stay where they are: only their paths and digests are written."""
 
 import os
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from simclr import raw
+from simclr.batches import prefetched
 from simclr.failure import UserError
 from simclr.images import decode
+from simclr.report import progress
 
 NAMED = 20  # unreadable files that the error names
 
@@ -91,8 +91,11 @@ def _refuse(error: OSError) -> None:
 
 def _digests(paths: list[str]) -> list[str]:
     """The digest of every file, each of which has been decoded once."""
-    with ThreadPool() as pool:
-        results = list(tqdm(pool.imap(_check, paths, 32), total=len(paths), desc="check images", unit="file"))
+    results = []
+    with progress.bar(len(paths), "file", "check images") as bar:
+        for result in prefetched(_check, paths, os.cpu_count() or 1):
+            results.append(result)
+            bar.update()
     bad = [str(result) for result in results if isinstance(result, UserError)]
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""

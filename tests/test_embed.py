@@ -1,0 +1,135 @@
+"""kNN accuracy, the map and the nearest neighbors on features made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from betons import noise, stored
+from threadpoolctl import threadpool_limits
+
+from simclr import embed
+from simclr.distributed import Session
+from simclr.embed import EmbedParams
+from simclr.encoder import Encoder, Preparation
+from simclr.failure import UserError
+from simclr.features import Features
+
+ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
+
+
+def parameters(**changes: float) -> EmbedParams:
+    chosen = {
+        "batch_size": 3, "neighbors": 3, "temperature": 0.1, "map_points": 1000, "map_perplexity": 5.0, "seed": 0
+    }  # fmt: skip
+    return EmbedParams(**(chosen | changes))  # type: ignore[arg-type]
+
+
+def clusters(count: int, dimension: int = 16) -> Features:
+    """Three groups of samples, each about its own direction, of any length."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(count) % 3
+    h = 5 * torch.nn.functional.one_hot(labels, dimension) + torch.randn(count, dimension, generator=generator)
+    return Features(h * torch.rand(count, 1, generator=generator).clamp(min=0.1), labels)
+
+
+def test_every_split_is_encoded_in_the_order_of_its_file(tmp_path: Path) -> None:
+    splits = {
+        name: stored(tmp_path / f"{name}.beton", noise(count, 8, seed), np.arange(count) % 4)
+        for seed, (name, count) in enumerate({"train": 7, "val": 2, "test": 4}.items())
+    }
+    encoder = Encoder("resnet10", 0.0625, small_stem=True)
+    preparation = Preparation(size=8, crop_share=1.0, mean=[0.5] * 3, std=[0.2] * 3)
+    found = embed.encode(parameters(), encoder, preparation, splits, ALONE)
+    assert list(found) == ["train", "val", "test"]
+    encoder.eval()
+    for seed, (name, features) in enumerate(found.items()):
+        assert features.labels.tolist() == splits[name].labels.tolist()
+        images = torch.from_numpy(noise(len(splits[name]), 8, seed)).permute(0, 3, 1, 2) / 255
+        with torch.no_grad():
+            torch.testing.assert_close(features.h, encoder((images - 0.5) / 0.2))
+
+
+def directions(*degrees: float) -> torch.Tensor:
+    angles = torch.tensor(degrees).deg2rad()
+    return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def test_knn_accuracy_by_hand() -> None:
+    """Each query looks at the three training samples next to it; one vote of a near one outweighs two of far ones."""
+    bank = Features(10 * directions(0, 40, 50, 180, 190, 200), torch.tensor([0, 1, 1, 2, 3, 4]))
+    queries = Features(
+        directions(1, 44, 182, 199), torch.tensor([0, 0, 2, 2])  # 44 is taken for class 1, 199 for class 4
+    )  # fmt: skip
+    found = embed.knn_accuracy(parameters(temperature=0.1), bank, queries, classes=7)
+    assert found == {"knn_top1": 50.0, "knn_top5": 100.0}
+    even = embed.knn_accuracy(parameters(temperature=100.0), bank, queries, classes=7)
+    assert even["knn_top1"] < 50.0  # two far samples of class 1 outvote the near one of class 0
+
+
+def test_one_neighbor_cannot_vote_for_five_classes() -> None:
+    bank = Features(directions(0, 90), torch.tensor([0, 1]))
+    queries = Features(directions(10, 20, 80), torch.tensor([0, 1, 1]))
+    found = embed.knn_accuracy(parameters(neighbors=1), bank, queries, classes=2)
+    assert found == {"knn_top1": pytest.approx(200 / 3), "knn_top5": 100.0}  # of two classes, both are among five
+
+
+def test_the_map_keeps_neighbors_together() -> None:
+    features = clusters(60)
+    plan = embed.plane(parameters(), features)
+    assert plan.samples.tolist() == list(range(60))
+    assert plan.points.shape == (60, 2)
+    points = torch.from_numpy(plan.points)
+    nearest = (torch.cdist(points, points) + 1e9 * torch.eye(60)).argmin(dim=1)
+    assert (features.labels[nearest] == features.labels).double().mean() > 0.9
+
+
+def test_the_map_shows_some_of_many_samples_drawn_by_the_seed() -> None:
+    features = clusters(60)
+    plan, again, other = (embed.plane(parameters(map_points=20, seed=seed), features) for seed in (1, 1, 2))
+    assert len(set(plan.samples.tolist())) == len(plan.points) == 20
+    assert plan.samples.tolist() == sorted(plan.samples.tolist()) != list(range(20))
+    assert again.samples.tolist() == plan.samples.tolist() != other.samples.tolist()
+    assert again.points.tobytes() == plan.points.tobytes()
+
+
+def test_the_map_does_not_depend_on_the_number_of_cores() -> None:
+    features = clusters(600, dimension=256)  # large enough for BLAS to share the work
+    maps = []
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            maps.append(embed.plane(parameters(), features).points.tobytes())
+    assert maps[0] == maps[1]
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_collapsed_encoder_has_a_map_too(value: float) -> None:
+    plan = embed.plane(parameters(), Features(torch.full((30, 4), value), torch.zeros(30, dtype=torch.int64)))
+    assert np.isfinite(plan.points).all()
+
+
+@pytest.mark.parametrize(("points", "allowed"), [(1000, 12), (10, 10)])
+def test_the_perplexity_must_be_below_the_number_of_points(points: int, allowed: int) -> None:
+    embed.plane(parameters(map_points=points, map_perplexity=allowed - 1.0), clusters(12))
+    with pytest.raises(UserError) as caught:
+        embed.plane(parameters(map_points=points, map_perplexity=float(allowed)), clusters(12))
+    assert str(caught.value) == (
+        f"params.yaml: embed.map_perplexity = {allowed}.0 is not allowed; "
+        f"it takes a number < {allowed}, the points of the map"
+    )
+
+
+def test_the_nearest_training_samples_are_found() -> None:
+    bank, test = clusters(50), clusters(30)
+    found = embed.nearest(parameters(), bank, test)
+    assert len(set(found.queries.tolist())) == 8
+    for query, nearest in zip(found.queries, found.nearest, strict=True):
+        similarity = torch.nn.functional.cosine_similarity(test.h[query], bank.h)
+        assert nearest.tolist() == similarity.argsort(descending=True)[:10].tolist()
+    assert embed.nearest(parameters(seed=1), bank, test).queries.tolist() != found.queries.tolist()
+
+
+def test_few_samples_make_a_small_sheet() -> None:
+    found = embed.nearest(parameters(), clusters(4), clusters(3))
+    assert sorted(found.queries.tolist()) == [0, 1, 2]
+    assert found.nearest.shape == (3, 4)

@@ -83,8 +83,7 @@ def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Feat
     )
     with Board(run_folder("linear_eval")) as board:
         board.hparams(
-            {name: section for name, section in params.read().items() if name != "fetch"},
-            {"linear_eval/top1": tops["pretrained"]["top1"], "linear_eval/augmented_top1": tops["augmented"]["top1"]},
+            params.read(), {f"linear_eval/{name}_top1": accuracies["top1"] for name, accuracies in tops.items()}
         )
     print(
         f"linear_eval: test top-1 {tops['pretrained']['top1']:.2f} % "

@@ -1,0 +1,55 @@
+"""What only a CUDA device can show: the same views and losses as on a CPU, and a training step in bf16."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_pretrain import Data, parameters, striped
+from test_views import EVERYTHING, SIZE, drawn
+
+from simclr import loader, pretrain, views
+from simclr.dataset import Description
+from simclr.distributed import Session
+from simclr.nt_xent import nt_xent
+from simclr.report.board import Board
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+CPU, GPU = (Session(rank=0, world=1, device=torch.device(name)) for name in ("cpu", "cuda"))
+
+
+def test_views_are_those_of_the_cpu() -> None:
+    draws = drawn(range(64))
+    crops = torch.rand(128, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    found = views.augment(crops.cuda(), draws, EVERYTHING).cpu()
+    off = (found - views.augment(crops, draws, EVERYTHING)).abs() > 1e-4
+    assert off.float().mean() < 0.005  # values at the threshold of solarize
+
+
+def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
+    file = striped(tmp_path / "file.beton", 16, 0)
+    samples, boxes = np.arange(16), np.tile(np.array([[1, 2, 5, 4], [0, 0, 8, 8]]), (16, 1, 1))
+    pixels = loader.pixels(file, samples, boxes, 12)
+    found = loader.crops(pixels, boxes, 12, GPU.device).cpu()
+    torch.testing.assert_close(found, loader.crops(pixels, boxes, 12, CPU.device), atol=1e-5, rtol=0)
+
+
+def test_nt_xent_is_that_of_the_cpu() -> None:
+    z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    here, there = z.clone().requires_grad_(), z.cuda().requires_grad_()
+    first, second = nt_xent(here, 0.1, CPU), nt_xent(there, 0.1, GPU)
+    first.backward()
+    second.backward()
+    torch.testing.assert_close(second.cpu(), first)
+    assert here.grad is not None
+    assert there.grad is not None
+    torch.testing.assert_close(there.grad.cpu(), here.grad, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3))
+    chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
+    result = pretrain.pretrain(chosen, data, GPU, Board(None))
+    assert len(result.history) == 2

@@ -38,7 +38,10 @@ def main() -> None:
                 [{"epoch": row["epoch"], quantity: row[quantity]} for row in rows],
             )
         pictures.picture(REPORTS / "views.png", result.view_grid)
-        print("pretrain: " + ", ".join(f"{name} {value}" for name, value in result.metrics.items()))
+        print(
+            f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} % on val; "
+            f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"
+        )
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ def test_an_exception_of_the_items_is_raised_too() -> None:
     assert running() == []
 
 
-def test_leaving_early_ends_the_threads_and_cancels_what_waits() -> None:
+def test_leaving_early_ends_the_threads() -> None:
     loaded: list[int] = []
 
     def load(item: int) -> int:

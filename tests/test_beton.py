@@ -297,7 +297,7 @@ def test_a_header_with_any_values_is_refused_or_harmless(tmp_path: Path, mixed: 
     path = write(tmp_path / "x.beton", mixed).path
     whole = path.read_bytes()
     table = int(np.frombuffer(whole, HeaderType, 1)[0]["alloc_table_ptr"])
-    regions = [(0, DESCRIPTORS), (DESCRIPTORS, DESCRIPTORS + 20), (TABLE, TABLE + 6 * 32), (table, len(whole))]
+    regions = [(0, DESCRIPTORS), (DESCRIPTORS, DESCRIPTORS + 20), (TABLE, TABLE + 6 * 24), (table, len(whole))]
     generator = np.random.default_rng(0)
     outcomes = []
     for case in range(400):
@@ -331,3 +331,46 @@ def test_an_allocation_that_is_not_the_images_is_refused(tmp_path: Path, field: 
         wrong[2][field] = value
         overwrite(path, int(header["alloc_table_ptr"]), wrong.tobytes())
         assert refused(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mode", 2),
+        ("mode", 255),
+        ("height", 0),
+        ("width", 0),
+        ("data_ptr", 0),
+        ("data_ptr", 2**63),
+        ("data_ptr", 2**40),
+    ],
+)
+def test_a_row_with_an_impossible_value_is_refused(tmp_path: Path, field: str, value: int) -> None:
+    path = write(tmp_path / "x.beton", [jpeg(noise(seed, 8, 8), tmp_path) for seed in range(4)]).path
+    reader = Reader(str(path))
+    table, allocations = reader.metadata.copy(), reader.alloc_table.copy()
+    table["f0"][field][2] = value
+    allocations["ptr"] = table["f0"]["data_ptr"]
+    overwrite(path, TABLE, table.tobytes())
+    overwrite(path, int(reader.header["alloc_table_ptr"]), allocations.tobytes())
+    assert refused(path)
+
+
+def test_a_header_that_counts_no_images_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.beton", [raw(noise(0, 4, 4))]).path
+    header = np.fromfile(path, HeaderType, 1)
+    header[0]["num_samples"], header[0]["alloc_table_ptr"] = 0, path.stat().st_size
+    overwrite(path, 0, header.tobytes())
+    assert refused(path)
+
+
+def test_tables_that_overlap_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.beton", [raw(noise(0, 4, 4))]).path
+    header, allocations = np.fromfile(path, HeaderType, 1), np.zeros(1000, ALLOC_TABLE_TYPE)
+    allocations["sample_id"] = np.arange(1000)
+    start = TABLE - 1000  # where the last field's descriptor has unused bytes
+    header[0]["num_samples"], header[0]["alloc_table_ptr"] = 1000, start
+    os.truncate(path, start)
+    overwrite(path, start, allocations.tobytes())
+    overwrite(path, 0, header.tobytes())
+    assert refused(path)

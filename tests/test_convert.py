@@ -48,6 +48,8 @@ def test_the_seed_draws_the_part() -> None:
     drawn = [stratified(labels, 0.25, seed)[1].tolist() for seed in (0, 1, 2, 0)]
     assert drawn[0] == drawn[3]
     assert len({tuple(part) for part in drawn}) == 3
+    within = {tuple(sample // 4 for sample in drawn[0] if sample % 4 == label) for label in range(4)}
+    assert len(within) == 4  # each class draws for itself
     taken = np.bincount(np.concatenate([stratified(labels, 0.25, seed)[1] for seed in range(300)]), minlength=200)
     assert 40 < taken.min() < taken.max() < 115  # 75 each, standard deviation 7.5
 

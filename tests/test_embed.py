@@ -65,6 +65,7 @@ def test_knn_accuracy_by_hand() -> None:
     assert found == {"knn_top1": 50.0, "knn_top5": 100.0}
     even = embed.knn_accuracy(parameters(temperature=100.0), bank, queries, classes=7)
     assert even["knn_top1"] < 50.0  # two far samples of class 1 outvote the near one of class 0
+    assert embed.knn_accuracy(parameters(temperature=100.0, neighbors=1), bank, queries, classes=7)["knn_top1"] == 50.0
 
 
 def test_one_neighbor_cannot_vote_for_five_classes() -> None:
@@ -82,6 +83,7 @@ def test_the_map_keeps_neighbors_together() -> None:
     points = torch.from_numpy(plan.points)
     nearest = (torch.cdist(points, points) + 1e9 * torch.eye(60)).argmin(dim=1)
     assert (features.labels[nearest] == features.labels).double().mean() > 0.9
+    assert not np.allclose(embed.plane(parameters(map_perplexity=2.0), features).points, plan.points)
 
 
 def test_the_map_shows_some_of_many_samples_drawn_by_the_seed() -> None:

@@ -76,7 +76,12 @@ def test_wide_networks_have_the_papers_size(width: float, millions: int) -> None
 
 @pytest.mark.parametrize(
     ("name", "width", "first", "dimension"),
-    [("resnet18", 0.25, 16, 128), ("resnet18", 2.0, 128, 1024), ("resnet50", 2.0, 128, 4096), ("resnet10", 0.1, 6, 51)],
+    [
+        ("resnet18", 0.25, 16, 128),
+        ("resnet18", 2.0, 128, 1024),
+        ("resnet50", 2.0, 128, 4096),
+        ("resnet10", 0.3, 19, 154),
+    ],
 )
 def test_the_width_multiplies_all_channels(name: str, width: float, first: int, dimension: int) -> None:
     network = shape(name, width, small_stem=True)

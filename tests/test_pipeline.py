@@ -52,6 +52,10 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
     assert STAGES[stage]["params"] == [stage]
 
 
+def test_a_folder_of_images_that_changed_is_noticed() -> None:
+    assert "${fetch.folder}" in STAGES["fetch"]["deps"]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_command_says_nothing_of_the_machine(stage: str) -> None:
     assert STAGES[stage]["cmd"] == f"PYTHONPATH=src python stages/{stage}.py"

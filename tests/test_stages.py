@@ -38,7 +38,7 @@ def change(folder: Path, **values: object) -> None:
 
 TINY = {
     "pretrain__epochs": 2, "pretrain__encoder__width": 0.0625, "pretrain__views__size": 8,
-    "embed__map_points": 60, "embed__map_perplexity": 5.0,
+    "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
     "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
 }  # fmt: skip
 

@@ -25,6 +25,7 @@ RAW, JPEG = IMAGE_MODES["raw"], IMAGE_MODES["jpg"]
 
 _FIELDS = {"image": (2, RGBImageField()), "label": (1, IntField())}
 _TABLE = get_metadata_type([field for _, field in _FIELDS.values()])
+_TABLE_START = HeaderType.itemsize + len(_FIELDS) * FieldDescType.itemsize
 
 MIN_PAGE = 1 << 21
 """The smallest page in bytes: an image of at most that many can always be written."""
@@ -58,8 +59,7 @@ def write(path: Path, images: Iterable[StoredImage], labels: npt.NDArray[np.int6
         descriptor["type_id"] = kind
         descriptor["name"][: len(name)] = np.frombuffer(name.encode(), np.uint8)
         descriptor["arguments"][:] = np.frombuffer(field.to_binary().tobytes(), np.uint8)
-    head = HeaderType.itemsize + descriptors.nbytes + table.nbytes
-    position = _aligned(head, page_size)
+    position = _aligned(_TABLE_START + table.nbytes, page_size)
     with appearing(path) as partial:
         with partial.open("wb") as file:
             file.seek(position)
@@ -130,25 +130,28 @@ def read(path: Path) -> Beton:
         header = np.fromfile(path, HeaderType, 1)[0]
         if header["version"] != CURRENT_VERSION:
             raise UserError(f"{path}: not a .beton file of version {CURRENT_VERSION}")
-        count, fields = int(header["num_samples"]), int(header["num_fields"])
-        plausible = 0 < count <= length // _TABLE.itemsize and header["alloc_table_ptr"] <= length
-        if fields != len(_FIELDS) or not plausible:
+        count, allocations = int(header["num_samples"]), int(header["alloc_table_ptr"])
+        if (
+            header["num_fields"] != len(_FIELDS)
+            or count == 0
+            or _TABLE_START + count * _TABLE.itemsize > allocations
+            or allocations + count * ALLOC_TABLE_TYPE.itemsize != length
+        ):
             raise UserError(f"{path}: truncated, empty or not written by the convert stage")
         reader = Reader(str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (KeyError, ValueError, MemoryError) as error:
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: damaged header") from error
-    known = list(reader.field_names) == list(_FIELDS) and reader.metadata_type == _TABLE
-    if not known or len(reader.metadata) != count or len(reader.alloc_table) != count:
-        raise UserError(f"{path}: truncated, or not written by the convert stage")
+    if list(reader.field_names) != list(_FIELDS) or reader.metadata_type != _TABLE:
+        raise UserError(f"{path}: not written by the convert stage")
     images = reader.metadata["f0"]
-    allocations = reader.alloc_table[np.argsort(reader.alloc_table["sample_id"], kind="stable")]
-    starts, sizes = images["data_ptr"].astype(np.int64), allocations["size"].astype(np.int64)
+    allocated = reader.alloc_table[np.argsort(reader.alloc_table["sample_id"], kind="stable")]
+    starts, sizes = images["data_ptr"].astype(np.int64), allocated["size"].astype(np.int64)
     heights, widths = images["height"].astype(np.int64), images["width"].astype(np.int64)
     whole = (
-        (allocations["sample_id"] == np.arange(count)).all()
-        and (allocations["ptr"] == images["data_ptr"]).all()
+        (allocated["sample_id"] == np.arange(count)).all()
+        and (allocated["ptr"] == images["data_ptr"]).all()
         and np.isin(images["mode"], (RAW, JPEG)).all()
         and (sizes > 0).all()
         and (heights > 0).all()

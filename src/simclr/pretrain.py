@@ -1,6 +1,7 @@
 """Pretraining with SimCLR (Chen et al. 2020, algorithm 1)."""
 
 import math
+import resource
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -240,7 +241,9 @@ class _Trainer:
         self.progress.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
         speed = {"samples_per_second": (self.step - began_step) * self.parameters.batch_size / seconds}
         if self.session.device.type == "cuda":
-            speed["memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            speed["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        else:
+            speed["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # it is in KiB
         self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
         return {"loss": mean_loss, "lr": lr}
 

@@ -100,7 +100,7 @@ def _digests(paths: list[str]) -> list[str]:
     if bad:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise UserError(f"{len(bad)} of {len(paths)} images are unreadable: {'; '.join(bad[:NAMED])}{more}")
-    return results
+    return [result for result in results if isinstance(result, str)]
 
 
 def _check(path: str) -> str | UserError:

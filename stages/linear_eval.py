@@ -39,8 +39,9 @@ def main() -> None:
         verdicts["augmented"] = through_encoder(
             parameters, network, preparation, splits["train"], cached, session, count
         )
-        if session.leads:
-            report(verdicts, classes, cached["test"])
+        if not session.leads:
+            return
+    report(verdicts, classes, cached["test"])
 
 
 def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Features) -> None:

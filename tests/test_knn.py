@@ -25,8 +25,15 @@ def test_no_more_neighbors_than_there_are() -> None:
 def test_votes_are_weighted_by_similarity() -> None:
     similarities = torch.tensor([[0.9, 0.5, 0.4]])
     votes = knn.scores(similarities, torch.tensor([[1, 0, 0]]), classes=3, temperature=0.1)
-    expected = [math.exp(5) + math.exp(4), math.exp(9), 0.0]
+    expected = [math.exp(5 - 9) + math.exp(4 - 9), 1.0, 0.0]
     torch.testing.assert_close(votes, torch.tensor([expected]))
+
+
+def test_a_small_temperature_lets_the_nearest_decide() -> None:
+    similarities = torch.tensor([[1.0, 0.99, 0.98], [-0.9, -0.91, -0.92]])
+    votes = knn.scores(similarities, torch.tensor([[2, 0, 0], [1, 0, 0]]), classes=3, temperature=0.001)
+    assert votes.isfinite().all()
+    assert votes.argmax(dim=1).tolist() == [2, 1]
 
 
 def test_accuracy_counts_the_top_k() -> None:

@@ -23,8 +23,11 @@ def neighbors(queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 def scores(similarities: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
-    """The votes (M, classes) of neighbors with `similarities` and `labels` (M, k), weighted by exp(s / temperature)."""
-    weights = (similarities / temperature).exp()
+    """The votes (M, classes) of neighbors with `similarities`, best first, and `labels` (M, k).
+
+    A neighbor's weight is exp(s / temperature), relative to that of the best one, so that nothing overflows.
+    """
+    weights = ((similarities - similarities[:, :1]) / temperature).exp()
     return weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights)
 
 

@@ -35,7 +35,12 @@ def main() -> None:
             "untrained": untrained_features(parameters.seed, network, preparation, splits, session),
             "raw_pixels": pixel_features(preparation, splits, session),
         }
-        verdicts = {name: on_cached(parameters.cached, found, count, session.device) for name, found in inputs.items()}
+        verdicts = {
+            name: on_cached(
+                parameters.cached, found, count, session.device, title=f"probe, {name}" if session.leads else ""
+            )
+            for name, found in inputs.items()
+        }
         verdicts["augmented"] = through_encoder(
             parameters, network, preparation, splits["train"], cached, session, count
         )

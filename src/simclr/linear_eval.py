@@ -70,10 +70,12 @@ class Verdict:
     val_accuracy: float
 
 
-def on_cached(parameters: CachedParams, splits: dict[str, Features], classes: int, device: torch.device) -> Verdict:
+def on_cached(
+    parameters: CachedParams, splits: dict[str, Features], classes: int, device: torch.device, title: str = ""
+) -> Verdict:
     """Logistic regression on the features of train, its regularisation chosen on val, applied to test."""
     train, val = ((splits[name].h.to(device), splits[name].labels.to(device)) for name in ("train", "val"))
-    chosen, strength = probe.select(train, val, classes, parameters.l2, parameters.max_iterations)
+    chosen, strength = probe.select(train, val, classes, parameters.l2, parameters.max_iterations, title)
     return Verdict(chosen(splits["test"].h.to(device)).cpu(), strength, accuracy(chosen(val[0]), val[1]))
 
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr.report import progress
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -53,18 +55,21 @@ def select(
     classes: int,
     strengths: list[float],
     iterations: int,
+    title: str = "",
 ) -> tuple[Probe, float]:
     """The probe, fitted on `train`, that predicts `val` best, and its strength among `strengths`.
 
     Judged by cross entropy: on a few hundred images, accuracy cannot tell one strength from another. Each fit starts
-    from the one before, strongest first.
+    from the one before, strongest first. A `title` shows a progress bar.
     """
     best: tuple[float, Probe, float] | None = None
     probe = None
-    for strength in sorted(strengths, reverse=True):
-        probe = fit(*train, classes, strength, iterations, probe)
-        loss = F.cross_entropy(probe(val[0]), val[1]).item()
-        if best is None or loss < best[0]:
-            best = loss, probe, strength
+    with progress.bar(len(strengths), "fit", title, shown=bool(title)) as bar:
+        for strength in sorted(strengths, reverse=True):
+            probe = fit(*train, classes, strength, iterations, probe)
+            loss = F.cross_entropy(probe(val[0]), val[1]).item()
+            if best is None or loss < best[0]:
+                best = loss, probe, strength
+            bar.update()
     assert best is not None
     return best[1:]

@@ -33,7 +33,7 @@ def test_it_is_the_logistic_regression_of_the_standardised_features(l2: float, d
     reference = LogisticRegression(C=1 / (len(labels) * l2), tol=1e-10, max_iter=10_000)
     reference.fit((array - mean) / std, labels.numpy())
     tolerance = 1e-4 if dtype == torch.float64 else 2e-3
-    np.testing.assert_allclose(found.weights.double().numpy(), reference.coef_.T, atol=tolerance)
+    np.testing.assert_allclose(found.weights.double().numpy(), reference.coef_, atol=tolerance)
     np.testing.assert_allclose(
         found(unseen).softmax(dim=1).numpy(),
         reference.predict_proba((unseen.double().numpy() - mean) / std),

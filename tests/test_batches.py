@@ -25,10 +25,23 @@ def test_the_global_batches_are_the_same_for_any_number_of_ranks(count: int, bat
             assert max(sizes) - min(sizes) <= 1
 
 
-def test_parts_are_equal_where_the_batch_can_be_divided() -> None:
-    for rank in range(4):
-        own = batches.shuffled(70, 16, 0, 0, rank, 4, drop_last=True)
-        assert [len(part) for part in own] == [4, 4, 4, 4]
+@pytest.mark.parametrize("world", range(1, 9))
+def test_parts_are_equal_where_the_number_of_ranks_divides_the_batch(world: int) -> None:
+    ranks = [batches.shuffled(70, 12, 0, 0, rank, world, drop_last=True) for rank in range(world)]
+    for parts in zip(*ranks, strict=True):
+        assert (len({len(part) for part in parts}) == 1) == (world in (1, 2, 3, 4, 6))
+
+
+@pytest.mark.parametrize("drop_last", [True, False])
+@pytest.mark.parametrize("before", [1, 2, 4])
+@pytest.mark.parametrize("after", [1, 2, 4])
+def test_an_epoch_can_go_on_in_the_middle_with_any_number_of_ranks(before: int, after: int, drop_last: bool) -> None:
+    def epoch(world: int) -> list[list[int]]:
+        ranks = [batches.shuffled(71, 12, 3, 2, rank, world, drop_last=drop_last) for rank in range(world)]
+        return [flat(list(parts)) for parts in zip(*ranks, strict=True)]
+
+    whole = [batch.tolist() for batch in batches.shuffled(71, 12, 3, 2, drop_last=drop_last)]
+    assert epoch(before)[:3] + epoch(after)[3:] == whole
 
 
 def test_an_epoch_has_every_sample_once() -> None:

@@ -60,7 +60,7 @@ def test_resized_crops_agree_with_torchvision() -> None:
     images = torch.rand(4, 3, 37, 29, generator=generator)
     boxes = torch.tensor([[[0, 0, 37, 29], [3, 5, 10, 9]], [[30, 20, 7, 9], [1, 1, 1, 1]]] * 2)
     for size in (8, 16, 40):
-        found = crop.resized_crops(images, boxes, size)
+        found = crop.resized_crops(images.movedim(1, -1), boxes, size)
         for image, own, results in zip(images, boxes, found, strict=True):
             for (top, left, height, width), result in zip(own.tolist(), results, strict=True):
                 expected = tv.resized_crop(image, top, left, height, width, [size, size], antialias=True)

@@ -11,7 +11,7 @@ import torch
 from ranks import on_ranks
 from torch import Tensor
 
-from simclr import beton, nt_xent, params, pretrain
+from simclr import beton, nt_xent, params, pretrain, views
 from simclr.beton import RAW, Beton, StoredImage
 from simclr.dataset import Description
 from simclr.distributed import Session
@@ -115,8 +115,9 @@ def gradients(session: Session, data: Data, chosen: PretrainParams) -> tuple[Ten
     trainer = pretrain._Trainer(chosen, data, session, Board(None))
     torch.set_default_dtype(torch.float32)
     own = np.array_split(np.arange(8), session.world)[session.rank]
-    images = trainer._views(*trainer._load(own, epoch=1)).double()
-    _, z = trainer.model(trainer.preparation.normalise(images))
+    pixels, draws = trainer._load(own, epoch=1)
+    images = trainer._views(pixels, draws).double()
+    _, z = trainer.model(trainer.preparation.normalise(images), views.by_view(draws.keys, session.device))
     loss = nt_xent.nt_xent(z, chosen.temperature, session)
     loss.backward()
     found = {

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
+import torch
 
-from simclr.randomness import hashes, permutation, uniform
+from simclr.randomness import hashes, permutation, reaches, uniform
 
 MASK = (1 << 64) - 1
 
@@ -42,6 +44,24 @@ def test_draws_are_uniform_and_uncorrelated() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 100  # chi-squared, 49 degrees of freedom: p ~ 2e-5
     assert abs(np.corrcoef(draws[:, 0], draws[:, 1])[0, 1]) < 0.02
     assert abs(np.corrcoef(draws[1:, 0], draws[:-1, 0])[0, 1]) < 0.02
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1e-3, 0.1, 0.5, 0.9, 1.0])
+def test_on_a_device_draws_reach_a_threshold_where_they_do_on_the_host(threshold: float) -> None:
+    counters = np.arange(50)
+    keys = hashes(4, np.arange(1000)[:, None], 2)
+    assert (keys.view(np.int64) < 0).any()  # bits that a shift of int64 would repeat
+    found = reaches(threshold, torch.from_numpy(keys.view(np.int64)), torch.from_numpy(counters))
+    assert np.array_equal(found.numpy(), uniform(4, np.arange(1000)[:, None], 2, counters) >= threshold)
+
+
+def test_a_draw_reaches_itself_and_nothing_above() -> None:
+    counters = np.arange(200)
+    key = hashes(4).view(np.int64)
+    for counter, draw in zip(counters, uniform(4, counters), strict=True):
+        at = [draw, np.nextafter(draw, 1)]
+        found = [reaches(level, torch.from_numpy(key), torch.tensor(int(counter))).item() for level in at]
+        assert found == [True, False]
 
 
 def test_a_permutation_is_one_and_changes_with_seed_and_epoch() -> None:

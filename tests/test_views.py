@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from simclr import views
 from simclr.blur import kernel_size
+from simclr.randomness import hashes
 from simclr.views import Draws, ViewParams
 
 SIZE = 16
@@ -19,13 +20,15 @@ EVERYTHING = ViewParams(
 )  # fmt: skip
 
 
-def drawn(samples: range | np.ndarray, parameters: ViewParams = EVERYTHING, seed: int = 0, epoch: int = 1) -> Draws:
+def drawn(
+    samples: range | np.ndarray, parameters: ViewParams = EVERYTHING, seed: int = 0, epoch: int = 1, count: int = 2
+) -> Draws:
     indices = np.array(samples, np.int64)
     sizes = np.full(len(indices), 32), np.full(len(indices), 40)
-    return views.draw(parameters, *sizes, seed, epoch, indices)
+    return views.draw(parameters, *sizes, seed, epoch, indices, count)
 
 
-def picked(draws: Draws, rows: np.ndarray) -> Draws:
+def picked(draws: Draws, rows: np.ndarray | tuple[slice, ...]) -> Draws:
     return Draws(**{field.name: getattr(draws, field.name)[rows] for field in dataclasses.fields(Draws)})
 
 
@@ -41,6 +44,26 @@ def test_a_samples_draws_depend_on_seed_epoch_and_sample_alone() -> None:
     assert same(drawn(rows), picked(everyone, rows))
     assert not same(drawn(rows, epoch=2), picked(everyone, rows))
     assert not same(drawn(rows, seed=1), picked(everyone, rows))
+
+
+def test_a_views_draws_do_not_depend_on_how_many_there_are() -> None:
+    four = drawn(range(100), count=4)
+    for count in (1, 2, 3):
+        assert same(drawn(range(100), count=count), picked(four, (slice(None), slice(count))))
+
+
+def test_the_keys_of_dropout_are_hashes_of_sample_and_view() -> None:
+    keys = drawn([5, 0, 9], seed=4, epoch=7).keys
+    for row, sample in enumerate((5, 0, 9)):
+        for view in range(2):
+            assert keys[row, view].view(np.uint64) == hashes(4, 7, sample, view, 9)
+
+
+def test_by_view_is_the_order_of_the_crops() -> None:
+    values = np.array([[[10, 11], [20, 21]], [[30, 31], [40, 41]], [[50, 51], [60, 61]]])  # 3 samples, 2 views
+    found = views.by_view(values, torch.device("cpu"))
+    assert found.tolist() == [[10, 11], [30, 31], [50, 51], [20, 21], [40, 41], [60, 61]]
+    assert views.by_view(values[..., 0], torch.device("cpu")).tolist() == [10, 30, 50, 20, 40, 60]
 
 
 def test_turning_one_operation_off_leaves_the_other_draws() -> None:
@@ -107,6 +130,20 @@ def test_views_are_those_of_torchvision_for_the_same_draws() -> None:
             off = (found[row] - expected).abs() > 2e-5
             # at the very threshold of solarize a rounding error inverts a value: allow for a few
             assert off.float().mean() < (0.01 if draws.solarize[sample, view] else 1e-9)
+
+
+def test_the_crops_stay_as_they_are() -> None:
+    crops = torch.rand(16, 3, SIZE, SIZE)
+    for off in ({}, {"flip": 0, "jitter": 0, "grayscale": 0, "solarize": 0}):  # what follows may be first
+        before, parameters = crops.clone(), dataclasses.replace(EVERYTHING, **off)
+        assert not torch.equal(views.augment(crops, drawn(range(8), parameters), parameters), crops)
+        assert torch.equal(crops, before)
+
+
+def test_nothing_happens_where_no_draw_asks_for_it() -> None:
+    rare = dataclasses.replace(EVERYTHING, flip=1e-9, jitter=1e-9, grayscale=1e-9, blur=1e-9, solarize=1e-9)
+    crops = torch.rand(8, 3, SIZE, SIZE)
+    assert torch.equal(views.augment(crops, drawn(range(4), rare), rare), crops)
 
 
 def test_nothing_happens_where_everything_is_off() -> None:

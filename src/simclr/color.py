@@ -19,6 +19,13 @@ def _blend(images: Tensor, other: Tensor, factors: Tensor) -> Tensor:
     return (weight * images + (1 - weight) * other).clamp(0, 1)
 
 
+def _mean(gray: Tensor) -> Tensor:
+    """Of each image, (N, 1, 1, 1). Values are summed as integers, in steps of 2^-24, because a sum in floating point
+    depends on its order, and that on the number of images and threads."""
+    total = (gray * 2**24).round_().sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
+    return total / (2**24 * gray.shape[2] * gray.shape[3])
+
+
 def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
     """Multiply by `factors` >= 0: 0 is black, 1 the image itself."""
     return _blend(images, torch.zeros_like(images), factors)
@@ -26,7 +33,7 @@ def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
 
 def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Move away from the mean luma of the image by `factors` >= 0: 0 is that gray, 1 the image itself."""
-    return _blend(images, grayscale(images).mean(dim=(1, 2, 3), keepdim=True), factors)
+    return _blend(images, _mean(grayscale(images)), factors)
 
 
 def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Boxes cut from images, and resized: which box is decided on the host, cutting small images is one batched product."""
+"""Boxes cut from images, and resized: which box is decided on the host, small images are cut on the device."""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
@@ -56,32 +58,51 @@ def central_boxes(heights: npt.NDArray[np.int64], widths: npt.NDArray[np.int64],
     return np.stack([(heights - side) // 2, (widths - side) // 2, side, side], axis=-1)
 
 
-def _interpolation(starts: Tensor, lengths: Tensor, source: int, size: int) -> Tensor:
-    """The matrices (..., size, source) that resample [start, start + length) of `source` pixels to `size` pixels.
+def _resampled(rows: Tensor, first: Tensor, lengths: Tensor, longest: int, size: int) -> Tensor:
+    """Runs of rows, each resampled to `size` rows by a triangle filter, widened by the scale when shrinking: the
+    antialiased bilinear resize of PIL and torchvision.
 
-    A triangle filter, widened by the scale when shrinking: the antialiased bilinear resize of PIL and torchvision.
+    Args:
+        rows: (R, D) floating point.
+        first: (N,) int64: where in `rows` each run begins.
+        lengths: (N,) int64: how many rows it has, at most `longest`.
+
+    Returns:
+        (N, size, D).
     """
-    starts, lengths = starts[..., None, None].float(), lengths[..., None, None].float()
-    scale = lengths / size
-    target = (torch.arange(size, device=starts.device)[:, None] + 0.5) * scale
-    pixel = torch.arange(source, device=starts.device)[None, :] - starts
-    weights = (1 - (pixel + 0.5 - target).abs() / scale.clamp(min=1)).clamp(min=0)
-    weights = weights * ((pixel >= 0) & (pixel < lengths))
-    return weights / weights.sum(dim=-1, keepdim=True)
+    lengths = lengths[:, None]
+    scale = lengths.float() / size
+    reach = scale.clamp(min=1)
+    target = (torch.arange(size, device=rows.device) + 0.5) * scale
+    lowest = (target - reach + 0.5).floor().long()
+    # tap by tap, because sums of whole tensors round alike in any batch; in a product of matrices the shape and the
+    # number of threads choose the order of the terms
+    taps = [lowest + tap for tap in range(math.ceil(2 * max(1, longest / size)))]
+    weights = [(1 - (tap + 0.5 - target).abs() / reach).clamp(min=0) * ((tap >= 0) & (tap < lengths)) for tap in taps]
+    total = sum(weights)
+    resampled = rows.new_zeros(lengths.shape[0] * size, rows.shape[1])
+    for tap, weight in zip(taps, weights, strict=True):
+        index = first[:, None] + tap.clamp(min=0).minimum(lengths - 1)
+        resampled += rows.index_select(0, index.flatten()).mul_((weight / total).view(-1, 1))
+    return resampled.view(-1, size, rows.shape[1])
 
 
 def resized_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Cut every box from its image and resize it to a square, antialiased.
 
     Args:
-        images: (B, C, H, W) floating point.
-        boxes: (B, V, 4) integers: top, left, height, width of the V boxes of each image.
+        images: (B, H, W, C) floating point.
+        boxes: (B, V, 4) int64: top, left, height, width of the V boxes of each image.
         size: the side of the result in pixels.
 
     Returns:
         (B, V, C, size, size).
     """
-    top, left, height, width = boxes.unbind(-1)
-    rows = _interpolation(top, height, images.shape[2], size)
-    columns = _interpolation(left, width, images.shape[3], size)
-    return rows[:, :, None] @ images[:, None] @ columns[:, :, None].transpose(-1, -2)
+    (count, height, width, channels), views = images.shape, boxes.shape[1]
+    tops, lefts, heights, widths = boxes.reshape(-1, 4).unbind(-1)
+    box = torch.arange(count * views, device=images.device)
+    rows = images.reshape(count * height, width * channels)
+    rows = _resampled(rows, box // views * height + tops, heights, height, size)
+    columns = rows.view(-1, size, width, channels).permute(0, 2, 3, 1).reshape(-1, channels * size)
+    columns = _resampled(columns, box * width + lefts, widths, width, size)
+    return columns.view(count, views, size, channels, size).permute(0, 1, 3, 4, 2)

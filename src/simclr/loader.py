@@ -107,9 +107,11 @@ def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch
     """
     if device.type == "cuda":
         pixels = pixels.pin_memory()
-    images = pixels.to(device, non_blocking=True).movedim(-1, -3).float() / 255
+    images = pixels.to(device, non_blocking=True).float() / 255
     if images.ndim == 4:
         images = crop.resized_crops(images, torch.from_numpy(boxes).to(device), size)
+    else:
+        images = images.movedim(-1, -3)
     return images.transpose(0, 1).flatten(0, 1)
 
 

@@ -24,7 +24,7 @@ from simclr.encoder import Encoder, EncoderParams, Preparation
 from simclr.failure import UserError
 from simclr.nt_xent import nt_xent
 from simclr.optimizer import OptimizerParams
-from simclr.projection import HeadParams
+from simclr.projection import Head, HeadParams
 from simclr.report import progress
 from simclr.report.board import Board
 from simclr.report.pictures import view_grid
@@ -104,15 +104,15 @@ class Result:
 
 
 class SimCLR(nn.Module):
-    """Encoder f and projection head g: views (N, 3, S, S) to h (N, D) and z (N, d)."""
+    """Encoder f and projection head g: views (N, 3, S, S), and (N,) keys of their dropout, to h (N, D) and z (N, d)."""
 
-    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, head: Head) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
 
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.encoder(views)
-        return h, self.head(h)
+    def forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.encoder(images)
+        return h, self.head(h, keys)
 
 
 def pretrain(parameters: PretrainParams, data: Data, session: Session, board: Board) -> Result:
@@ -216,11 +216,11 @@ class _Trainer:
             lr = self.peak_lr * warmup_cosine(self.step, self.steps, self.warmup_steps)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            images = self._views(pixels, draws)
+            images, keys = self._views(pixels, draws), views.by_view(draws.keys, self.session.device)
             if self.step == 0:
                 self.board.image("views", self._view_grid(images), 0)
             with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
-                h, z = self.model(self.preparation.normalise(images))
+                h, z = self.model(self.preparation.normalise(images), keys)
             loss = nt_xent(z, self.parameters.temperature, self.session)
             self.optimizer.zero_grad()
             (loss + self._penalty(h)).backward()

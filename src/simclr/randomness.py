@@ -1,22 +1,25 @@
 """Randomness as a function: every draw is a hash of what it is for, so that no order, thread or rank can change it.
 
 The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16),
-chained over the counters.
+chained over the counters: on the host in NumPy, and its last link on a device in torch.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 Counter = int | npt.NDArray[np.integer[Any]]
 
-_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+_GAMMA, _FIRST, _SECOND = np.array([0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB], np.uint64)
+_SIGNED = tuple(int(constant.astype(np.int64)) for constant in (_GAMMA, _FIRST, _SECOND))
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    state = (state ^ (state >> np.uint64(30))) * _FIRST
+    state = (state ^ (state >> np.uint64(27))) * _SECOND
     return state ^ (state >> np.uint64(31))
 
 
@@ -31,6 +34,29 @@ def hashes(*counters: Counter) -> npt.NDArray[np.uint64]:
 def uniform(*counters: Counter) -> npt.NDArray[np.float64]:
     """Numbers in [0, 1) with 53 random bits, one for each tuple of the broadcast `counters`."""
     return (hashes(*counters) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def reaches(threshold: float, keys: Tensor, counters: Tensor) -> Tensor:
+    """Whether `uniform(*first, counter) >= threshold`, computed where the tensors are.
+
+    Args:
+        keys: `hashes(*first)` as int64 of the same bits, because torch has no arithmetic on uint64 everywhere.
+        counters: int64, broadcast against the `keys`.
+
+    Returns:
+        bool, of the broadcast shape.
+    """
+
+    def shifted(state: Tensor, bits: int) -> Tensor:
+        """Shifted right, zeros coming in: torch's own shift of int64 repeats the sign."""
+        return (state >> bits) & ((1 << (64 - bits)) - 1)
+
+    gamma, first, second = _SIGNED
+    state = (keys ^ counters) + gamma
+    state = (state ^ shifted(state, 30)) * first
+    state = (state ^ shifted(state, 27)) * second
+    state = state ^ shifted(state, 31)
+    return shifted(state, 11) >= math.ceil(threshold * 2**53)
 
 
 def permutation(count: int, *counters: int) -> npt.NDArray[np.int64]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simclr import color, crop, params
 from simclr.blur import gaussian_blur
-from simclr.randomness import uniform
+from simclr.randomness import Counter, hashes, uniform
 
 _ORDERS = np.array(list(itertools.permutations(range(len(color.JITTER)))))
 
@@ -52,6 +52,7 @@ class _Purpose(IntEnum):
     BLUR = 6
     SIGMA = 7
     SOLARIZE = 8
+    DROPOUT = 9
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ class Draws:
     blur: npt.NDArray[np.bool_]
     sigma: npt.NDArray[np.float64]
     solarize: npt.NDArray[np.bool_]
+    keys: npt.NDArray[np.int64]
+    """What dropout in the head is drawn from: see `randomness.reaches`."""
 
 
 def draw(
@@ -83,11 +86,14 @@ def draw(
 ) -> Draws:
     """The draws for `samples` (B,), indices into the whole data set, whose images measure `heights` x `widths`."""
 
-    def fresh(purpose: _Purpose, *extra: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def counters(purpose: _Purpose, *extra: npt.NDArray[np.int64]) -> tuple[Counter, ...]:
         axes = (np.newaxis,) * len(extra)
         sample = samples[(slice(None), np.newaxis, *axes)]
         view = np.arange(views)[(np.newaxis, slice(None), *axes)]
-        return uniform(seed, epoch, sample, view, int(purpose), *extra)
+        return seed, epoch, sample, view, int(purpose), *extra
+
+    def fresh(purpose: _Purpose, *extra: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return uniform(*counters(purpose, *extra))
 
     def occurs(purpose: _Purpose, probability: float) -> npt.NDArray[np.bool_]:
         return fresh(purpose) < probability
@@ -115,7 +121,14 @@ def draw(
         blur=occurs(_Purpose.BLUR, parameters.blur),
         sigma=low_sigma + (high_sigma - low_sigma) * fresh(_Purpose.SIGMA),
         solarize=occurs(_Purpose.SOLARIZE, parameters.solarize),
+        keys=hashes(*counters(_Purpose.DROPOUT)).view(np.int64),
     )
+
+
+def by_view(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """(B, V, ...) on the host to (V * B, ...) on the device, in the order of the crops: all first views come first."""
+    ordered = np.ascontiguousarray(values.swapaxes(0, 1)).reshape(-1, *values.shape[2:])
+    return torch.from_numpy(ordered).to(device, non_blocking=True)
 
 
 def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
@@ -129,9 +142,7 @@ def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
     """
 
     def on_device(values: npt.NDArray[np.generic]) -> Tensor:
-        """(B, V, ...) on the host to (V * B, ...) on the device."""
-        rows = np.ascontiguousarray(values.swapaxes(0, 1)).reshape(-1, *values.shape[2:])
-        return torch.from_numpy(rows).to(crops.device, non_blocking=True)
+        return by_view(values, crops.device)
 
     def where(mask: npt.NDArray[np.bool_], changed: Tensor, images: Tensor) -> Tensor:
         return torch.where(on_device(mask)[:, None, None, None], changed, images)
@@ -149,7 +160,9 @@ def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
     if parameters.grayscale > 0:
         images = where(draws.grayscale, color.grayscale(images).expand_as(images), images)
     if parameters.blur > 0:
-        images = where(draws.blur, gaussian_blur(images, on_device(draws.sigma).float()), images)
+        blurred = torch.from_numpy(np.flatnonzero(draws.blur.T)).to(crops.device, non_blocking=True)
+        sigmas = on_device(draws.sigma).float()
+        images = images.index_copy(0, blurred, gaussian_blur(images[blurred], sigmas[blurred]))
     if parameters.solarize > 0:
         images = where(draws.solarize, color.solarize(images, parameters.solarize_threshold), images)
     return images

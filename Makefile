@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint lock board clean
+.PHONY: help setup repro test test-faults lint lock board clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install the locked versions into .venv (every target does this first)
 	@scripts/setup
@@ -15,7 +15,10 @@ repro: setup ## run the whole pipeline, then print its metrics
 	dvc metrics show reports/linear_eval/metrics.json
 
 test: setup lint ## check the code and run the tests
-	pytest
+	pytest -m "not slow"
+
+test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)
+	pytest tests/faults
 
 lint: setup ## ruff, mypy and the layering of the modules
 	ruff check .
@@ -31,4 +34,4 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 		--no-emit-index-url --no-emit-package opencv-python --output-file requirements.lock pyproject.toml
 
 clean: ## remove what can be made again (not .venv, not the DVC cache)
-	rm -rf data models runs dvc_plots
+	rm -rf data models runs checkpoints dvc_plots

@@ -1,12 +1,13 @@
 """Stage `convert`: a .beton file for each split in data/beton, and pictures and counts in reports/convert."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from simclr import dataset, failure, loader, params, raw
+from simclr import dataset, failure, fingerprint, loader, params, raw
 from simclr.convert import ConvertParams, convert
-from simclr.report import pictures, tables
+from simclr.report import pictures, provenance, tables
 
 BETON, REPORTS = Path("data/beton"), Path("reports/convert")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
@@ -14,8 +15,14 @@ ROWS, COLUMNS = 10, 12  # of a contact sheet
 
 def main() -> None:
     source = raw.open_dataset(Path("data/raw"))
-    report = convert(params.load("convert", ConvertParams), source, BETON)
+    parameters = params.load("convert", ConvertParams)
+    report = convert(parameters, source, BETON)
     tables.write_json(REPORTS / "metrics.json", report)
+    fingerprints = {
+        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
+        "data": fingerprint.of_values(dataset.description(BETON).digests),
+    }
+    tables.write_json(REPORTS / "run.json", provenance.record(fingerprints))
     splits = {name: dataset.open_split(BETON, name) for name in report if dataset.has_split(BETON, name)}
     tables.write_csv(
         REPORTS / "classes.csv",

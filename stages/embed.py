@@ -1,12 +1,13 @@
 """Stage `embed`: the representations of every split in data/features; kNN accuracy and pictures in reports/embed."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
-from simclr import dataset, distributed, encoder, failure, features, loader, params
+from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, loader, params
 from simclr.embed import EmbedParams, encode, knn_accuracy, nearest, plane
-from simclr.report import pictures, tables
+from simclr.report import pictures, provenance, tables
 from simclr.report.board import Board, run_folder
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
@@ -15,8 +16,9 @@ FEATURES, REPORTS = Path("data/features"), Path("reports/embed")
 
 def main() -> None:
     parameters = params.load("embed", EmbedParams)
-    distributed.relaunch_on_every_gpu()
-    classes = dataset.description(BETON).classes
+    launch.on_every_gpu()
+    description = dataset.description(BETON)
+    classes = description.classes
     splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
     with distributed.session() as session:
         encoded = encode(parameters, *encoder.load(MODEL), splits, session)
@@ -26,6 +28,12 @@ def main() -> None:
     metrics = knn_accuracy(parameters, train, test, len(classes))
     features.save(FEATURES, encoded)
     tables.write_json(REPORTS / "metrics.json", metrics)
+    fingerprints = {
+        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
+        "data": fingerprint.of_values(description.digests),
+        "encoder": fingerprint.of_file(MODEL),
+    }
+    tables.write_json(REPORTS / "run.json", provenance.record(fingerprints, session.device, session.world))
 
     plan = plane(parameters, test)
     labels = splits["test"].labels[plan.samples]

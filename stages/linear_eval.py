@@ -1,8 +1,9 @@
 """Stage `linear_eval`: linear probes of the encoder, of an untrained one and of raw pixels, in reports/linear_eval."""
 
+import dataclasses
 from pathlib import Path
 
-from simclr import dataset, distributed, encoder, failure, features, params
+from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, params
 from simclr.linear_eval import (
     LinearEvalParams,
     Verdict,
@@ -13,7 +14,7 @@ from simclr.linear_eval import (
     top,
     untrained_features,
 )
-from simclr.report import pictures, tables
+from simclr.report import pictures, provenance, tables
 from simclr.report.board import Board, run_folder
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
@@ -23,8 +24,9 @@ PREDICTIONS = 10_000  # in the table for `dvc plots`, at most: Git keeps it
 
 def main() -> None:
     parameters = params.load("linear_eval", LinearEvalParams)
-    distributed.relaunch_on_every_gpu()
-    classes = dataset.description(BETON).classes
+    launch.on_every_gpu()
+    description = dataset.description(BETON)
+    classes = description.classes
     splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
     cached = {name: features.load(FEATURES, name) for name in splits}
     network, preparation = encoder.load(MODEL)
@@ -47,6 +49,12 @@ def main() -> None:
         if not session.leads:
             return
     report(verdicts, classes, cached["test"])
+    fingerprints = {
+        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
+        "data": fingerprint.of_values(description.digests),
+        "encoder": fingerprint.of_file(MODEL),
+    }
+    tables.write_json(REPORTS / "run.json", provenance.record(fingerprints, session.device, session.world))
 
 
 def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Features) -> None:

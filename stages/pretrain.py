@@ -1,13 +1,20 @@
 """Stage `pretrain`: SimCLR on data/beton; the encoder in models, its course in reports/pretrain and TensorBoard.
 
-On several GPUs it starts itself once on each. On a CPU, or to choose: torchrun --nproc-per-node=2 stages/pretrain.py
+On several GPUs it runs once on each. To choose, on a CPU too: PET_NPROC_PER_NODE=2 python stages/pretrain.py
+A checkpoint is kept every CHECKPOINT_MINUTES (1 by default) and on SIGTERM, SIGINT and SIGUSR1; the same command goes
+on from it.
 """
 
+import math
+import os
+import sys
+import time
 from pathlib import Path
 
-from simclr import dataset, distributed, encoder, failure, params
-from simclr.pretrain import Data, PretrainParams, pretrain
-from simclr.report import pictures, tables
+from simclr import checkpoint, dataset, distributed, encoder, failure, fingerprint, interruption, launch, params
+from simclr.failure import UserError
+from simclr.pretrain import Contact, Data, PretrainParams, Result, identity, pretrain
+from simclr.report import pictures, provenance, tables
 from simclr.report.board import Board, run_folder
 
 BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), Path("reports/pretrain")
@@ -15,33 +22,72 @@ BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), 
 
 def main() -> None:
     parameters = params.load("pretrain", PretrainParams)
-    distributed.relaunch_on_every_gpu()
+    seconds = checkpoint_seconds()
+    launch.on_every_gpu()
     data = Data(
         source=dataset.open_split(BETON, parameters.split),
         train=dataset.open_split(BETON, "train"),
         val=dataset.open_split(BETON, "val"),
         description=dataset.description(BETON),
     )
-    with distributed.session() as session, Board(run_folder("pretrain") if session.leads else None) as board:
-        result = pretrain(parameters, data, session, board)
+    with (
+        distributed.session(deterministic=parameters.deterministic) as session,
+        interruption.noticed(among_others=session.world > 1) as interrupted,
+    ):
         if not session.leads:
+            pretrain(parameters, data, session, Contact(interruption=interrupted))
             return
-        encoder.save(MODEL, result.encoder, result.preparation)
-        tables.write_json(REPORTS / "metrics.json", result.metrics)
-        for quantity, rows in (
-            ("loss", result.history),
-            ("lr", result.history),
-            ("knn_top1", result.validation),
-        ):
-            tables.write_csv(
-                REPORTS / f"{quantity.split('_')[0]}.csv",
-                [{"epoch": row["epoch"], quantity: row[quantity]} for row in rows],
+        this = identity(parameters, data, session)
+        folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
+        with checkpoint.opened(folder, this, seconds, say) as checkpoints, Board(run_folder("pretrain")) as board:
+            began = time.perf_counter()
+            result = pretrain(parameters, data, session, Contact(board, checkpoints, interrupted, say))
+            share = checkpoints.waited / (time.perf_counter() - began)
+            report(result)
+            record = provenance.record(
+                {kind: fingerprint.of_values(values) for kind, values in this.parts.items()},
+                session.device,
+                session.world,
             )
-        pictures.picture(REPORTS / "views.png", result.view_grid)
-        print(
-            f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} % on val; "
-            f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"
+            record["processes_from_step"] = {str(step): world for step, world in result.starts.items()}
+            record["checkpoints"] = {"written": checkpoints.written, "waited_percent": 100 * share}
+            tables.write_json(REPORTS / "run.json", record)
+            # nobody but DVC says when it has collected the results
+            checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
+
+
+def say(line: str) -> None:
+    print(f"pretrain: {line}", file=sys.stderr)
+
+
+def checkpoint_seconds() -> float:
+    given = os.environ.get("CHECKPOINT_MINUTES", "1")
+    try:
+        minutes = float(given)
+    except ValueError:
+        minutes = math.nan
+    if not minutes >= 0:
+        raise UserError(f"environment: CHECKPOINT_MINUTES = {given} is not allowed; it takes a number >= 0")
+    return 60 * minutes
+
+
+def report(result: Result) -> None:
+    encoder.save(MODEL, result.encoder, result.preparation)
+    tables.write_json(REPORTS / "metrics.json", result.metrics)
+    for quantity, rows in (
+        ("loss", result.history),
+        ("lr", result.history),
+        ("knn_top1", result.validation),
+    ):
+        tables.write_csv(
+            REPORTS / f"{quantity.split('_')[0]}.csv",
+            [{"epoch": row["epoch"], quantity: row[quantity]} for row in rows],
         )
+    pictures.picture(REPORTS / "views.png", result.view_grid)
+    print(
+        f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} % on val; "
+        f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"
+    )
 
 
 if __name__ == "__main__":

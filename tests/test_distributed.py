@@ -1,38 +1,11 @@
 """How processes come about, and what they exchange."""
 
-import os
-import sys
-
-import pytest
 import torch
 from ranks import on_ranks
 from torch import Tensor
 
 from simclr import distributed
 from simclr.distributed import Session
-
-
-def launched(monkeypatch: pytest.MonkeyPatch, devices: int, torchrun: bool = False) -> list[str] | None:
-    """The command that a stage replaces itself by, on a machine with so many visible GPUs."""
-    commands: list[list[str]] = []
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
-    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: torchrun)
-    monkeypatch.setattr(os, "execv", lambda _, command: commands.append(command))
-    monkeypatch.setattr(sys, "argv", ["stages/pretrain.py"])
-    distributed.relaunch_on_every_gpu()
-    return commands[0] if commands else None
-
-
-def test_several_gpus_get_a_process_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launched(monkeypatch, devices=3) == [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", "stages/pretrain.py",
-    ]  # fmt: skip
-
-
-def test_a_cpu_one_gpu_and_torchruns_own_processes_go_on_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert launched(monkeypatch, devices=0) is None
-    assert launched(monkeypatch, devices=1) is None
-    assert launched(monkeypatch, devices=3, torchrun=True) is None
 
 
 def test_a_process_alone_needs_no_group() -> None:
@@ -42,6 +15,8 @@ def test_a_process_alone_needs_no_group() -> None:
         assert session.world == 1
         assert torch.equal(session.gather_rows(rows), rows)
         assert torch.equal(session.mean(rows), rows)
+        assert session.largest([3, 0]) == [3, 0]
+        assert session.from_leader(rows) is rows
     assert not torch.distributed.is_initialized()
 
 
@@ -56,3 +31,24 @@ def test_rows_are_gathered_in_rank_order_and_means_are_shared() -> None:
     for _, rows, mean in results:
         assert rows.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1], [2, 0], [2, 1]]
         assert mean.tolist() == [1.0, 10.0]
+
+
+def agreed(session: Session) -> tuple[list[int], object]:
+    own = [session.rank, 10 - session.rank, 0]
+    return session.largest(own), session.from_leader({"weights": torch.ones(2), "from": session.rank})
+
+
+def test_ranks_agree_on_the_largest_and_on_what_the_leader_has() -> None:
+    for largest, value in on_ranks(3, agreed):
+        assert largest == [2, 10, 0]
+        assert value["from"] == 0
+        assert torch.equal(value["weights"], torch.ones(2))
+
+
+def test_deterministic_holds_torch_to_it_while_the_session_lasts() -> None:
+    for wanted in (True, False):
+        with distributed.session(deterministic=wanted):
+            assert torch.are_deterministic_algorithms_enabled() is wanted
+            assert torch.backends.cudnn.deterministic
+            assert not torch.backends.cudnn.benchmark
+    assert not torch.are_deterministic_algorithms_enabled()

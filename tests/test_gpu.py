@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_pretrain import Data, parameters, striped
+from test_pretrain import DIGESTS, Data, parameters, striped
 from test_views import EVERYTHING, SIZE, drawn
 
-from simclr import loader, pretrain, views
+from simclr import distributed, loader, pretrain, views
 from simclr.dataset import Description
 from simclr.distributed import Session
 from simclr.nt_xent import nt_xent
-from simclr.report.board import Board
+from simclr.pretrain import Contact
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU, GPU = (Session(rank=0, world=1, device=torch.device(name)) for name in ("cpu", "cuda"))
@@ -46,10 +46,21 @@ def test_nt_xent_is_that_of_the_cpu() -> None:
     torch.testing.assert_close(there.grad.cpu(), here.grad, atol=1e-6, rtol=1e-4)
 
 
+def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    states = []
+    for _ in range(2):
+        with distributed.session(deterministic=True) as session:
+            result = pretrain.pretrain(parameters(views__blur=0.5, deterministic=True), data, session, Contact())
+        states.append(result.encoder.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3))
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
-    result = pretrain.pretrain(chosen, data, GPU, Board(None))
+    result = pretrain.pretrain(chosen, data, GPU, Contact())
     assert len(result.history) == 2

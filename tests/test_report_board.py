@@ -103,10 +103,29 @@ def test_a_second_run_of_the_same_name_starts_afresh(tmp_path):
     assert len(list((tmp_path / "name").rglob("events.out.*"))) == 2
 
 
+def test_a_run_that_goes_on_has_curves_without_a_gap_or_a_doubled_part(tmp_path):
+    folder = tmp_path / "name" / "pretrain"
+    with Board(folder) as board:
+        for step in range(3):
+            board.scalars({"loss": 5.0 - step}, step)
+        points = board.points()  # what a checkpoint keeps
+        board.scalars({"loss": 2.0}, 3)  # lost with the kill
+    times = [event.wall_time for event in read(folder).Scalars("loss")][:3]
+    for place in (folder, tmp_path / "other" / "pretrain"):  # another experiment's name may go on with it
+        with Board(place) as board:
+            board.restore(points)
+            board.scalars({"loss": 1.0}, 3)
+            assert len(board.points()) == 4
+        assert curve(place, "loss") == [(0, 5), (1, 4), (2, 3), (3, 1)]
+        assert [event.wall_time for event in read(place).Scalars("loss")][:3] == times
+
+
 def test_without_a_folder_nothing_happens(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with Board(None) as board:
         board.scalars({"loss": 1.0}, 0)
+        board.restore([("loss", 0, 1.0, 0.0)])
+        assert board.points() == []
         board.image("views", images(1)[0], 0)
         board.text("note", "text")
         board.embedding(np.eye(3), ["a", "b", "c"], images(3), "h")

@@ -1,9 +1,11 @@
 """BatchNorm over the global batch, so that the number of processes does not change what is learnt."""
 
+from typing import Any
+
+import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from simclr.distributed import Session
@@ -30,9 +32,9 @@ class _OverRanks(_BatchNorm):
             return F.batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         axes = [axis for axis in range(inputs.ndim) if axis != 1]
         count = inputs.numel() // inputs.shape[1] * dist.get_world_size()
-        mean = all_reduce(inputs.sum(axes)) / count
+        mean = _Sum.apply(inputs.sum(axes)) / count
         centered = inputs - _channels(mean, inputs)
-        variance = all_reduce(centered.square().sum(axes)) / count
+        variance = _Sum.apply(centered.square().sum(axes)) / count
         self._track(mean.detach(), variance.detach() * count / (count - 1))
         scaled = centered * _channels((variance + self.eps).rsqrt() * self.weight, inputs)
         return scaled + _channels(self.bias, inputs)
@@ -45,6 +47,20 @@ class _OverRanks(_BatchNorm):
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
         self.num_batches_tracked.add_(1)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks. Each rank's summand is in all their sums, so that its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, summand: Tensor) -> Tensor:
+        total = summand.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradients[0])
 
 
 def _channels(values: Tensor, inputs: Tensor) -> Tensor:

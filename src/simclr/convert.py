@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from simclr import beton, params, raw
+from simclr import beton, fingerprint, params, raw
 from simclr.atomic import appearing
 from simclr.batches import prefetched
 from simclr.beton import JPEG, RAW, StoredImage
@@ -95,7 +95,8 @@ def convert(parameters: ConvertParams, source: raw.Dataset, output: Path) -> dic
             if name in parts:
                 report[name] = _write(parameters, parts[name], split_path(folder, name))
         mean, std = _statistics(parts["train"], parameters.seed)
-        describe(folder, Description(source.classes, mean, std))
+        digests = {name: fingerprint.of_file(split_path(folder, name)) for name in parts}
+        describe(folder, Description(source.classes, mean, std, digests))
     colors = ("red", "green", "blue")
     report["mean"] = dict(zip(colors, mean, strict=True))
     report["std"] = dict(zip(colors, std, strict=True))
@@ -132,7 +133,7 @@ def encode(image: Pixels | raw.Jpeg, parameters: ConvertParams) -> StoredImage:
         fits = longer <= parameters.max_resolution and len(image.data) <= max(beton.MIN_PAGE, 3 * height * width)
         if fits and not as_raw and decodable(image.data, height, width):
             return StoredImage(JPEG, height, width, image.data)
-        image = decode(image.data, "a JPEG that fetch accepted")
+        image = _pixels(image)
     if longer > parameters.max_resolution:
         scale = parameters.max_resolution / longer
         height, width = (max(1, round(side * scale)) for side in (height, width))
@@ -144,12 +145,15 @@ def encode(image: Pixels | raw.Jpeg, parameters: ConvertParams) -> StoredImage:
     return StoredImage(JPEG, height, width, buffer.getvalue())
 
 
+def _pixels(image: Pixels | raw.Jpeg) -> Pixels:
+    return decode(image.data, "a JPEG that fetch accepted") if isinstance(image, raw.Jpeg) else image
+
+
 def _statistics(part: _Part, seed: int) -> tuple[list[float], list[float]]:
     """Each channel's mean and standard deviation (1 where it has none), values from 0 to 1, over pixels."""
 
     def histograms(sample: int) -> npt.NDArray[np.int64]:
-        image = part.split.read(sample)
-        pixels = decode(image.data, "a JPEG that fetch accepted") if isinstance(image, raw.Jpeg) else image
+        pixels = _pixels(part.split.read(sample))
         return np.stack([np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T])
 
     measured = part.samples[permutation(len(part.samples), seed)[:_MEASURED]].tolist()

@@ -11,11 +11,15 @@ from simclr.failure import UserError
 
 @dataclass(frozen=True)
 class Description:
-    """The names of the classes, and each channel's mean and standard deviation over the training split (0 to 1)."""
+    """What holds for all splits."""
 
     classes: list[str]
+    """The names of the labels 0, 1, ..."""
     mean: list[float]
+    """Of each channel over the training split, values from 0 to 1."""
     std: list[float]
+    digests: dict[str, str]
+    """SHA-256 of each split's .beton, in hexadecimal: to tell data apart without reading them."""
 
 
 _DESCRIPTION = "dataset.json"

@@ -1,28 +1,17 @@
-"""One process on a CPU, one for each visible GPU, or whatever torchrun started: the same code for all.
+"""One process, or those that torchrun started: the same code for all.
 
-The number of processes belongs to the machine and never stands in params.yaml. `CUDA_VISIBLE_DEVICES` chooses the
-GPUs; `torchrun` and `srun torchrun` choose everything.
+The number of processes belongs to the machine and never stands in params.yaml: see `launch`.
 """
 
 import os
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-
-def relaunch_on_every_gpu() -> None:
-    """Replace this process by torchrun over all visible GPUs, if there are several and torchrun is not here yet."""
-    if torch.cuda.device_count() > 1 and not dist.is_torchelastic_launched():
-        processes = f"--nproc-per-node={torch.cuda.device_count()}"
-        os.execv(
-            sys.executable,
-            [sys.executable, "-m", "torch.distributed.run", "--standalone", processes, *sys.argv],
-        )
 
 
 @dataclass(frozen=True)
@@ -32,6 +21,8 @@ class Session:
     rank: int
     world: int
     device: torch.device
+    hosts: "dist.ProcessGroup | None" = None
+    """The group for what is exchanged between hosts without a GPU waiting for it; None alone."""
 
     @property
     def leads(self) -> bool:
@@ -54,21 +45,59 @@ class Session:
         dist.all_reduce(total)
         return total / self.world
 
+    def largest(self, numbers: Sequence[int]) -> list[int]:
+        """The largest over the ranks of each of the `numbers`; on the host, so that no GPU is waited for."""
+        if self.world == 1:
+            return list(numbers)
+        found = torch.tensor(numbers)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.hosts)
+        return [int(number) for number in found]
+
+    def from_leader(self, value: Any) -> Any:
+        """What the leading rank gives here, on every rank; tensors on the CPU and plain values."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, group=self.hosts)
+        return box[0]
+
 
 @contextmanager
-def session() -> Iterator[Session]:
-    """Join the process group that torchrun describes in the environment, or stand alone without one."""
+def session(*, deterministic: bool = False) -> Iterator[Session]:
+    """Join the process group that torchrun describes in the environment, or stand alone without one.
+
+    On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them. `deterministic` holds
+    all of torch to such: an operation that has none raises a RuntimeError.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     on_gpu = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    if world == 1:
-        yield Session(rank=0, world=1, device=device)
-        return
-    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
-    try:
-        yield Session(rank, world, device)
-    finally:
+    with _repeatable(deterministic):
+        if world == 1:
+            yield Session(rank=0, world=1, device=device)
+            return
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+        yield Session(rank, world, device, hosts=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
+        # not after an exception: NCCL would wait here for the ranks that are gone
         dist.destroy_process_group()
+
+
+@contextmanager
+def _repeatable(deterministic: bool) -> Iterator[None]:
+    before = torch.are_deterministic_algorithms_enabled()
+    # read by cuBLAS when it first runs (its documentation, section "Results reproducibility")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled,
+            benchmark=False,
+            deterministic=True,
+            allow_tf32=torch.backends.cudnn.allow_tf32,
+        ):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)

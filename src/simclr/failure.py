@@ -1,24 +1,67 @@
-"""Errors that are the user's to mend: one clear line on stderr and a non-zero exit code, never a traceback."""
+"""How a stage ends when it cannot go on: one clear line on stderr and a non-zero exit code.
 
+Tracebacks are for our own bugs only.
+"""
+
+import json
+import os
+import signal
 import sys
+import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
+
+from simclr import orphan
 
 
 class UserError(Exception):
     """Something outside the code is wrong. One line: the key or file, what was wrong with it, what is allowed."""
 
 
-def run(stage: str, main: Callable[[], None]) -> None:
-    """Call `main`, the whole of a stage; a `UserError` in it ends the process with one line and exit code 1.
+class Stopped(Exception):  # noqa: N818 (it is no error)
+    """A signal asked the run to stop, and it did, in good order; `message` says how to go on."""
 
-    Any other exception is a bug of ours and keeps its traceback.
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}{message}")
+        self.number = number
+
+
+def run(stage: str, main: Callable[[], None]) -> None:
+    """Call `main`, the whole of a stage, which ends with the process that started it.
+
+    A `UserError` ends it with one line and exit code 1, a signal with one line and 128 + its number. Any other
+    exception is a bug of ours and keeps its traceback. Under torchrun, whose agent reports for all its processes, both
+    go into the file that the agent reads.
     """
+    orphan.watch()
     try:
         main()
     except UserError as error:
-        line = " ".join(str(error).split())
-        print(f"{stage}: error: {line}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        _end(f"{stage}: error: {error}", 1)
+    except Stopped as stop:
+        _end(f"{stage}: {stop}", 128 + stop.number)
     except KeyboardInterrupt:
-        print(f"{stage}: interrupted", file=sys.stderr)  # noqa: T201
-        sys.exit(130)
+        _end(f"{stage}: interrupted", 128 + signal.SIGINT)
+    except Exception as error:
+        if not _left_for_agent(f"{type(error).__name__}: {error}", traceback.format_exc()):
+            raise
+        sys.exit(1)
+
+
+def _end(message: str, code: int) -> None:
+    line = " ".join(message.split())
+    if not _left_for_agent(line):
+        print(line, file=sys.stderr)  # noqa: T201
+    sys.exit(code)
+
+
+def _left_for_agent(message: str, callstack: str = "") -> bool:
+    """Leave `message` for torchrun's agent; False if there is none."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not file:
+        return False
+    # as torch.distributed.elastic.multiprocessing.errors.ErrorHandler, whose import takes a second
+    details = {"py_callstack": callstack or message, "timestamp": str(int(time.time()))}
+    Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": details}}), encoding="utf-8")
+    return True

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -17,10 +17,13 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from simclr.failure import UserError
 
 FILE = Path("params.yaml")
+_DEEPEST = 32
+"""How far keys and lists may be nested: of brackets within brackets ruamel's time grows faster than their square."""
 T = TypeVar("T")
 
 _KINDS: dict[Any, str] = {
@@ -59,6 +62,11 @@ def between(low: float, high: float) -> Any:
     return _field(f"{{kind}} from {low} to {high}", lambda value: low <= value <= high)
 
 
+def seed() -> Any:
+    """A field for what draws are made from: an integer that NumPy, PyTorch and scikit-learn take."""
+    return between(0, 2**32 - 1)
+
+
 def choice(*values: Any) -> Any:
     """A field whose value must be one of `values` (or null where its type is optional)."""
     return _field("one of " + ", ".join(map(str, values)), lambda value: value in values)
@@ -81,20 +89,25 @@ def read(path: Path = FILE) -> dict[str, Any]:
     """All of params.yaml as plain dicts, lists and scalars (YAML 1.2, so that 1e-05 is a number).
 
     Raises:
-        UserError: the file is missing, is not valid YAML, repeats a key, is no mapping, has anchors or tags.
+        UserError: the file is missing, is not valid YAML, repeats a key, is no mapping, has anchors or tags, or is
+            nested too deeply.
     """
     yaml = YAML(typ="safe", pure=True)
     try:
         text = path.read_text(encoding="utf-8")
-        # `dvc exp run -S` would change an anchored value and leave its aliases as they were
+        depth = 0
         for event in yaml.parse(text):
+            line = event.start_mark.line + 1
+            # `dvc exp run -S` would change an anchored value and leave its aliases as they were
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                line = event.start_mark.line + 1
                 raise UserError(f"{path}: line {line} has a YAML anchor, alias or tag; only plain values are allowed")
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise UserError(f"{path}: line {line} is nested too deeply")
         content = yaml.load(text)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (YAMLError, ValueError, RecursionError) as error:
+    except (YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {_problem(error)}") from error
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: must hold sections named after the stages, not {_shown(content)}")
@@ -151,6 +164,19 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
     return cast(T, OmegaConf.to_object(config))
 
 
+def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Nested `values` under dotted keys; lists as texts, None as "null"."""
+    found: dict[str, bool | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            found[f"{prefix}{key}"] = value
+        else:
+            found[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return found
+
+
 def _kept(given: Any, value: Any) -> bool:
     """Whether `value`, which OmegaConf made of `given`, says what was written there.
 
@@ -177,22 +203,25 @@ def _takes(field: "dataclasses.Field[Any]") -> str:
 
 
 def _problem(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {_one_line(error.problem)}"
-    return _one_line(error)
+        return f"line {error.problem_mark.line + 1}: {_one_line(error.problem, 200)}"
+    return _one_line(error, 200)
 
 
 def _listed(names: Iterable[Any]) -> str:
-    return ", ".join(map(_one_line, names))
+    return _short(", ".join(map(_one_line, names)), 300)
 
 
-def _one_line(text: Any) -> str:
-    return " ".join(str(text).split())
+def _one_line(text: Any, most: int = 60) -> str:
+    return _short(" ".join(str(text).split()), most)
 
 
 def _shown(value: Any) -> str:
-    """`value` on one line of at most 60 letters, much as params.yaml has it: true, null, "text"."""
-    text = json.dumps(value, default=str, ensure_ascii=False, skipkeys=True)
-    return text if len(text) <= 60 else text[:57] + "..."
+    """`value` on one line, much as params.yaml has it: true, null, "text"."""
+    return _short(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True), 60)
+
+
+def _short(text: str, most: int) -> str:
+    """`text` in at most `most` letters, fit to be printed: control characters and the like are escaped."""
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
+    return text if len(text) <= most else text[: most - 3] + "..."

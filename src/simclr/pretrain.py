@@ -1,9 +1,10 @@
 """Pretraining with SimCLR (Chen et al. 2020, algorithm 1)."""
 
-import math
+import dataclasses
 import resource
 import time
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from simclr import batches, encoder, knn, loader, optimizer, params, projection, randomness, views
+from simclr import batches, encoder, fingerprint, knn, loader, optimizer, params, projection, randomness, views
 from simclr.batch_norm import synchronised
 from simclr.beton import Beton
+from simclr.checkpoint import Checkpoints, Identity, Say
 from simclr.dataset import Description
 from simclr.distributed import Session
 from simclr.early_stopping import EarlyStopping, EarlyStoppingParams
 from simclr.encoder import Encoder, EncoderParams, Preparation
-from simclr.failure import UserError
+from simclr.failure import Stopped, UserError
+from simclr.interruption import Interruption
 from simclr.nt_xent import nt_xent
 from simclr.optimizer import OptimizerParams
 from simclr.projection import Head, HeadParams
@@ -69,6 +72,7 @@ class PretrainParams:
     temperature: float = params.above(0)
     precision: str = params.choice("auto", "fp32", "bf16")
     compile: bool
+    deterministic: bool
     encoder: EncoderParams
     head: HeadParams
     views: ViewParams
@@ -88,6 +92,21 @@ class Data:
     description: Description
 
 
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Contact:
+    """What a run tells, and hears, while it goes on; by default nothing."""
+
+    board: Board = field(default_factory=lambda: Board(None))
+    checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
+    interruption: Interruption = field(default_factory=Interruption)
+    say: Say = _silent
+    """Called with a line for the user."""
+
+
 @dataclass(frozen=True)
 class Result:
     """The encoder that was kept, and how it came about."""
@@ -100,7 +119,9 @@ class Result:
     """kNN top-1 accuracy, in percent, after each epoch that was validated."""
     metrics: dict[str, Any]
     view_grid: npt.NDArray[np.uint8]
-    """The first pairs of views of the first batch, (H, W, 3)."""
+    """Pairs of views of the first samples, (H, W, 3)."""
+    starts: dict[int, int]
+    """The steps at which the run began or went on, and how many processes shared it from there."""
 
 
 class SimCLR(nn.Module):
@@ -115,14 +136,29 @@ class SimCLR(nn.Module):
         return h, self.head(h, keys)
 
 
-def pretrain(parameters: PretrainParams, data: Data, session: Session, board: Board) -> Result:
-    """Train an encoder on the two views of every sample of `data.source`.
+def identity(parameters: PretrainParams, data: Data, session: Session) -> Identity:
+    """What decides the result of `pretrain`, but for the number of processes, which changes no more than rounding."""
+    digests = data.description.digests
+    return Identity(
+        {
+            "parameters": params.flat({"pretrain": dataclasses.asdict(parameters)}),
+            "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
+            "code": fingerprint.of_code("simclr", without="simclr.report"),
+            "platform": {"torch": torch.__version__, "device": session.device.type},
+        }
+    )
+
+
+def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: Contact) -> Result:
+    """Train an encoder on the two views of every sample of `data.source`, from the latest checkpoint on.
 
     All ranks return the same encoder. The test split is not among `data`: what is kept, and when to stop, is decided
-    on `data.val`.
+    on `data.val`. Only the leading rank needs a `contact` that does something, but for its interruption.
 
     Raises:
-        UserError: the global batch does not fit the data or the number of processes, or the loss is not finite.
+        UserError: the global batch does not fit the data or the number of processes, the gradient is not finite, or a
+            checkpoint cannot be written.
+        Stopped: at the interruption of any rank, after the step in progress; a checkpoint of it is written.
     """
     batch_size = parameters.batch_size
     if batch_size > len(data.source):
@@ -135,42 +171,71 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, board: Bo
             f"params.yaml: pretrain.batch_size = {batch_size} is not allowed; "
             f"it takes a multiple of the {session.world} processes"
         )
-    trainer = _Trainer(parameters, data, session, board)
+    trainer = _Trainer(parameters, data, session, contact)
+    trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))
+    course = trainer.course
+    if trainer.step:
+        contact.say(f"goes on from step {trainer.step} of {trainer.steps}")
     stopping = EarlyStopping(parameters.early_stopping)
-    best: dict[str, Tensor] = {}
-    history: list[dict[str, float]] = []
-    validation: list[dict[str, float]] = []
-    stopped = "all epochs done"
-    with trainer.progress:
-        for epoch in range(1, parameters.epochs + 1):
-            history.append({"epoch": epoch, **trainer.train(epoch)})
-            if epoch % parameters.validation.every_epochs and epoch != parameters.epochs:
-                continue
-            accuracy = trainer.validate()
-            validation.append({"epoch": epoch, "knn_top1": accuracy})
-            if stopping.gained(accuracy, epoch) and stopping.active:
-                best = {name: tensor.clone() for name, tensor in trainer.encoder.state_dict().items()}
-            if stopping.exhausted:
-                stopped = f"no gain in {parameters.early_stopping.patience} validations"
-                break
-    if best:
-        trainer.encoder.load_state_dict(best)
+    for row in course.validation:
+        stopping.gained(row["knn_top1"], int(row["epoch"]))
+    contact.board.image("views", trainer.view_grid(), 0)
+    with progress.bar(trainer.steps, "step", "pretrain", shown=session.leads, done=trainer.step) as bar:
+        while course.epoch <= parameters.epochs and not stopping.exhausted:
+            epoch = course.epoch
+            course.history.append({"epoch": epoch, **trainer.train(bar)})
+            if epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs:
+                accuracy = trainer.validate()
+                course.validation.append({"epoch": epoch, "knn_top1": accuracy})
+                if stopping.gained(accuracy, epoch) and stopping.active:
+                    course.best = {name: tensor.clone() for name, tensor in trainer.encoder.state_dict().items()}
+            course.begin(epoch + 1)
+    trainer.save()
+    contact.checkpoints.flush()
+    if course.best:
+        trainer.encoder.load_state_dict(course.best)
+    patience = parameters.early_stopping.patience
     metrics = {
-        "loss": history[-1]["loss"],
-        "val_knn_top1": stopping.best if best else validation[-1]["knn_top1"],
-        "kept_epoch": stopping.best_epoch if best else len(history),
-        "epochs": len(history),
-        "stopped": stopped,
+        "loss": course.history[-1]["loss"],
+        "val_knn_top1": stopping.best if course.best else course.validation[-1]["knn_top1"],
+        "kept_epoch": stopping.best_epoch if course.best else len(course.history),
+        "epochs": len(course.history),
+        "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }
     kept = encoder.frozen(trainer.encoder)
-    return Result(kept, trainer.preparation, history, validation, metrics, trainer.view_grid())
+    return Result(
+        kept, trainer.preparation, course.history, course.validation, metrics, trainer.view_grid(), course.starts
+    )
+
+
+@dataclass
+class _Course:
+    """How far a run has come, beside what it has learnt."""
+
+    losses: Tensor
+    """The sum over the steps of this epoch, on this rank."""
+    epoch: int = 1
+    """The one in progress."""
+    epoch_step: int = 0
+    """Steps of it that are done."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    validation: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The encoder of the best validation so far, where early stopping asks for it."""
+    starts: dict[int, int] = field(default_factory=dict)
+    """As in `Result`."""
+
+    def begin(self, epoch: int) -> None:
+        self.epoch, self.epoch_step = epoch, 0
+        self.losses.zero_()
 
 
 class _Trainer:
-    """The state of a run: model, optimiser and step."""
+    """The state of a run: model, optimiser and course."""
 
-    def __init__(self, parameters: PretrainParams, data: Data, session: Session, board: Board) -> None:
-        self.parameters, self.data, self.session, self.board = parameters, data, session, board
+    def __init__(self, parameters: PretrainParams, data: Data, session: Session, contact: Contact) -> None:
+        self.parameters, self.data, self.session = parameters, data, session
+        self.board, self.checkpoints, self.interruption = contact.board, contact.checkpoints, contact.interruption
         torch.manual_seed(parameters.seed)
         size = parameters.views.size
         self.encoder = encoder.build(parameters.encoder, size)
@@ -180,8 +245,8 @@ class _Trainer:
             mean=data.description.mean,
             std=data.description.std,
         )
-        head = projection.build(parameters.head, self.encoder.dimension)
-        self.model = self._placed(SimCLR(self.encoder, head))
+        self.network = SimCLR(self.encoder, projection.build(parameters.head, self.encoder.dimension))
+        self.model = self._placed(self.network)
         chosen = parameters.optimizer
         self.peak_lr = scaled_lr(chosen.lr, parameters.batch_size, chosen.lr_scaling)
         self.optimizer = optimizer.build(chosen, self.model.parameters(), self.peak_lr)
@@ -189,8 +254,18 @@ class _Trainer:
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(chosen.warmup_epochs * self.epoch_steps))
-        self.step = 0
-        self.progress = progress.bar(self.steps, "step", "pretrain", shown=session.leads)
+        self.course = _Course(torch.zeros((), device=session.device))
+        self.first_unsound = torch.full((), -1, device=session.device)
+        """The first step whose gradient was not finite; -1 as long as there is none."""
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return (self.course.epoch - 1) * self.epoch_steps + self.course.epoch_step
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.peak_lr * warmup_cosine(step, self.steps, self.warmup_steps)
 
     def _placed(self, model: nn.Module) -> nn.Module:
         """`model` on the device, its BatchNorm and gradients shared by all ranks, compiled if asked for."""
@@ -199,53 +274,96 @@ class _Trainer:
         if self.parameters.compile:
             model.compile()
         if self.session.world > 1:
-            model = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore", FutureWarning
+                )  # torch 2.14 calls it forward_sync_buffers, 2.11 does not
+                model = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
         return model
 
-    def train(self, epoch: int) -> dict[str, float]:
-        """One pass over the source; the mean loss over its steps and ranks, and the last learning rate."""
+    def train(self, bar: progress.Bar) -> dict[str, float]:
+        """The rest of the epoch in progress; its mean loss over steps and ranks, and its last learning rate."""
+        course, epoch = self.course, self.course.epoch
         shares = batches.shuffled(
             len(self.data.source), self.parameters.batch_size, self.parameters.seed, epoch,
             self.session.rank, self.session.world, drop_last=True,
         )  # fmt: skip
-        losses = torch.zeros((), device=self.session.device)
         self.model.train()
         began, began_step = time.perf_counter(), self.step
-        lr = 0.0
-        for pixels, draws in batches.prefetched(lambda samples: self._load(samples, epoch), shares):
-            lr = self.peak_lr * warmup_cosine(self.step, self.steps, self.warmup_steps)
+        left = shares[course.epoch_step :]
+        for pixels, draws in batches.prefetched(lambda samples: self._load(samples, epoch), left):
+            lr = self.lr(self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             images, keys = self._views(pixels, draws), views.by_view(draws.keys, self.session.device)
-            if self.step == 0:
-                self.board.image("views", self._view_grid(images), 0)
             with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
                 h, z = self.model(self.preparation.normalise(images), keys)
             loss = nt_xent(z, self.parameters.temperature, self.session)
             self.optimizer.zero_grad()
             (loss + self._penalty(h)).backward()
             norm = clip_grad_norm_(self.model.parameters(), self.parameters.optimizer.clip_grad_norm or float("inf"))
+            unsound = ~norm.isfinite() & (self.first_unsound < 0)
+            self.first_unsound = torch.where(unsound, self.step, self.first_unsound)
             self.optimizer.step()
-            losses += loss.detach()
-            self.step += 1
-            self.progress.update()
+            course.losses += loss.detach()
+            course.epoch_step += 1
+            bar.update()
             if self.step % _LOG_STEPS == 0 or self.step == 1:
                 self._log(loss, lr, norm, z)
+            self._pause()
         seconds = time.perf_counter() - began
-        mean_loss = self.session.mean(losses / self.epoch_steps).item()
-        if not math.isfinite(mean_loss):
-            raise UserError(
-                f"pretrain: the loss is not finite in epoch {epoch}, at a learning rate of {lr:.3g}; "
-                "lower pretrain.optimizer.lr, or set pretrain.optimizer.clip_grad_norm"
-            )
-        self.progress.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
-        speed = {"samples_per_second": (self.step - began_step) * self.parameters.batch_size / seconds}
-        if self.session.device.type == "cuda":
-            speed["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        else:
-            speed["peak_memory_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # it is in KiB
-        self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
-        return {"loss": mean_loss, "lr": lr}
+        self._check()
+        mean_loss = self.session.mean(course.losses / self.epoch_steps).item()
+        bar.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
+        if self.step > began_step:
+            self._log_speed((self.step - began_step) * self.parameters.batch_size / seconds)
+        return {"loss": mean_loss, "lr": self.lr(self.step - 1)}
+
+    def _pause(self) -> None:
+        """Between two steps: keep a checkpoint where one is due, and stop where any rank was asked to."""
+        due, number = self.session.largest([self.checkpoints.due, self.interruption.number])
+        if due or number:
+            self.save()
+        if number:
+            self.interruption.heed()
+            self.checkpoints.flush()
+            self._check()
+            raise Stopped(number, f" at step {self.step} of {self.steps}; the same command goes on from there")
+
+    def save(self) -> None:
+        """Have a checkpoint written of how things stand. All ranks take part."""
+        course = {item.name: getattr(self.course, item.name) for item in dataclasses.fields(self.course)}
+        state = {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "course": {**course, "losses": self.session.gather_rows(self.course.losses[None])},
+            "points": self.board.points(),
+        }
+        self.checkpoints.save(self.step, state, self.first_unsound < 0)
+
+    def resume(self, state: Any | None) -> None:
+        """Go on from what `save` kept, the same on all ranks, of whatever number; with None from the start."""
+        if state is not None:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            losses = state["course"].pop("losses")
+            own = losses[self.session.rank] if len(losses) == self.session.world else losses.mean()
+            self.course = _Course(own.to(self.session.device), **state["course"])
+            self.board.restore(state["points"])
+        self.course.starts[self.step] = self.session.world
+
+    def _check(self) -> None:
+        """End the run if the gradient of a step was not finite."""
+        step = int(self.first_unsound)
+        if step < 0:
+            return
+        self.checkpoints.flush()
+        last = self.checkpoints.last
+        raise UserError(
+            f"the gradient is not finite at step {step} (epoch {step // self.epoch_steps + 1}), at a learning rate of "
+            f"{self.lr(step):.3g}; the last good checkpoint is {last or 'none'}; "
+            "lower pretrain.optimizer.lr, or set pretrain.optimizer.clip_grad_norm"
+        )
 
     def _load(self, samples: batches.Indices, epoch: int) -> tuple[Tensor, Draws]:
         """Host work for one batch: draw the views and read the pixels they need."""
@@ -273,9 +391,18 @@ class _Trainer:
         return penalty
 
     def _log(self, loss: Tensor, lr: float, norm: Tensor, z: Tensor) -> None:
+        self._check()
         values = {"loss": self.session.mean(loss), "gradient_norm": norm, **contrast(z)}
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
         self.board.scalars({**scalars, "train/lr": lr, "train/epoch": self.step / self.epoch_steps}, self.step)
+
+    def _log_speed(self, samples_per_second: float) -> None:
+        if self.session.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated() / 2**30
+        else:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # it is in KiB
+        speed = {"samples_per_second": samples_per_second, "peak_memory_gib": memory}
+        self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
 
     def validate(self) -> float:
         """The kNN top-1 accuracy, in percent, of the encoder as it is on the validation split."""
@@ -296,10 +423,6 @@ class _Trainer:
     def view_grid(self) -> npt.NDArray[np.uint8]:
         """Pairs of views of the first samples, as the first epoch sees them: (H, W, 3)."""
         first = np.arange(min(_SHOWN, len(self.data.source)))
-        return self._view_grid(self._views(*self._load(first, epoch=1)))
-
-    @staticmethod
-    def _view_grid(images: Tensor) -> npt.NDArray[np.uint8]:
+        images = self._views(*self._load(first, epoch=1))
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        half = len(pixels) // 2
-        return view_grid(pixels[:half][:_SHOWN], pixels[half:][:_SHOWN])
+        return view_grid(pixels[: len(first)], pixels[len(first) :])

@@ -3,11 +3,10 @@
 Event files carry times and host names, so they are never outs of a stage.
 """
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simclr import params
+from simclr import fingerprint, params
 from simclr.report import thumbnails
 
 # Of the embedding projector, whose sprite (a square of all thumbnails) may have a side of 8192 px at most.
@@ -37,19 +36,20 @@ def run_folder(stage: str) -> Path:
     root = Path(os.environ.get("DVC_ROOT", "."))
     name = os.environ.get("DVC_EXP_NAME")
     if not name:
-        values = json.dumps(dict(_flat(params.read())), sort_keys=True)
-        name = "workspace-" + hashlib.sha256(values.encode()).hexdigest()[:8]
+        name = "workspace-" + fingerprint.of_values(params.flat(params.read()))[:8]
     return root / "runs" / name / stage
 
 
 class Board:
     """Writes TensorBoard events into a folder; with None for a folder (off rank 0) every method does nothing.
 
-    What an earlier run left in the folder is removed, so that no curve is drawn twice.
+    What an earlier run left in the folder is removed, so that no curve is drawn twice. A run that goes on from a
+    checkpoint draws its curves up to there anew from `points`, so that they have no gap either.
     """
 
     def __init__(self, folder: Path | None) -> None:
         self._writer: Any = None
+        self._points: list[tuple[str, int, float, float]] = []
         if folder is not None:
             # Not at the top: TensorBoard takes seconds to import.
             from torch.utils.tensorboard import SummaryWriter
@@ -76,7 +76,22 @@ class Board:
         if self._writer is None:
             return
         for tag, value in values.items():
-            self._writer.add_scalar(tag, value, step)
+            self._add(tag, step, value, time.time())
+
+    def points(self) -> list[tuple[str, int, float, float]]:
+        """All points so far: (tag, step, value, seconds since 1970)."""
+        return list(self._points)
+
+    def restore(self, points: Iterable[tuple[str, int, float, float]]) -> None:
+        """Draw the `points` of an earlier board."""
+        if self._writer is None:
+            return
+        for tag, step, value, seconds in points:
+            self._add(tag, step, value, seconds)
+
+    def _add(self, tag: str, step: int, value: float, seconds: float) -> None:
+        self._points.append((tag, step, value, seconds))
+        self._writer.add_scalar(tag, value, step, seconds)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text, which TensorBoard shows as Markdown."""
@@ -133,14 +148,4 @@ class Board:
         # any, it gathers the keys and the metrics of all runs.
         self.scalars(metrics, 0)
         # The empty trial names the row after the run; by default runs with equal parameters would share one.
-        self._writer.file_writer.add_summary(hparams_pb(dict(_flat(parameters)), trial_id=""))
-
-
-def _flat(values: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, bool | float | str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            yield f"{prefix}{key}", value
-        else:
-            yield f"{prefix}{key}", "null" if value is None else str(value)
+        self._writer.file_writer.add_summary(hparams_pb(params.flat(parameters), trial_id=""))

@@ -1,0 +1,97 @@
+"""A stage on every GPU of the machine: itself as torchrun's agent, once for each as a worker.
+
+torchrun takes all its options from the environment as well, under PET_ and their name in capitals, and so does every
+stage: `PET_NPROC_PER_NODE=2 dvc repro` runs two processes on a CPU, PET_NNODES and PET_RDZV_ENDPOINT join machines.
+"""
+
+import os
+import re
+import sys
+from signal import SIGTERM, Signals
+
+import torch
+import torch.distributed as dist
+from torch.distributed import run
+from torch.distributed.elastic.multiprocessing import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from simclr.failure import Stopped, UserError
+from simclr.interruption import SIGNALS
+
+_DEFAULTS = {
+    # so long a run may take to come to its checkpoint, where whoever sent the signal waits for it
+    "PET_SHUTDOWN_TIMEOUT": "600",
+    "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGUSR1",
+}
+_KNOWN = ": error: "
+"""In the line of a UserError: see `failure`."""
+_CONSEQUENCE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBackendError|DistNetworkError", re.I)
+"""What processes say whose counterpart is gone."""
+
+
+def on_every_gpu() -> None:
+    """Return in a process that does the work: at once where one is enough or torchrun is here already.
+
+    Otherwise start the workers, wait for them and end this process as they ended.
+
+    Raises:
+        UserError: one of them failed; says which was the first, and of what.
+        Stopped: a signal asked for it; the workers got it too, and have stopped.
+    """
+    devices = torch.cuda.device_count()
+    asked_for = any(name.startswith("PET_") for name in os.environ)
+    if dist.is_torchelastic_launched() or (devices <= 1 and not asked_for):
+        return
+    for name, value in {"PET_NPROC_PER_NODE": str(max(1, devices)), **_DEFAULTS}.items():
+        os.environ.setdefault(name, value)
+    if (processes := os.environ["PET_NPROC_PER_NODE"]).isdecimal():
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, int(processes)))))
+    try:
+        run.run(run.parse_args(sys.argv))
+    except SignalException as stop:
+        raise Stopped(stop.sigval, "; the same command goes on from the last checkpoint") from None
+    except ChildFailedError as error:
+        rank, failure = first(error.failures)
+        if failure.exitcode - 128 in SIGNALS:  # each worker got it, and this process did not
+            number = Signals(failure.exitcode - 128)
+            raise Stopped(number, _said(failure).partition(number.name)[2]) from None
+        if _KNOWN not in _said(failure) and (callstack := _details(failure).get("py_callstack")):
+            print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
+        raise UserError(in_words(rank, failure)) from None
+    sys.exit()
+
+
+def first(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
+    """The rank that failed by itself, and how; the others lost their connection to it, or were told to stop."""
+
+    def importance(item: tuple[int, ProcessFailure]) -> int:
+        _, failure = item
+        if _KNOWN in _said(failure):
+            return 0
+        return 2 if failure.exitcode in (-SIGTERM, 128 + SIGTERM) or _CONSEQUENCE.search(_said(failure)) else 1
+
+    return min(failures.items(), key=importance)  # of equals the first that was seen
+
+
+def in_words(rank: int, failure: ProcessFailure) -> str:
+    """Why that rank failed, on one line."""
+    said = _said(failure)
+    if _KNOWN in said:
+        return said.partition(_KNOWN)[2]
+    if failure.exitcode < 0:
+        killed = Signals(-failure.exitcode).name
+        said = f"was killed by {killed}" + (" (out of memory?)" if killed == "SIGKILL" else "")
+    else:
+        said = f"failed: {said}"
+    return f"rank {rank} {said}; the same command goes on from the last checkpoint"
+
+
+def _said(failure: ProcessFailure) -> str:
+    """The message that the process left; empty if it left none."""
+    message = failure.error_file_data["message"]
+    return str(message["message"]) if isinstance(message, dict) else ""
+
+
+def _details(failure: ProcessFailure) -> dict[str, str]:
+    message = failure.error_file_data["message"]
+    return dict(message["extraInfo"]) if isinstance(message, dict) else {}

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -14,7 +15,7 @@ DESCRIPTION = Description(["cat", "Größe"], [0.5, 0.25, 1 / 3], [0.1, 0.2, 2 /
 
 def write(folder: Path, *splits: str) -> None:
     for seed, split in enumerate(splits):
-        stored(dataset.split_path(folder, split), noise(3, 4, seed), np.arange(3))
+        stored(dataset.split_path(folder, split), noise(3, 4, seed), np.arange(3) % 2)
 
 
 def test_a_description_comes_back(tmp_path: Path) -> None:
@@ -49,6 +50,7 @@ def test_a_damaged_description(tmp_path: Path, content: bytes) -> None:
 
 def test_splits_are_found_by_name(tmp_path: Path) -> None:
     write(tmp_path, "train", "val")
+    dataset.describe(tmp_path, DESCRIPTION)
     assert dataset.has_split(tmp_path, "val")
     assert not dataset.has_split(tmp_path, "test")
     for seed, split in enumerate(("train", "val")):
@@ -73,4 +75,13 @@ def test_a_damaged_split_is_named(tmp_path: Path) -> None:
     path = dataset.split_path(tmp_path, "train")
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=r"train\.beton: truncated"):
+        dataset.open_split(tmp_path, "train")
+
+
+def test_a_split_of_another_data_set_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "train")
+    dataset.describe(tmp_path, dataclasses.replace(DESCRIPTION, classes=["cat"]))
+    with pytest.raises(
+        UserError, match=r"train\.beton: its labels are not those of .*dataset\.json; run convert again"
+    ):
         dataset.open_split(tmp_path, "train")

@@ -1,21 +1,14 @@
-import gzip
-import hashlib
-import http.server
 import io
 import os
-import pickle
 import socket
-import struct
 import tarfile
-import threading
-from functools import partial
 
 import numpy as np
 import pytest
-import scipy.io
+from downloads import SERVE, md5, serve_cifar, serve_fashion_mnist, serve_stl10, serve_svhn, serving, tar
 from PIL import Image
 from sklearn.datasets import load_digits
-from torchvision.datasets import CIFAR10, CIFAR100, STL10, SVHN, FashionMNIST
+from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 
 from simclr import raw
 from simclr.failure import UserError
@@ -83,144 +76,14 @@ def test_output_that_cannot_be_made(tmp_path):
         run("digits", tmp_path / "data" / "raw")
 
 
-# archives: small ones, made up in each data set's own format and served on this machine
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Serves `files` by name, each shortened by `missing` bytes although announced whole."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.missing = 0
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = self.server.files.get(self.path[1:])
-        if body is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body[: len(body) - self.server.missing])
-
-    def log_message(self, *args):
-        pass
+# archives
 
 
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    with serving() as server:
         yield server
-        server.shutdown()
-        thread.join()
-
-
-def md5(data):
-    return hashlib.md5(data).hexdigest()
-
-
-def tar(members):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def samples(seed, count, size, classes=10):
-    random = np.random.default_rng(seed)
-    return random.integers(0, 256, (count, size, size, 3), np.uint8), random.integers(0, classes, count)
-
-
-def serve_cifar(kind, server, patch):
-    """Put a small `kind` on `server`; return its address, its classes, and (images, labels) by split."""
-    key = "labels" if kind is CIFAR10 else "fine_labels"
-    names = [f"class {label}" for label in range(10 if kind is CIFAR10 else 100)]
-    batches = {
-        name: samples(seed, 3, 32, len(names)) for seed, (name, _) in enumerate(kind.train_list + kind.test_list)
-    }
-    members = {
-        name: pickle.dumps({"data": images.transpose(0, 3, 1, 2).reshape(3, -1), key: labels.tolist()})
-        for name, (images, labels) in batches.items()
-    }
-    members[kind.meta["filename"]] = pickle.dumps({kind.meta["key"]: names})
-    archive = tar({f"{kind.base_folder}/{name}": data for name, data in members.items()})
-    server.files[kind.filename] = archive
-    patch.setattr(kind, "url", server.url + kind.filename)
-    patch.setattr(kind, "tgz_md5", md5(archive))
-    patch.setattr(kind, "train_list", [[name, md5(members[name])] for name, _ in kind.train_list])
-    patch.setattr(kind, "test_list", [[name, md5(members[name])] for name, _ in kind.test_list])
-    patch.setattr(kind, "meta", kind.meta | {"md5": md5(members[kind.meta["filename"]])})
-    [*train, test] = batches.values()
-    images, labels = (np.concatenate(part) for part in zip(*train, strict=True))
-    return kind.url, names, {"train": (images, labels), "test": test}
-
-
-def serve_stl10(server, patch):
-    splits = {"train": samples(0, 3, 96), "test": samples(1, 2, 96), "unlabelled": samples(2, 4, 96)}
-    members = {"class_names.txt": "\n".join(f"class {label}" for label in range(10)).encode()}
-    for name, (images, labels) in splits.items():
-        file = name.replace("unlabelled", "unlabeled")
-        members[f"{file}_X.bin"] = images.transpose(0, 3, 2, 1).tobytes()  # planes, column by column
-        members[f"{file}_y.bin"] = (labels + 1).astype(np.uint8).tobytes()
-    del members["unlabeled_y.bin"]
-    splits["unlabelled"] = (splits["unlabelled"][0], np.full(4, -1))
-    archive = tar({f"stl10_binary/{name}": data for name, data in members.items()})
-    server.files[STL10.filename] = archive
-    patch.setattr(STL10, "url", server.url + STL10.filename)
-    patch.setattr(STL10, "tgz_md5", md5(archive))
-    patch.setattr(STL10, "train_list", [[name, md5(members[name])] for name, _ in STL10.train_list])
-    patch.setattr(STL10, "test_list", [[name, md5(members[name])] for name, _ in STL10.test_list])
-    return STL10.url, [f"class {label}" for label in range(10)], splits
-
-
-def serve_svhn(server, patch):
-    splits = {"train": samples(0, 12, 32), "test": samples(1, 11, 32)}
-    table = {}
-    for name, (images, labels) in splits.items():
-        buffer = io.BytesIO()
-        ten_for_zero = np.where(labels == 0, 10, labels).astype(np.uint8)
-        scipy.io.savemat(buffer, {"X": images.transpose(1, 2, 3, 0), "y": ten_for_zero[:, None]})
-        file = f"{name}_32x32.mat"
-        server.files[file] = buffer.getvalue()
-        table[name] = [server.url + file, file, md5(buffer.getvalue())]
-    patch.setattr(SVHN, "split_list", table)
-    return table["train"][0], list("0123456789"), splits
-
-
-def serve_fashion_mnist(server, patch):
-    splits = {"train": samples(0, 5, 28), "test": samples(1, 4, 28)}
-    resources = []
-    for (name, _), (split, part) in zip(
-        FashionMNIST.resources, [("train", 0), ("train", 1), ("test", 0), ("test", 1)], strict=True
-    ):
-        images, labels = splits[split]
-        array = labels.astype(np.uint8) if part else images[:, :, :, 0]
-        header = struct.pack(f">{1 + array.ndim}I", 0x800 + array.ndim, *array.shape)
-        server.files[name] = gzip.compress(header + array.tobytes())
-        resources.append((name, md5(server.files[name])))
-    patch.setattr(FashionMNIST, "mirrors", [server.url])
-    patch.setattr(FashionMNIST, "resources", resources)
-    grey = {split: (np.repeat(images[:, :, :, :1], 3, axis=3), labels) for split, (images, labels) in splits.items()}
-    return server.url + resources[0][0], FashionMNIST.classes, grey
-
-
-SERVE = {
-    "cifar10": partial(serve_cifar, CIFAR10),
-    "cifar100": partial(serve_cifar, CIFAR100),
-    "stl10": serve_stl10,
-    "svhn": serve_svhn,
-    "fashion_mnist": serve_fashion_mnist,
-}
 
 
 def fails(source, tmp_path, message):
@@ -302,6 +165,15 @@ def test_damaged_archive_with_the_right_checksum(damage, server, monkeypatch, tm
     server.files[STL10.filename] = damage(server.files[STL10.filename])
     monkeypatch.setattr(STL10, "tgz_md5", md5(server.files[STL10.filename]))
     fails("stl10", tmp_path, f"{STL10.filename}: the archive is damaged")
+
+
+@pytest.mark.parametrize("damage", [lambda data: b"no archive", lambda data: data[:-8] + bytes(8)])
+def test_damaged_compression_with_the_right_checksum(damage, server, monkeypatch, tmp_path):
+    serve_fashion_mnist(server, monkeypatch)
+    [(name, _), *others] = FashionMNIST.resources
+    server.files[name] = damage(server.files[name])
+    monkeypatch.setattr(FashionMNIST, "resources", [(name, md5(server.files[name])), *others])
+    fails("fashion_mnist", tmp_path, f"{server.url}: its content is damaged")
 
 
 def test_archive_that_lacks_a_file(server, monkeypatch, tmp_path):
@@ -457,12 +329,14 @@ def test_all_unreadable_files_are_named(images, tmp_path):
     (here / "empty.png").touch()
     (here / "text.jpg").write_text("I am not a picture")
     (here / "link.png").symlink_to("nowhere.png")
-    message = refuses(images, tmp_path, "4 of 10 images are unreadable: ")
+    os.mkfifo(here / "pipe.png")
+    message = refuses(images, tmp_path, "5 of 11 images are unreadable: ")
     for name, reason in {
         "cut.jpg": "not a readable image (image file is truncated",
         "empty.png": "the file is empty",
         "text.jpg": "not an image in a format that Pillow knows",
         "link.png": "cannot be read (No such file or directory)",
+        "pipe.png": "not a regular file",
     }.items():
         assert f"{here / name}: {reason}" in message
     assert "more" not in message

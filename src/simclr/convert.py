@@ -3,7 +3,8 @@
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ Indices = npt.NDArray[np.int64]
 class ConvertParams:
     """`convert` of params.yaml."""
 
-    seed: int = params.at_least(0)
+    seed: int = params.seed()
     val_fraction: float = params.between(0.001, 0.9)
     storage: str = params.choice("auto", "raw", "jpeg")
     max_resolution: int = params.between(1, 16384)  # raw, that is 768 MiB; a page takes 2 GiB at most
@@ -106,7 +107,7 @@ def convert(parameters: ConvertParams, source: raw.Dataset, output: Path) -> dic
 def _write(parameters: ConvertParams, part: _Part, path: Path) -> dict[str, int]:
     stored = {RAW: 0, JPEG: 0}
 
-    def encoded() -> Iterator[StoredImage]:
+    def encoded() -> Generator[StoredImage, None, None]:
         images = prefetched(lambda sample: encode(part.split.read(sample), parameters), part.samples.tolist(), _THREADS)
         with progress.bar(len(part.samples), "img", path.stem) as bar:
             for image in images:
@@ -114,7 +115,8 @@ def _write(parameters: ConvertParams, part: _Part, path: Path) -> dict[str, int]
                 yield image
                 bar.update()
 
-    beton.write(path, encoded(), part.labels, largest=3 * parameters.max_resolution**2)
+    with closing(encoded()) as images:  # its bar ends before an error is told
+        beton.write(path, images, part.labels, largest=3 * parameters.max_resolution**2)
     size = path.stat().st_size
     return {"images": len(part.samples), "raw": stored[RAW], "jpeg": stored[JPEG], "bytes": size}
 

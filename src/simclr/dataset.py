@@ -58,10 +58,14 @@ def open_split(folder: Path, split: str) -> beton.Beton:
     """The .beton of `split`: train, val, test or unlabelled.
 
     Raises:
-        UserError: there is none, or it is damaged.
+        UserError: there is none, it is damaged, or it is that of another data set.
     """
     path = split_path(folder, split)
     if not has_split(folder, split):
         found = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"
         raise UserError(f"{path}: this data set has no {split} split; there are: {found}")
-    return beton.read(path)
+    opened = beton.read(path)
+    classes, lowest = len(description(folder).classes), -1 if split == "unlabelled" else 0
+    if opened.labels.min() < lowest or opened.labels.max() >= classes:
+        raise UserError(f"{path}: its labels are not those of {folder / _DESCRIPTION}; run convert again")
+    return opened

@@ -30,7 +30,7 @@ class EmbedParams:
     temperature: float = params.above(0)
     map_points: int = params.at_least(10)
     map_perplexity: float = params.above(0)
-    seed: int = params.at_least(0)
+    seed: int = params.seed()
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ class AugmentedParams:
 class LinearEvalParams:
     """`linear_eval` of params.yaml."""
 
-    seed: int = params.at_least(0)
+    seed: int = params.seed()
     cached: CachedParams
     augmented: AugmentedParams
 

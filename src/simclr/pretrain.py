@@ -65,7 +65,7 @@ class ValidationParams:
 class PretrainParams:
     """`pretrain` of params.yaml."""
 
-    seed: int = params.at_least(0)
+    seed: int = params.seed()
     split: str = params.choice("train", "unlabelled")
     epochs: int = params.at_least(1)
     batch_size: int = params.at_least(2)

@@ -6,6 +6,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
+from gzip import BadGzipFile
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,5 +135,5 @@ def _parse(kind: Any, address: str, downloads: Path, **arguments: Any) -> Any:
     """torchvision's data set `kind` from the files in `downloads`."""
     try:
         return kind(downloads, **arguments)
-    except (RuntimeError, OSError, EOFError, KeyError, ValueError, zlib.error) as error:
+    except (RuntimeError, FileNotFoundError, BadGzipFile, EOFError, KeyError, ValueError, zlib.error) as error:
         raise UserError(f"{address}: its content is damaged ({error})") from error

@@ -104,6 +104,8 @@ def _digests(paths: list[str]) -> list[str]:
 
 
 def _check(path: str) -> str | UserError:
+    if os.path.exists(path) and not os.path.isfile(path):
+        return UserError(f"{path}: not a regular file")  # reading from a pipe would never end
     try:
         data = Path(path).read_bytes()
         decode(data, path)

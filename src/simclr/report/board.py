@@ -5,8 +5,10 @@ Event files carry times and host names, so they are never outs of a stage.
 
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simclr import fingerprint, params
+from simclr.failure import UserError
 from simclr.report import thumbnails
 
 # Of the embedding projector, whose sprite (a square of all thumbnails) may have a side of 8192 px at most.
@@ -45,18 +48,24 @@ class Board:
 
     What an earlier run left in the folder is removed, so that no curve is drawn twice. A run that goes on from a
     checkpoint draws its curves up to there anew from `points`, so that they have no gap either.
+
+    Every method raises a UserError where the folder cannot be written to.
     """
 
     def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
         self._writer: Any = None
         self._points: list[tuple[str, int, float, float]] = []
         if folder is not None:
             # Not at the top: TensorBoard takes seconds to import.
             from torch.utils.tensorboard import SummaryWriter
 
-            if folder.exists():
-                shutil.rmtree(folder)
-            self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
+            self._hook = threading.excepthook
+            threading.excepthook = _print_unless_of_the_disk
+            with self._written():
+                if folder.exists():
+                    shutil.rmtree(folder)
+                self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +78,18 @@ class Board:
     def close(self) -> None:
         """Write what is still waiting to be written, and close the file."""
         if self._writer is not None:
-            self._writer.close()
+            try:
+                with self._written():
+                    self._writer.close()
+            finally:
+                threading.excepthook = self._hook
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         """One point at `step` on each curve; tags such as "train/loss" are grouped by their first part."""
@@ -91,17 +111,20 @@ class Board:
 
     def _add(self, tag: str, step: int, value: float, seconds: float) -> None:
         self._points.append((tag, step, value, seconds))
-        self._writer.add_scalar(tag, value, step, seconds)
+        with self._written():
+            self._writer.add_scalar(tag, value, step, seconds)
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """A text, which TensorBoard shows as Markdown."""
         if self._writer is not None:
-            self._writer.add_text(tag, markdown, step)
+            with self._written():
+                self._writer.add_text(tag, markdown, step)
 
     def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
         """An image, uint8 (H, W, 3)."""
         if self._writer is not None:
-            self._writer.add_image(tag, image, step, dataformats="HWC")
+            with self._written():
+                self._writer.add_image(tag, image, step, dataformats="HWC")
 
     def embedding(
         self,
@@ -124,13 +147,14 @@ class Board:
 
         shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
         cells = np.stack([thumbnails.fit(images[index], THUMBNAIL) for index in shown])
-        self._writer.add_embedding(
-            # As text; five decimals make it half as large, and a picture shows no more.
-            features[shown].astype(np.float64).round(5),
-            [" ".join(labels[index].split()) for index in shown],
-            torch.from_numpy(cells).permute(0, 3, 1, 2) / 255,
-            tag=tag,
-        )
+        with self._written():
+            self._writer.add_embedding(
+                # As text; five decimals make it half as large, and a picture shows no more.
+                features[shown].astype(np.float64).round(5),
+                [" ".join(labels[index].split()) for index in shown],
+                torch.from_numpy(cells).permute(0, 3, 1, 2) / 255,
+                tag=tag,
+            )
 
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
         """One row of the HPARAMS page: the run's parameters and its final metrics.
@@ -148,4 +172,13 @@ class Board:
         # any, it gathers the keys and the metrics of all runs.
         self.scalars(metrics, 0)
         # The empty trial names the row after the run; by default runs with equal parameters would share one.
-        self._writer.file_writer.add_summary(hparams_pb(params.flat(parameters), trial_id=""))
+        with self._written():
+            self._writer.file_writer.add_summary(hparams_pb(params.flat(parameters), trial_id=""))
+
+
+def _print_unless_of_the_disk(told: threading.ExceptHookArgs) -> None:
+    """What a thread prints that ends with an exception. TensorBoard's own keeps an error of the disk for the next call
+    here, which tells it; nobody need read it twice.
+    """
+    if not isinstance(told.exc_value, OSError):
+        threading.__excepthook__(told)

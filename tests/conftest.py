@@ -1,0 +1,15 @@
+from pathlib import Path
+
+import pytest
+from programs import STAGES, TINY, change, run
+
+
+@pytest.fixture(scope="session")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which all stages ran undisturbed, on the digits."""
+    folder = tmp_path_factory.mktemp("done")
+    change(folder, **TINY)
+    for name in STAGES:
+        ended = run(name, folder)
+        assert ended.code == 0, ended
+    return folder

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from simclr import fingerprint
 
@@ -19,16 +20,32 @@ def test_a_file_s_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
     assert fingerprint.of_file(tmp_path / "file") == hashlib.sha256(b"bytes" * 1000).hexdigest()
 
 
-def test_code_is_every_imported_module_but_those_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_is_a_module_and_what_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "thing"
     (package / "report").mkdir(parents=True)
-    for name in ("__init__", "one", "two", "reporter", "report/__init__", "report/board"):
-        (package / f"{name}.py").write_text(f"# {name}")
+    sources = {
+        "__init__": "", "top": "import json\nfrom thing import middle, report\nfrom thing.report import board",
+        "middle": "import thing.below as below\nfrom thing.reporter import NAME", "below": "", "reporter": "NAME = 1",
+        "unrelated": "import thing.top", "report/__init__": "", "report/board": "import thing.style", "style": "",
+    }  # fmt: skip
+    for name, source in sources.items():
+        (package / f"{name}.py").write_text(source)
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("thing", "thing.one", "thing.reporter", "thing.report", "thing.report.board"):
+    for name in ("thing.unrelated", "thing.top"):
         __import__(name)
-    found = fingerprint.of_code("thing", without="thing.report")
-    for name in found:
+    found = fingerprint.of_code("thing.top", without="thing.report")
+    for name in [name for name in sys.modules if name.startswith("thing")]:
         monkeypatch.delitem(sys.modules, name)
-    assert list(found) == ["thing", "thing.one", "thing.reporter"]
-    assert found["thing.one"] == hashlib.sha256(b"# one").hexdigest()
+    assert list(found) == ["thing.below", "thing.middle", "thing.reporter", "thing.top"]
+    assert found["thing.reporter"] == hashlib.sha256(b"NAME = 1").hexdigest()
+
+
+def test_the_code_of_pretraining_is_what_its_stage_depends_on() -> None:
+    import simclr.pretrain  # noqa: F401
+
+    root = Path(__file__).parent.parent
+    stages = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"]
+    own = {f"src/{name.replace('.', '/')}.py" for name in fingerprint.of_code("simclr.pretrain", "simclr.report")}
+    # the stage itself imports these too; they decide no result
+    besides = {f"src/simclr/{name}.py" for name in ("launch",)}
+    assert own | besides == {dep for dep in stages["pretrain"]["deps"] if dep.startswith("src/")}

@@ -177,11 +177,11 @@ def test_with_other_code_it_starts_anew_and_says_why(
     with pytest.raises(Stopped):
         run(tmp_path, data, parameters(), stop=3)
     edited = tmp_path / "views.py"
-    edited.write_text("# another method")
+    edited.write_text(Path(pretrain.views.__file__).read_text() + "# another method")
     monkeypatch.setattr(pretrain.views, "__file__", str(edited))
     said: list[str] = []
     assert run(tmp_path, data, parameters(), say=said.append)[0].starts == {0: 1}
-    assert "is of other code (simclr.views)" in said[0]
+    assert said[0].endswith("is of other code (simclr.views)")
 
 
 def test_a_gradient_that_is_not_finite_names_the_step_and_spoils_no_checkpoint(

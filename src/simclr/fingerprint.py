@@ -1,8 +1,10 @@
 """Digests (SHA-256, in hexadecimal) by which values, files and code are told apart."""
 
+import ast
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,30 @@ def of_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_code(package: str, without: str) -> dict[str, str]:
-    """Of the source of every module of `package` that this process has imported, by name; not those in `without`."""
-    sources = {
-        name: Path(module.__file__)
-        for name, module in sorted(sys.modules.items())
-        if f"{name}.".startswith(f"{package}.") and not f"{name}.".startswith(f"{without}.") and module.__file__
-    }
-    return {name: of_file(path) for name, path in sources.items()}
+def of_code(module: str, without: str) -> dict[str, str]:
+    """Of the source of `module` and of all that it imports of its package, directly or not, by name; nothing `without`.
+
+    Args:
+        module: a module that has been imported, such as "simclr.pretrain".
+        without: a module or package that is left out, and what only it imports.
+    """
+    package = module.partition(".")[0]
+    found: dict[str, str] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in found or file is None or f"{name}.".startswith(f"{without}."):
+            continue
+        found[name] = of_file(Path(file))
+        pending += [other for other in _imported(Path(file)) if other.startswith(f"{package}.")]
+    return dict(sorted(found.items()))
+
+
+def _imported(file: Path) -> Iterator[str]:
+    """Whatever may be a module in the import statements of `file`."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))

@@ -143,7 +143,7 @@ def identity(parameters: PretrainParams, data: Data, session: Session) -> Identi
         {
             "parameters": params.flat({"pretrain": dataclasses.asdict(parameters)}),
             "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
-            "code": fingerprint.of_code("simclr", without="simclr.report"),
+            "code": fingerprint.of_code(__name__, without="simclr.report"),
             "platform": {"torch": torch.__version__, "device": session.device.type},
         }
     )

@@ -1,5 +1,6 @@
 """How processes come about, and what they exchange."""
 
+import pytest
 import torch
 from ranks import on_ranks
 from torch import Tensor
@@ -43,6 +44,18 @@ def test_ranks_agree_on_the_largest_and_on_what_the_leader_has() -> None:
         assert largest == [2, 10, 0]
         assert value["from"] == 0
         assert torch.equal(value["weights"], torch.ones(2))
+
+
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2), ("0", 1), ("2,1", 1)])
+def test_threads_are_one_or_what_the_environment_says(
+    given: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    with distributed.session():
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(1)
 
 
 def test_deterministic_holds_torch_to_it_while_the_session_lasts() -> None:

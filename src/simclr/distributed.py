@@ -67,8 +67,11 @@ def session(*, deterministic: bool = False) -> Iterator[Session]:
     """Join the process group that torchrun describes in the environment, or stand alone without one.
 
     On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them. `deterministic` holds
-    all of torch to such: an operation that has none raises a RuntimeError.
+    all of torch to such: an operation that has none raises a RuntimeError. On a CPU torch has one thread, so that
+    results do not depend on the number of cores, or as many as OMP_NUM_THREADS says.
     """
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    torch.set_num_threads(int(threads) if threads.isdecimal() and int(threads) else 1)  # importing ffcv sets 1 too
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     on_gpu = torch.cuda.is_available()

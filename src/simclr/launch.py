@@ -22,6 +22,7 @@ _DEFAULTS = {
     # so long a run may take to come to its checkpoint, where whoever sent the signal waits for it
     "PET_SHUTDOWN_TIMEOUT": "600",
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGUSR1",
+    "OMP_NUM_THREADS": "1",  # as torchrun does, which warns of it
 }
 _KNOWN = ": error: "
 """In the line of a UserError: see `failure`."""
@@ -44,8 +45,6 @@ def on_every_gpu() -> None:
         return
     for name, value in {"PET_NPROC_PER_NODE": str(max(1, devices)), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
-    if (processes := os.environ["PET_NPROC_PER_NODE"]).isdecimal():
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // max(1, int(processes)))))
     try:
         run.run(run.parse_args(sys.argv))
     except SignalException as stop:

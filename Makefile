@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-faults lint lock board clean
+.PHONY: help setup repro test test-faults lint lock bench board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,12 +26,19 @@ lint: setup ## ruff, mypy and the layering of the modules
 	mypy
 	lint-imports
 
+bench: ## measure against torchvision, lightly, kornia and FFCV: ten minutes; DEVICE=cuda IMAGES=folder
+	@scripts/setup bench
+	python -m benchmarks --write --device $(or $(DEVICE),cpu) $(if $(IMAGES),--images "$(IMAGES)")
+
 board: setup ## TensorBoard over all experiments of this clone
 	tensorboard --logdir runs
 
-lock: ## renew requirements.lock from pyproject.toml (needs uv)
+lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate --no-header \
 		--no-emit-index-url --no-emit-package opencv-python --output-file requirements.lock pyproject.toml
+	set -o pipefail; uv pip compile --quiet --universal --python-version 3.11 --extra bench --no-annotate --no-header \
+		--no-emit-index-url --no-emit-package opencv-python --constraint requirements.lock pyproject.toml \
+		| awk -F '[= ]' 'NR == FNR {base[$$1]; next} !($$1 in base)' requirements.lock - > requirements-bench.lock
 
 clean: ## remove what can be made again (not .venv, not the DVC cache)
 	rm -rf data models runs checkpoints dvc_plots

@@ -1,0 +1,232 @@
+"""An epoch of training, whole: loading, views, model, loss and optimiser.
+
+python -m benchmarks --only epoch
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks import images
+from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, peer
+from benchmarks.images import Images
+from benchmarks.loading import lightly_transform, opened
+from simclr import batches, convert, dataset, distributed, encoder, params, presets, pretrain, projection, raw
+from simclr.convert import ConvertParams
+from simclr.encoder import Preparation
+from simclr.fetch import digits
+from simclr.images import Pixels
+from simclr.pretrain import Contact, Data, PretrainParams, SimCLR
+from simclr.report.board import Board
+from simclr.schedule import scaled_lr
+
+EPOCHS = 4
+"""That each turn of a contestant takes; the first is not counted."""
+_CIFAR = 50_000
+
+NOTES = """\
+- The peer is the same model at the same batch size, in lightly's manner: its transform in a DataLoader (one worker per
+  core, kept from epoch to epoch), both views in one forward pass, its NTXentLoss and LARS. It gets what ours has and
+  lightly does not speak of: channels_last and, on a GPU, bf16. Its rate of learning does not change.
+- Ours has OMP_NUM_THREADS set to the number of cores, as torch has by itself. "one thread" is what a run of ours has
+  without it, so that its bytes do not depend on the number of cores; lightly keeps all of them.
+- Each repeat is the median of some epochs after a first one. Validation is not in them.
+- "waits for data": the share of an epoch in which the loop waits for the next batch to be loaded. The work on the
+  device (cutting small images, colors, blur) is not in it."""
+
+
+def rows(given: Images, folder: Path, device: torch.device, *, repeats: int, preset: str = "digits") -> Iterator[Row]:
+    """The rows of the table: the default run and, on a GPU, CIFAR-10's and ImageNet's sizes too."""
+    default = _parameters(preset)
+    yield from _epoch(f"an epoch, {preset}", default, _arrays(folder / preset, None), device, repeats)
+    if device.type == "cuda":
+        cifar = _parameters("cifar10")
+        count = round(_CIFAR / 0.9)  # the rest validates
+        data = _arrays(folder / "cifar10", images.shrunk(given.files, count))
+        yield from _epoch("an epoch, 50,000 images of 32 px, ResNet-18, batch 512", cifar, data, device, repeats, 3.0)
+        imagenet = _parameters("imagenet", "pretrain.batch_size=256")
+        data = _files(folder / "imagenet", given)
+        what = f"an epoch, {len(data.source)} JPEGs at 224 px, ResNet-50, batch 256"
+        views_per_second = 4000.0
+        most = 2 * len(data.source) / views_per_second
+        yield from _epoch(what, imagenet, data, device, repeats, most)
+
+
+def _parameters(preset: str, *overrides: str) -> PretrainParams:
+    chosen = params.check(presets.compose(preset, overrides)["pretrain"], PretrainParams, "pretrain", preset)
+    chosen.epochs = EPOCHS
+    chosen.validation.every_epochs = EPOCHS
+    return chosen
+
+
+def _arrays(folder: Path, pixels: Pixels | None) -> Data:
+    """Small images, converted as a run would: those of `pixels` (N, H, W, 3), or the digits."""
+    source = folder / "raw"
+    source.mkdir(parents=True)
+    if pixels is None:
+        given = digits.bring(source)
+    else:
+        labels = np.arange(len(pixels)) % 10
+        splits: dict[str, raw.Split] = {
+            name: raw.write_arrays(source, name, part, labels[: len(part)])
+            for name, part in (("train", pixels), ("test", pixels[:10]))
+        }
+        given = raw.Dataset("natural", [str(label) for label in range(10)], splits)
+    parameters = params.check(presets.compose("digits")["convert"], ConvertParams, "convert", "digits")
+    convert.convert(parameters, given, folder / "beton")
+    return Data(
+        source=dataset.open_split(folder / "beton", "train"),
+        train=dataset.open_split(folder / "beton", "train"),
+        val=dataset.open_split(folder / "beton", "val"),
+        description=dataset.description(folder / "beton"),
+    )
+
+
+def _files(folder: Path, given: Images) -> Data:
+    """The JPEG files, each as a sample of one class."""
+    folder.mkdir(parents=True)
+    stored = images.stored_files(folder / "train.beton", given.files)
+    half = [0.5] * 3
+    return Data(stored, stored, stored, dataset.Description(["picture"], half, half, {"train": "", "val": ""}))
+
+
+class _Clock(Board):
+    """Takes down the seconds of every epoch, which a run tells as its speed, and how long it waited for data."""
+
+    def __init__(self, samples: int) -> None:
+        super().__init__(None)
+        self.samples = samples
+        self.seconds: list[float] = []
+        self.waited: list[float] = []
+        self._waited = 0.0
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        if "speed/samples_per_second" in values:
+            self.seconds.append(self.samples / values["speed/samples_per_second"])
+            self.waited.append(self._waited)
+            self._waited = 0.0
+
+    def prefetched(self, load: Callable[[Any], Any], items: Iterable[Any], threads: int = 1) -> Iterator[Any]:
+        """What `batches.prefetched` does, with the waiting timed."""
+        loaded = _prefetched(load, items, threads)
+        while True:
+            began = time.perf_counter()
+            item = next(loaded, None)
+            self._waited += time.perf_counter() - began
+            if item is None:
+                return
+            yield item
+
+
+_prefetched = batches.prefetched
+
+
+def _epoch(
+    what: str, chosen: PretrainParams, data: Data, device: torch.device, repeats: int, most: float | None = None
+) -> Iterator[Row]:
+    samples = len(data.source) // chosen.batch_size * chosen.batch_size
+    shares: list[float] = []
+
+    def ours(threads: int) -> float:
+        clock = _Clock(samples)
+        with (
+            mock.patch.dict(os.environ, OMP_NUM_THREADS=str(threads)),
+            mock.patch.object(batches, "prefetched", clock.prefetched),
+            distributed.session(deterministic=chosen.deterministic) as session,
+        ):
+            pretrain.pretrain(chosen, data, session, Contact(board=clock))
+        shares.append(100 * sum(clock.waited[1:]) / sum(clock.seconds[1:]))
+        return statistics.median(clock.seconds[1:])
+
+    peers = {"lightly": lambda: _lightly(chosen, data, device)}
+    found = list(compare(what, "s", lambda: ours(CORES), peers, repeats))
+    yield from found
+    yield Row(f"{what}: waits for data", "%", Measured(tuple(shares)), target=5.0)
+    if device.type == "cpu" and CORES > 1:
+        yield from compare(f"{what}: one thread", "s", lambda: ours(1), peers, repeats)
+    if most is not None:
+        yield Row(what, "s", found[0].ours, target=most)
+
+
+class _Pictures(Dataset[Any]):
+    """lightly's transform of every image of a .beton, and its label."""
+
+    def __init__(self, items: list[Any], transform: Callable[[Any], Any]) -> None:
+        self.items, self.transform = items, transform
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        return self.transform(opened(self.items[index])), 0
+
+
+def _lightly(chosen: PretrainParams, data: Data, device: torch.device) -> Run:
+    """A run that trains for some epochs, and returns the median seconds of one."""
+    transform = lightly_transform(chosen.views)
+    criterion = peer("lightly.loss").NTXentLoss(chosen.temperature)
+    torch.manual_seed(chosen.seed)
+    backbone = encoder.build(chosen.encoder, chosen.views.size)
+    head = projection.build(chosen.head, backbone.dimension)
+    model = SimCLR(backbone, head).to(device).to(memory_format=torch.channels_last)
+    optimizer = peer("lightly.utils.lars").LARS(
+        [
+            {"params": [weight for weight in model.parameters() if weight.ndim > 1]},
+            {"params": [weight for weight in model.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=scaled_lr(chosen.optimizer.lr, chosen.batch_size, chosen.optimizer.lr_scaling),
+        momentum=chosen.optimizer.momentum,
+        weight_decay=chosen.optimizer.weight_decay,
+    )
+    preparation = Preparation(chosen.views.size, 1.0, data.description.mean, data.description.std)
+    loader = DataLoader(
+        _Pictures(_items(data), transform),
+        chosen.batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=CORES,
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )
+    keys = torch.zeros(2 * chosen.batch_size, dtype=torch.int64, device=device)  # of no dropout
+    half = torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+    def train() -> float:
+        began = finished(device)
+        for views, _ in loader:
+            images = preparation.normalise(torch.cat([view.to(device, non_blocking=True) for view in views]))
+            with half:
+                _, z = model(images.contiguous(memory_format=torch.channels_last), keys)
+            loss: Tensor = criterion(*z.float().chunk(2))
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return finished(device) - began
+
+    def run() -> float:
+        model.train()
+        return statistics.median([train() for _ in range(EPOCHS)][1:])
+
+    return run
+
+
+def _items(data: Data) -> list[Any]:
+    """The images of `data.source` as torchvision's data sets hold them: arrays if they are small, else files."""
+    source = data.source
+    if source.uniform:
+        shape = int(source.heights[0]), int(source.widths[0]), 3
+        return [
+            np.array(source.data[start : start + size]).reshape(shape)
+            for start, size in zip(source.starts, source.sizes, strict=True)
+        ]
+    return []

@@ -1,0 +1,320 @@
+"""Two-view loading: finished float views per second, from the files to the device.
+
+    python -m benchmarks --only loading
+
+Whatever needs time to start (workers, threads, compilation) is warmed up by some batches that are not timed, and all
+timed batches come from the middle of an endless stream.
+"""
+
+import itertools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torchvision import io, transforms
+from torchvision.transforms import v2
+
+from benchmarks import images
+from benchmarks.contest import CORES, Row, Run, compare, finished, peer
+from benchmarks.images import Images
+from simclr import batches, loader, params, presets, views
+from simclr.beton import Beton
+from simclr.blur import kernel_size
+from simclr.images import Pixels
+from simclr.views import ViewParams
+
+_ENDLESS = 1 << 30
+_TILES = 64
+"""Times that one epoch of upstream's loader goes through the images: to begin one costs it a pause."""
+
+NOTES = """\
+- Every loader works on all cores: the DataLoaders with one worker each (and one thread per worker, torch's default),
+  FFCV and ours with one thread each.
+- 32 px: the peers transform arrays in memory, as torchvision's CIFAR10 holds them; FFCV and ours read raw .beton
+  files. 224 px: all read the same JPEG files, FFCV and ours as they are in a .beton.
+- torchvision v2 works on uint8 tensors (decoded by torchvision.io) and turns them into floats last, as its
+  documentation advises; lightly's blur is Pillow's, a faster approximation than the others'.
+- FFCV has no hue, no gray and no blur: it does brightness, contrast and saturation, in this order, and nothing for
+  the rest. Its two views are two pipelines of the one field, which decode the image twice.
+- "decode + crop + flip" is what a GPU is fed with, on the host: uint8, but for torchvision's Pillow transforms, which
+  end with ToTensor as in its documentation.
+- Normalisation is left out everywhere."""
+
+Stream = Generator[Any, None, None]
+"""Yields once for every finished batch, for ever."""
+
+
+def view_params(preset: str) -> ViewParams:
+    """The views of an experiment preset."""
+    return params.check(presets.compose(preset)["pretrain"]["views"], ViewParams, "pretrain.views", preset)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a loader has to deliver."""
+
+    parameters: ViewParams
+    beton: Beton
+    """What FFCV and ours read."""
+    items: Sequence[Path] | Pixels
+    """What the others read: files, or images in memory."""
+    batch_size: int
+    device: torch.device
+    colored: bool = True
+    """Whether the views are finished, or only cut and flipped and still uint8."""
+
+
+def rows(
+    given: Images,
+    folder: Path,
+    device: torch.device,
+    *,
+    batch_sizes: tuple[int, int],
+    least: float,
+    repeats: int,
+    without: str = "",
+) -> Iterator[Row]:
+    """The rows of the table.
+
+    Args:
+        given: the images to load.
+        folder: for the .beton files.
+        device: where finished views end.
+        batch_sizes: samples per batch, at 32 and at 224 px.
+        least: seconds that are timed, at least, in each repeat.
+        repeats: of each contestant.
+        without: a peer that is left out.
+    """
+    arrays = images.stored_arrays(folder / "arrays.beton", given.small)
+    files = images.stored_files(folder / "files.beton", given.files)
+    small, large = view_params("cifar10"), view_params("imagenet")
+    tasks = {
+        "two views, 32 px: crop, flip, jitter, gray": _Task(small, arrays, given.small, batch_sizes[0], device),
+        "two views, 224 px: JPEG, crop, flip, jitter, gray, blur": _Task(
+            large, files, given.files, batch_sizes[1], device
+        ),
+        "two views, 224 px: decode + crop + flip": _Task(
+            large, files, given.files, batch_sizes[1], device, colored=False
+        ),
+    }
+    targets = [{"torchvision": 8.0}, {"torchvision": 5.0}, {"torchvision": 3.5, "FFCV, two decodes": 1.6}]
+    peers = {"torchvision": _pil, "torchvision v2": _v2, "lightly": _lightly, "FFCV, two decodes": _ffcv}
+    for (what, task), to_reach in zip(tasks.items(), targets, strict=True):
+        rivals = {name: partial(_entrant, open_, task, least) for name, open_ in peers.items() if name != without}
+        if not task.colored:  # lightly's transform does everything
+            del rivals["lightly"]
+        ours = _entrant(_ours, task, least)
+        yield from compare(what, "samples/s", ours, rivals, repeats, more_is_better=True, targets=to_reach)
+
+
+def _entrant(ready: Callable[[_Task], Callable[[], Stream]], task: _Task, least: float) -> Run:
+    return _rate(ready(task), task, least)
+
+
+def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
+    """A run that opens a stream, warms it up and times it; in rounds of one batch per worker, so that each has its
+    share in what is counted."""
+
+    def run() -> float:
+        with closing(open_()) as stream:
+            for _ in range(max(2, CORES)):
+                next(stream)
+            count, began = 0, finished(task.device)
+            while (now := finished(task.device)) - began < least or not count:
+                for _ in range(CORES):
+                    next(stream)
+                count += CORES * task.batch_size
+            return count / (now - began)
+
+    return run
+
+
+def _ours(task: _Task) -> Callable[[], Stream]:
+    source, parameters = task.beton, task.parameters
+
+    def load(item: tuple[int, batches.Indices]) -> tuple[Tensor, views.Draws]:
+        epoch, samples = item
+        draws = views.draw(parameters, source.heights[samples], source.widths[samples], 0, epoch, samples)
+        pixels = loader.pixels(source, samples, draws.boxes, parameters.size)
+        if not task.colored:
+            flipped = torch.from_numpy(draws.flip)
+            pixels[flipped] = pixels[flipped].flip(2)
+        return pixels, draws
+
+    def stream() -> Stream:
+        epochs = (
+            ((epoch, samples) for samples in batches.shuffled(len(source), task.batch_size, 0, epoch, drop_last=True))
+            for epoch in itertools.count()
+        )
+        with closing(batches.prefetched(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
+            for pixels, draws in loaded:
+                if task.colored:
+                    crops = loader.crops(pixels, draws.boxes, parameters.size, task.device)
+                    yield views.augment(crops, draws, parameters)
+                else:
+                    yield pixels
+
+    return stream
+
+
+class _TwoViews(Dataset[tuple[Tensor, ...]]):
+    """Two results of a transform for every item; `both` makes them at once, as lightly's transforms do."""
+
+    def __init__(self, items: Any, read: Callable[[Any], Any], both: Callable[[Any], Sequence[Tensor]]) -> None:
+        self.items, self.read, self.both = items, read, both
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return tuple(self.both(self.read(self.items[index])))
+
+
+def _torch_loader(dataset: _TwoViews, task: _Task) -> Callable[[], Stream]:
+    def stream() -> Stream:
+        loader = DataLoader(
+            dataset,
+            task.batch_size,
+            sampler=RandomSampler(dataset, replacement=True, num_samples=_ENDLESS),
+            num_workers=CORES,
+            pin_memory=task.device.type == "cuda",
+        )
+        for batch in loader:
+            yield [view.to(task.device, non_blocking=True) if task.colored else view for view in batch]
+
+    return stream
+
+
+def _twice(transform: Callable[[Any], Tensor]) -> Callable[[Any], Sequence[Tensor]]:
+    return lambda image: (transform(image), transform(image))
+
+
+def opened(item: Path | Pixels) -> Image.Image:
+    """The file, or the array, as a Pillow image: what torchvision's data sets give."""
+    if isinstance(item, np.ndarray):
+        return Image.fromarray(item)
+    with Image.open(item) as image:
+        return image.convert("RGB")
+
+
+def _pil(task: _Task) -> Callable[[], Stream]:
+    chosen = task.parameters
+    steps: list[Any] = [
+        transforms.RandomResizedCrop(chosen.size, chosen.crop_scale, chosen.crop_ratio),
+        transforms.RandomHorizontalFlip(chosen.flip),
+    ]
+    if task.colored:
+        jitter = transforms.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
+        steps += [transforms.RandomApply([jitter], chosen.jitter), transforms.RandomGrayscale(chosen.grayscale)]
+        if chosen.blur > 0:
+            blur = transforms.GaussianBlur(kernel_size(chosen.size), chosen.blur_sigma)
+            steps.append(transforms.RandomApply([blur], chosen.blur))
+    steps.append(transforms.ToTensor())
+    return _torch_loader(_TwoViews(task.items, opened, _twice(transforms.Compose(steps))), task)
+
+
+def _decoded(item: Path | Pixels) -> Tensor:
+    """(3, H, W) uint8."""
+    if isinstance(item, np.ndarray):
+        return torch.from_numpy(item).permute(2, 0, 1)
+    pixels: Tensor = io.decode_image(str(item), io.ImageReadMode.RGB)
+    return pixels
+
+
+def _v2(task: _Task) -> Callable[[], Stream]:
+    chosen = task.parameters
+    steps: list[Any] = [
+        v2.RandomResizedCrop(chosen.size, chosen.crop_scale, chosen.crop_ratio),
+        v2.RandomHorizontalFlip(chosen.flip),
+    ]
+    if task.colored:
+        jitter = v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
+        steps += [v2.RandomApply([jitter], chosen.jitter), v2.RandomGrayscale(chosen.grayscale)]
+        if chosen.blur > 0:
+            blur = v2.GaussianBlur(kernel_size(chosen.size), chosen.blur_sigma)
+            steps.append(v2.RandomApply([blur], chosen.blur))
+        steps.append(v2.ToDtype(torch.float32, scale=True))
+    return _torch_loader(_TwoViews(task.items, _decoded, _twice(v2.Compose(steps))), task)
+
+
+def lightly_transform(chosen: ViewParams) -> Callable[[Any], Sequence[Tensor]]:
+    """lightly's SimCLR transform with our strengths, without normalisation.
+
+    Raises:
+        MissingError: lightly is not installed.
+    """
+    transform: Callable[[Any], Sequence[Tensor]] = peer("lightly.transforms").SimCLRTransform(
+        input_size=chosen.size,
+        cj_prob=chosen.jitter,
+        cj_strength=1.0,
+        cj_bright=chosen.brightness,
+        cj_contrast=chosen.contrast,
+        cj_sat=chosen.saturation,
+        cj_hue=chosen.hue,
+        min_scale=chosen.crop_scale[0],
+        random_gray_scale=chosen.grayscale,
+        gaussian_blur=chosen.blur,
+        sigmas=tuple(chosen.blur_sigma),
+        hf_prob=chosen.flip,
+        normalize=None,
+    )
+    return transform
+
+
+def _lightly(task: _Task) -> Callable[[], Stream]:
+    return _torch_loader(_TwoViews(task.items, opened, lightly_transform(task.parameters)), task)
+
+
+def _ffcv(task: _Task) -> Callable[[], Stream]:
+    from ffcv.fields.rgb_image import RandomResizedCropRGBImageDecoder
+    from ffcv.loader import Loader, OrderOption
+    from ffcv.pipeline import PipelineSpec
+    from ffcv.transforms import RandomHorizontalFlip, ToDevice, ToTensor, ToTorchImage
+    from ffcv.transforms.color_jitter import RandomBrightness, RandomContrast, RandomSaturation
+
+    chosen = task.parameters
+
+    def view() -> PipelineSpec:
+        decoder = RandomResizedCropRGBImageDecoder(
+            (chosen.size, chosen.size), tuple(chosen.crop_scale), tuple(chosen.crop_ratio)
+        )
+        steps: list[Any] = [RandomHorizontalFlip(chosen.flip)]
+        if task.colored:
+            steps += [
+                RandomBrightness(chosen.brightness, chosen.jitter),
+                RandomContrast(chosen.contrast, chosen.jitter),
+                RandomSaturation(chosen.saturation, chosen.jitter),
+            ]
+        steps.append(ToTensor())
+        if task.colored and task.device.type == "cuda":
+            steps.append(ToDevice(task.device))
+        return PipelineSpec("image", decoder, [*steps, ToTorchImage()])
+
+    ffcv_loader = Loader(
+        str(task.beton.path),
+        task.batch_size,
+        CORES,
+        order=OrderOption.RANDOM,
+        indices=np.tile(np.arange(len(task.beton)), _TILES),
+        pipelines={"image": None, "label": None, "first": view(), "second": view()},
+    )
+
+    def stream() -> Stream:
+        while True:
+            epoch = iter(ffcv_loader)
+            try:
+                for batch in epoch:
+                    yield [pixels.float().div_(255) for pixels in batch] if task.colored else batch
+            finally:
+                epoch.close()  # its thread notices when it finds no room for another batch
+                epoch.join()
+
+    return stream

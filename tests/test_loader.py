@@ -2,7 +2,6 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -62,9 +61,9 @@ def random_boxes(seed: int, sizes: list[tuple[int, int]], count: int) -> npt.NDA
 
 
 def expected(pixels: npt.NDArray[np.uint8], boxes: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:
-    """The boxes (V, 4) of one image by OpenCV's own area interpolation: (V, size, size, 3)."""
+    """The boxes (V, 4) of one image by Pillow's antialiased bilinear resize: (V, size, size, 3)."""
     cut = [pixels[top : top + height, left : left + width] for top, left, height, width in boxes.tolist()]
-    return np.stack([cv2.resize(part, (size, size), interpolation=cv2.INTER_AREA) for part in cut])
+    return np.stack([Image.fromarray(part).resize((size, size), Image.Resampling.BILINEAR) for part in cut])
 
 
 @pytest.mark.parametrize("size", [8, 33])
@@ -82,9 +81,9 @@ def test_boxes_of_images_of_any_size(tmp_path: Path, modes: list[int], size: int
     assert found.shape == (7, 5, size, size, 3)
     for row, sample, own in zip(found.numpy().astype(int), samples, boxes, strict=True):
         difference = np.abs(row - expected(images[sample], own, size))
-        # upstream asks libjpeg-turbo for its faster inverse DCT, which Pillow does not
-        assert difference.max() <= (0 if modes[sample] == RAW else 8)
-        assert difference.mean() <= (0 if modes[sample] == RAW else 2)
+        # Pillow rounds between rows and columns; upstream asks libjpeg-turbo for its faster inverse DCT
+        assert difference.max() <= (1 if modes[sample] == RAW else 9)
+        assert difference.mean() <= (0.5 if modes[sample] == RAW else 2)
 
 
 @pytest.mark.parametrize("options", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}, {"quality": 60}])
@@ -237,4 +236,4 @@ def test_thumbnails_of_images_of_any_size_are_their_central_squares(tmp_path: Pa
     assert (found.dtype, found.shape) == (np.uint8, (5, 20, 20, 3))
     boxes = [(0, 8, 24, 24), (28, 0, 33, 33), (0, 0, 64, 64), (0, 1, 5, 5), (0, 20, 120, 120)]
     for thumbnail, image, box in zip(found, images, boxes, strict=True):
-        assert (thumbnail == expected(image, np.array([box]), 20)[0]).all()
+        assert np.abs(thumbnail.astype(int) - expected(image, np.array([box]), 20)[0]).max() <= 1

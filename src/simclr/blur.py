@@ -13,6 +13,12 @@ def kernel_size(size: int) -> int:
     return max(3, 2 * round((KERNEL_SHARE * size - 1) / 2) + 1)
 
 
+def kernel(size: int, sigmas: Tensor) -> tuple[Tensor, Tensor]:
+    """For `sigmas` (N,): the weights of the distances 1, 2, ... (N, half), that of 0 being 1, and the sums (N,)."""
+    weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(1, kernel_size(size) // 2 + 1)]
+    return torch.stack(weights, dim=1), 1 + 2 * sum(weights, torch.zeros_like(sigmas))
+
+
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """Blur (N, C, S, S) with standard deviations `sigmas` (N,) in pixels; borders are reflected.
 
@@ -23,8 +29,8 @@ def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:
     """
     size = images.shape[-1]
     half = kernel_size(size) // 2
-    weights = [torch.exp(-0.5 * (tap / sigmas) ** 2)[:, None, None, None] for tap in range(1, half + 1)]
-    total = 1 + 2 * sum(weights)
+    kernels, totals = kernel(size, sigmas)
+    weights, total = kernels[..., None, None, None].unbind(1), totals[:, None, None, None]
     pair = torch.empty_like(images)
     for axis, padding in ((2, (0, 0, half, half)), (3, (half, half, 0, 0))):
         padded = F.pad(images, padding, mode="reflect")

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from simclr import color, crop, params
-from simclr.blur import gaussian_blur
+from simclr import color, crop, fused, params
+from simclr.blur import gaussian_blur, kernel
 from simclr.randomness import Counter, hashes, uniform
 
 _ORDERS = np.array(list(itertools.permutations(range(len(color.JITTER)))))
@@ -140,7 +140,28 @@ def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
     Returns:
         The views, same shape and range.
     """
+    active = [
+        number
+        for number, name in enumerate(("brightness", "contrast", "saturation", "hue"))
+        if getattr(parameters, name) > 0
+    ]
+    return (_one_by_one if crops.device.type == "cpu" else _all_at_once)(crops, draws, parameters, active)
 
+
+def _one_by_one(crops: Tensor, draws: Draws, parameters: ViewParams, active: list[int]) -> Tensor:
+    def rows(values: npt.NDArray[np.generic]) -> Tensor:
+        return by_view(values, crops.device)
+
+    order = np.where(draws.jitter[..., None] & np.isin(draws.order, active), draws.order, -1)
+    weights, totals = kernel(crops.shape[-1], rows(draws.sigma).float())
+    threshold = torch.full((len(crops),), parameters.solarize_threshold)
+    return fused.augmented(
+        crops, rows(draws.flip), rows(order), rows(draws.factors).float(), rows(draws.grayscale), rows(draws.blur),
+        weights, totals, rows(draws.solarize), threshold,
+    )  # fmt: skip
+
+
+def _all_at_once(crops: Tensor, draws: Draws, parameters: ViewParams, active: list[int]) -> Tensor:
     def on_device(values: npt.NDArray[np.generic]) -> Tensor:
         return by_view(values, crops.device)
 
@@ -150,11 +171,6 @@ def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
     images = crops
     if parameters.flip > 0:
         images = where(draws.flip, images.flip(-1), images)
-    active = [
-        number
-        for number, name in enumerate(("brightness", "contrast", "saturation", "hue"))
-        if getattr(parameters, name) > 0
-    ]
     if parameters.jitter > 0 and active:
         images = color.jitter(images, on_device(draws.factors).float(), _groups(draws, active, crops.device))
     if parameters.grayscale > 0:

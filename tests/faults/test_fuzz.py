@@ -15,17 +15,17 @@ from pathlib import Path
 from typing import Any, get_args
 from unittest import mock
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import programs
 import pytest
+import torch
 from betons import noise
 from ffcv.reader import Reader
 from ffcv.types import ALLOC_TABLE_TYPE, FieldDescType, HeaderType
 from PIL import Image
 
-from simclr import beton, loader, params
+from simclr import beton, crop, loader, params
 from simclr.beton import JPEG, RAW, Beton, StoredImage
 from simclr.convert import ConvertParams
 from simclr.embed import EmbedParams
@@ -167,7 +167,8 @@ def is_taken(file: Beton, sample: int) -> bool:
     expected = described(file, sample)
     assert expected is not None, f"sample {sample} has pixels"
     if not file.uniform:
-        expected = cv2.resize(expected, (16, 16), interpolation=cv2.INTER_AREA)
+        plain = crop.resized_crops(torch.tensor(expected)[None].float(), torch.from_numpy(whole), 16)
+        expected = (plain[0, 0].permute(1, 2, 0) + 0.5).byte().numpy()
     assert (found.reshape(expected.shape) == expected).all(), f"sample {sample} has other pixels"
     return True
 

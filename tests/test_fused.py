@@ -1,0 +1,66 @@
+"""The compiled loops of a CPU give the bits of the batched operations, which a GPU runs."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from simclr import crop, fused, views
+from simclr.views import ViewParams
+
+PARAMETERS = ViewParams(
+    size=0, crop_scale=[0.05, 1.0], crop_ratio=[0.5, 2.0], flip=0.5, jitter=0.8, brightness=0.8, contrast=0.8,
+    saturation=0.8, hue=0.5, grayscale=0.2, blur=0.5, blur_sigma=[0.1, 2.0], solarize=0.3, solarize_threshold=0.5,
+)  # fmt: skip
+
+
+def images(count: int, size: int) -> torch.Tensor:
+    """(N, 3, S, S): colors at random, black, white, gray, and two channels alike."""
+    found = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(size))
+    found[0], found[1] = 0, 1
+    found[2] = found[2, :1]
+    found[3, 0] = found[3, 1]
+    found[4, 2] = found[4, 1]
+    found[5] = (found[5] * 3).floor() / 2
+    return found
+
+
+@pytest.mark.parametrize("size", [8, 33, 96])
+@pytest.mark.parametrize("without", ["", "jitter", "hue", "contrast", "blur", "flip", "grayscale", "solarize"])
+def test_views(size: int, without: str) -> None:
+    parameters = ViewParams(**{**PARAMETERS.__dict__, **({without: 0.0} if without else {})})
+    count = 60
+    whole = np.full(count, size)
+    draws = views.draw(parameters, whole, whole, 0, 0, np.arange(count))
+    crops = images(2 * count, size)
+    active = [number for number, name in enumerate(("brightness", "contrast", "saturation", "hue")) if name != without]
+    assert torch.equal(
+        views._one_by_one(crops, draws, parameters, active), views._all_at_once(crops, draws, parameters, active)
+    )
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (21, 40, 8), (9, 17, 33), (130, 50, 24)])
+def test_resized_crops(height: int, width: int, size: int) -> None:
+    pixels = torch.randint(0, 256, (6, height, width, 3), dtype=torch.uint8)
+    sides = np.full(6, height), np.full(6, width)
+    boxes = views.draw(PARAMETERS, *sides, 0, 0, np.arange(6), 7).boxes
+    boxes[0, 0] = (0, 0, height, width)
+    boxes[0, 1] = (height - 1, width - 1, 1, 1)
+    plain = crop.resized_crops(pixels.float(), torch.from_numpy(boxes), size) / 255
+    assert torch.equal(fused.resized_crops(pixels, boxes, size), plain)
+
+
+def test_cut_pixels_as_pillow_does() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    boxes = np.array([[0, 0, 61, 83], [3, 50, 40, 20], [10, 0, 51, 9], [20, 20, 1, 1], [5, 6, 32, 48]])
+    found = np.empty((len(boxes), 16, 16, 3), np.uint8)
+    fused.cut_pixels(pixels, boxes, found)
+    for own, (top, left, height, width) in zip(found, boxes, strict=True):
+        box = Image.fromarray(pixels[top : top + height, left : left + width])
+        expected = np.asarray(box.resize((16, 16), Image.Resampling.BILINEAR))
+        assert np.abs(own.astype(int) - expected).max() <= 1  # Pillow's arithmetic is of integers
+
+
+def test_unpacked() -> None:
+    pixels = torch.randint(0, 256, (3, 2, 5, 5, 3), dtype=torch.uint8)
+    assert torch.equal(fused.unpacked(pixels), pixels.float().movedim(-1, -3) / 255)

@@ -56,9 +56,15 @@ def _blocks(rows: int, keys: int) -> list[slice]:
 
 def _similarities(z: Tensor, block: slice, keys: Tensor, offset: int, temperature: float) -> Tensor:
     """(block, keys) of s; -inf where a row meets itself, row `offset + i` of the keys."""
-    similarity = z[block] @ keys.T / temperature
+    similarity = (z[block] / temperature) @ keys.T
     similarity.diagonal(offset + block.start).fill_(-torch.inf)
     return similarity
+
+
+def _logsumexp_(rows: Tensor) -> Tensor:
+    """Of each of the `rows`, which it overwrites; torch's own makes several copies of them."""
+    largest = rows.amax(dim=1)
+    return rows.sub_(largest[:, None]).exp_().sum(dim=1).log_().add_(largest)
 
 
 class _NTXent(torch.autograd.Function):
@@ -69,7 +75,7 @@ class _NTXent(torch.autograd.Function):
             offset = session.rank * len(z)
             lse = torch.cat(
                 [
-                    _similarities(z, block, keys, offset, temperature).logsumexp(dim=1)
+                    _logsumexp_(_similarities(z, block, keys, offset, temperature))
                     for block in _blocks(len(z), len(keys))
                 ]
             )
@@ -84,6 +90,7 @@ class _NTXent(torch.autograd.Function):
             dz = -2 * positives(z)
             for block in _blocks(len(z), len(keys)):
                 similarity = _similarities(z, block, keys, ctx.offset, ctx.temperature)
-                weights = (similarity - lse[block, None]).exp_() + (similarity - all_lse).exp_()
+                weights = (similarity - lse[block, None]).exp_()
+                weights += similarity.sub_(all_lse).exp_()
                 dz[block] += weights @ keys
             return dz * (gradients[0] / (ctx.temperature * len(z))), None, None

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -156,28 +157,29 @@ def test_another_run_s_checkpoint_is_not_taken_and_it_says_why(other: Identity, 
     assert said == []
 
 
-def hold(root: Path, up: Any, down: Any) -> None:
+def hold(root: Path, line: Connection) -> None:
     with opened(root):
-        up.set()
-        down.wait(30)
+        line.send("held")
+        line.poll(30)
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[tuple[int, Any]]:
-    """Another process with the same identity, and the event that ends it."""
+def holder(tmp_path: Path) -> Iterator[tuple[int, Connection]]:
+    """Another process with the same identity, and the line to it, by which it lets go once anything is said."""
     context = multiprocessing.get_context("spawn")
-    up, down = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, up, down))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=hold, args=(tmp_path, theirs))
     process.start()
-    assert up.wait(60)
+    theirs.close()
+    assert ours.poll(60)
     assert process.pid is not None
-    yield process.pid, down
-    down.set()
+    yield process.pid, ours
+    ours.close()
     process.join()
 
 
 def test_a_second_process_of_the_run_is_refused(
-    holder: tuple[int, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    holder: tuple[int, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "_LOCK_SECONDS", 0.5)
     said: list[str] = []
@@ -187,12 +189,12 @@ def test_a_second_process_of_the_run_is_refused(
     assert len(said) == 1
 
 
-def test_it_waits_for_one_that_is_about_to_stop(holder: tuple[int, Any], tmp_path: Path) -> None:
-    holder[1].set()
+def test_it_waits_for_one_that_is_about_to_stop(holder: tuple[int, Connection], tmp_path: Path) -> None:
+    holder[1].send("let go")
     assert latest(tmp_path) is None
 
 
-def test_a_process_that_was_killed_leaves_nothing_in_the_way(holder: tuple[int, Any], tmp_path: Path) -> None:
+def test_a_process_that_was_killed_leaves_nothing_in_the_way(holder: tuple[int, Connection], tmp_path: Path) -> None:
     (tmp_path / RUN.folder / ".step-000000007-0123456789abcdef.pt.part").write_bytes(b"half")
     os.kill(holder[0], 9)
     assert latest(tmp_path) is None

@@ -18,7 +18,7 @@ test: setup lint ## check the code and run the tests
 	pytest -m "not slow"
 
 test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)
-	pytest tests/faults
+	pytest -o faulthandler_timeout=1800 tests/faults
 
 lint: setup ## ruff, mypy and the layering of the modules
 	ruff check .

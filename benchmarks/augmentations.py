@@ -7,6 +7,7 @@ kornia's take one per image, as ours do.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,26 +45,19 @@ def rows(device: torch.device, *, count: int, size: int, least: float, repeats: 
     boxes = torch.from_numpy(views.draw(parameters, whole, whole, 0, 0, np.arange(count), 1).boxes)
     taps = kernel_size(size)
     every: dict[str, tuple[Callable[[], object], Callable[[], object], Callable[[], Callable[[], object]]]] = {
-        "brightness": (
-            _ours(color.adjust_brightness, images, factors),
-            _one_by_one(v2.functional.adjust_brightness, images, factors),
-            lambda: _kornia("adjust_brightness_accumulative", images, factors),
-        ),
-        "contrast": (
-            _ours(color.adjust_contrast, images, factors),
-            _one_by_one(v2.functional.adjust_contrast, images, factors),
-            lambda: _kornia("adjust_contrast_with_mean_subtraction", images, factors),
-        ),
-        "saturation": (
-            _ours(color.adjust_saturation, images, factors),
-            _one_by_one(v2.functional.adjust_saturation, images, factors),
-            lambda: _kornia("adjust_saturation_with_gray_subtraction", images, factors),
-        ),
-        "hue": (
-            _ours(color.adjust_hue, images, shifts),
-            _one_by_one(v2.functional.adjust_hue, images, shifts),
-            lambda: _kornia("adjust_hue", images, 2 * torch.pi * shifts),
-        ),
+        **{
+            name.removeprefix("adjust_"): (
+                _ours(getattr(color, name), images, strengths),
+                _one_by_one(getattr(v2.functional, name), images, strengths),
+                partial(_kornia, name + suffix, images, kornias),
+            )
+            for name, suffix, strengths, kornias in (
+                ("adjust_brightness", "_accumulative", factors, factors),
+                ("adjust_contrast", "_with_mean_subtraction", factors, factors),
+                ("adjust_saturation", "_with_gray_subtraction", factors, factors),
+                ("adjust_hue", "", shifts, 2 * torch.pi * shifts),
+            )
+        },
         "gray": (
             lambda: color.grayscale(images).expand_as(images).contiguous(),
             lambda: torch.stack([v2.functional.rgb_to_grayscale(image, 3) for image in images]),

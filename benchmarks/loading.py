@@ -205,20 +205,25 @@ def opened(item: Path | Pixels) -> Image.Image:
         return image.convert("RGB")
 
 
-def _pil(task: _Task) -> Callable[[], Stream]:
+def _composed(kit: Any, task: _Task, into_floats: Sequence[Any]) -> Callable[[Any], Sequence[Tensor]]:
+    """Two views by torchvision's transforms, of the `kit` v1 or v2, whose names and arguments are the same."""
     chosen = task.parameters
     steps: list[Any] = [
-        transforms.RandomResizedCrop(chosen.size, chosen.crop_scale, chosen.crop_ratio),
-        transforms.RandomHorizontalFlip(chosen.flip),
+        kit.RandomResizedCrop(chosen.size, chosen.crop_scale, chosen.crop_ratio),
+        kit.RandomHorizontalFlip(chosen.flip),
     ]
     if task.colored:
-        jitter = transforms.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
-        steps += [transforms.RandomApply([jitter], chosen.jitter), transforms.RandomGrayscale(chosen.grayscale)]
+        jitter = kit.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
+        steps += [kit.RandomApply([jitter], chosen.jitter), kit.RandomGrayscale(chosen.grayscale)]
         if chosen.blur > 0:
-            blur = transforms.GaussianBlur(kernel_size(chosen.size), chosen.blur_sigma)
-            steps.append(transforms.RandomApply([blur], chosen.blur))
-    steps.append(transforms.ToTensor())
-    return _torch_loader(_TwoViews(task.items, opened, _twice(transforms.Compose(steps))), task)
+            blur = kit.GaussianBlur(kernel_size(chosen.size), chosen.blur_sigma)
+            steps.append(kit.RandomApply([blur], chosen.blur))
+    return _twice(kit.Compose([*steps, *into_floats]))
+
+
+def _pil(task: _Task) -> Callable[[], Stream]:
+    both = _composed(transforms, task, [transforms.ToTensor()])
+    return _torch_loader(_TwoViews(task.items, opened, both), task)
 
 
 def _decoded(item: Path | Pixels) -> Tensor:
@@ -230,19 +235,8 @@ def _decoded(item: Path | Pixels) -> Tensor:
 
 
 def _v2(task: _Task) -> Callable[[], Stream]:
-    chosen = task.parameters
-    steps: list[Any] = [
-        v2.RandomResizedCrop(chosen.size, chosen.crop_scale, chosen.crop_ratio),
-        v2.RandomHorizontalFlip(chosen.flip),
-    ]
-    if task.colored:
-        jitter = v2.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
-        steps += [v2.RandomApply([jitter], chosen.jitter), v2.RandomGrayscale(chosen.grayscale)]
-        if chosen.blur > 0:
-            blur = v2.GaussianBlur(kernel_size(chosen.size), chosen.blur_sigma)
-            steps.append(v2.RandomApply([blur], chosen.blur))
-        steps.append(v2.ToDtype(torch.float32, scale=True))
-    return _torch_loader(_TwoViews(task.items, _decoded, _twice(v2.Compose(steps))), task)
+    both = _composed(v2, task, [v2.ToDtype(torch.float32, scale=True)] if task.colored else [])
+    return _torch_loader(_TwoViews(task.items, _decoded, both), task)
 
 
 def lightly_transform(chosen: ViewParams) -> Callable[[Any], Sequence[Tensor]]:

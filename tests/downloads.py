@@ -91,6 +91,16 @@ def samples(seed, count, size, classes=10):
     return random.integers(0, 256, (count, size, size, 3), np.uint8), random.integers(0, classes, count)
 
 
+def publish(kind, members, server, patch):
+    """Have `kind` downloaded from `server`: an archive of `members`, by name, whose checksums it expects."""
+    archive = tar({f"{kind.base_folder}/{name}": data for name, data in members.items()})
+    server.files[kind.filename] = archive
+    patch.setattr(kind, "url", server.url + kind.filename)
+    patch.setattr(kind, "tgz_md5", md5(archive))
+    for part in ("train_list", "test_list"):
+        patch.setattr(kind, part, [[name, md5(members[name])] for name, _ in getattr(kind, part)])
+
+
 def serve_cifar(kind, server, patch):
     """Put a small `kind` on `server`; return its address, its classes, and (images, labels) by split."""
     key = "labels" if kind is CIFAR10 else "fine_labels"
@@ -103,12 +113,7 @@ def serve_cifar(kind, server, patch):
         for name, (images, labels) in batches.items()
     }
     members[kind.meta["filename"]] = pickle.dumps({kind.meta["key"]: names})
-    archive = tar({f"{kind.base_folder}/{name}": data for name, data in members.items()})
-    server.files[kind.filename] = archive
-    patch.setattr(kind, "url", server.url + kind.filename)
-    patch.setattr(kind, "tgz_md5", md5(archive))
-    patch.setattr(kind, "train_list", [[name, md5(members[name])] for name, _ in kind.train_list])
-    patch.setattr(kind, "test_list", [[name, md5(members[name])] for name, _ in kind.test_list])
+    publish(kind, members, server, patch)
     patch.setattr(kind, "meta", kind.meta | {"md5": md5(members[kind.meta["filename"]])})
     [*train, test] = batches.values()
     images, labels = (np.concatenate(part) for part in zip(*train, strict=True))
@@ -124,12 +129,7 @@ def serve_stl10(server, patch):
         members[f"{file}_y.bin"] = (labels + 1).astype(np.uint8).tobytes()
     del members["unlabeled_y.bin"]
     splits["unlabelled"] = (splits["unlabelled"][0], np.full(4, -1))
-    archive = tar({f"stl10_binary/{name}": data for name, data in members.items()})
-    server.files[STL10.filename] = archive
-    patch.setattr(STL10, "url", server.url + STL10.filename)
-    patch.setattr(STL10, "tgz_md5", md5(archive))
-    patch.setattr(STL10, "train_list", [[name, md5(members[name])] for name, _ in STL10.train_list])
-    patch.setattr(STL10, "test_list", [[name, md5(members[name])] for name, _ in STL10.test_list])
+    publish(STL10, members, server, patch)
     return STL10.url, [f"class {label}" for label in range(10)], splits
 
 

@@ -158,6 +158,14 @@ def _become(name: str, folder: Path, around: Around) -> None:
         runpy.run_path(_program(name), run_name="__main__")
 
 
+def await_checkpoint(folder: Path) -> None:
+    """Wait until a run in `folder` has kept one."""
+    deadline = time.monotonic() + 180
+    while not list(folder.glob("checkpoints/*/step-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def ready(name: str, done: Path, folder: Path) -> None:
     """Have in `folder` what the stage `name` needs."""
     shutil.copy(done / "params.yaml", folder)

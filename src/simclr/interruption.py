@@ -24,9 +24,6 @@ class Interruption:
         """The run has come to the point where it stops: it may take its time now."""
         self._heeded.set()
 
-    def _note(self, number: int, _: FrameType | None) -> None:
-        self.number = self.number or number
-
     def _end_in_time(self, wakeup: socket.socket) -> None:
         received = wakeup.recv(1)
         if received and not self._heeded.wait(_GRACE):
@@ -43,8 +40,8 @@ def noticed(*, among_others: bool) -> Iterator[Interruption]:
     """
     interruption = Interruption()
 
-    def note(number: int, frame: FrameType | None) -> None:
-        interruption._note(number, frame)
+    def note(number: int, _: FrameType | None) -> None:
+        interruption.number = interruption.number or number
         if number == signal.SIGINT and not among_others:
             signal.signal(number, signal.SIG_DFL)
 

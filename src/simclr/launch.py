@@ -54,7 +54,8 @@ def on_every_gpu() -> None:
         if failure.exitcode - 128 in SIGNALS:  # each worker got it, and this process did not
             number = Signals(failure.exitcode - 128)
             raise Stopped(number, _said(failure).partition(number.name)[2]) from None
-        if _KNOWN not in _said(failure) and (callstack := _details(failure).get("py_callstack")):
+        said, callstack = _left(failure)
+        if _KNOWN not in said and callstack:
             print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
         raise UserError(in_words(rank, failure)) from None
     sys.exit()
@@ -86,11 +87,10 @@ def in_words(rank: int, failure: ProcessFailure) -> str:
 
 
 def _said(failure: ProcessFailure) -> str:
-    """The message that the process left; empty if it left none."""
-    message = failure.error_file_data["message"]
-    return str(message["message"]) if isinstance(message, dict) else ""
+    return _left(failure)[0]
 
 
-def _details(failure: ProcessFailure) -> dict[str, str]:
-    message = failure.error_file_data["message"]
-    return dict(message["extraInfo"]) if isinstance(message, dict) else {}
+def _left(failure: ProcessFailure) -> tuple[str, str]:
+    """The message and the callstack that the process left; empty if it left none."""
+    report = failure.error_file_data["message"]
+    return (report["message"], report["extraInfo"]["py_callstack"]) if isinstance(report, dict) else ("", "")

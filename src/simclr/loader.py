@@ -100,16 +100,13 @@ def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch
     Returns:
         (V * B, 3, size, size) float32 in [0, 1].
     """
-    if device.type == "cuda":
-        pixels = pixels.pin_memory()
+    whole = pixels.ndim == 4
     if device.type == "cpu":
-        images = fused.resized_crops(pixels, boxes, size) if pixels.ndim == 4 else fused.unpacked(pixels)
-        return images.transpose(0, 1).flatten(0, 1)
-    images = pixels.to(device, non_blocking=True).float()
-    if images.ndim == 4:
-        images = crop.resized_crops(images, torch.from_numpy(boxes).to(device), size) / 255
+        images = fused.resized_crops(pixels, boxes, size) if whole else fused.unpacked(pixels)
     else:
-        images = images.movedim(-1, -3) / 255
+        values = pixels.pin_memory().to(device, non_blocking=True).float()
+        cut = crop.resized_crops(values, torch.from_numpy(boxes).to(device), size) if whole else values.movedim(-1, -3)
+        images = cut / 255
     return images.transpose(0, 1).flatten(0, 1)
 
 

@@ -28,9 +28,8 @@ from simclr.interruption import Interruption
 from simclr.nt_xent import nt_xent
 from simclr.optimizer import OptimizerParams
 from simclr.projection import Head, HeadParams
-from simclr.report import progress
+from simclr.report import pictures, progress
 from simclr.report.board import Board
-from simclr.report.pictures import view_grid
 from simclr.represent import representations
 from simclr.schedule import scaled_lr, warmup_cosine
 from simclr.statistics import contrast
@@ -179,7 +178,8 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
     stopping = EarlyStopping(parameters.early_stopping)
     for row in course.validation:
         stopping.gained(row["knn_top1"], int(row["epoch"]))
-    contact.board.image("views", trainer.view_grid(), 0)
+    view_grid = trainer.view_grid()
+    contact.board.image("views", view_grid, 0)
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.leads, done=trainer.step) as bar:
         while course.epoch <= parameters.epochs and not stopping.exhausted:
             epoch = course.epoch
@@ -203,9 +203,7 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
         "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }
     kept = encoder.frozen(trainer.encoder)
-    return Result(
-        kept, trainer.preparation, course.history, course.validation, metrics, trainer.view_grid(), course.starts
-    )
+    return Result(kept, trainer.preparation, course.history, course.validation, metrics, view_grid, course.starts)
 
 
 @dataclass
@@ -275,9 +273,8 @@ class _Trainer:
             model.compile()
         if self.session.world > 1:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", FutureWarning
-                )  # torch 2.14 calls it forward_sync_buffers, 2.11 does not
+                # torch 2.14 calls it forward_sync_buffers, 2.11 does not
+                warnings.simplefilter("ignore", FutureWarning)
                 model = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
         return model
 
@@ -425,4 +422,4 @@ class _Trainer:
         first = np.arange(min(_SHOWN, len(self.data.source)))
         images = self._views(*self._load(first, epoch=1))
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return view_grid(pixels[: len(first)], pixels[len(first) :])
+        return pictures.view_grid(pixels[: len(first)], pixels[len(first) :])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import ROOT, TINY, change
+from programs import ROOT, TINY, await_checkpoint, change
 from ruamel.yaml import YAML
 
 pytestmark = pytest.mark.slow
@@ -111,13 +111,6 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
         ["dvc", *arguments], cwd=folder, env=environment(), start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
-
-
-def await_checkpoint(folder: Path) -> None:
-    deadline = time.monotonic() + 180
-    while not list(folder.glob("checkpoints/*/step-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def kill_dvc(process: "subprocess.Popen[str]") -> None:

@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import ROOT, change, stage
+from programs import ROOT, change, expected, ready, stage
 
 KILLS = 20
 INTERVAL = 2.0
@@ -28,11 +27,6 @@ def started(folder: Path) -> "subprocess.Popen[str]":
         cwd=folder, env=environment(folder), start_new_session=True, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    paths = [folder / "models/encoder.safetensors", *(folder / "reports/pretrain").iterdir()]
-    return {path.name: path.read_bytes() for path in paths if path.name != "run.json"}
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +49,7 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_been(
     kill: int, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:
     whole, seconds = undisturbed
-    shutil.copy(whole / "params.yaml", tmp_path)
-    (tmp_path / "data").symlink_to(whole / "data")
+    ready("pretrain", whole, tmp_path)
     process = started(tmp_path)
     # one in each twentieth of the time, the start and the end with their own work included
     time.sleep(seconds * (kill + random.Random(kill).random()) / KILLS)
@@ -71,4 +64,4 @@ def test_killed_at_any_moment_it_ends_as_if_nothing_had_been(
         written_at = max(found)
         assert f"goes on from step {found[written_at]} of" in said
         assert killed_at - written_at < INTERVAL + 5 or not training  # a step and a write come on top
-    assert results(tmp_path) == results(whole)
+    assert expected("pretrain", tmp_path) == expected("pretrain", whole)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import ROOT, TINY, change, stage
+from programs import ROOT, TINY, await_checkpoint, change, ready, stage
 
 PRETRAIN = ROOT / "stages" / "pretrain.py"
 WITHIN = 30
@@ -27,8 +27,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(converted: Path, tmp_path: Path) -> Path:
-    (tmp_path / "data").symlink_to(converted / "data")
-    (tmp_path / "params.yaml").write_bytes((converted / "params.yaml").read_bytes())
+    ready("pretrain", converted, tmp_path)
     return tmp_path
 
 
@@ -48,13 +47,6 @@ def workers(agent: "subprocess.Popen[str]") -> list[int]:
         environment = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
         rank[int(next(item for item in environment if item.startswith(b"RANK=")).partition(b"=")[2])] = int(child)
     return [rank[number] for number in sorted(rank)]
-
-
-def await_checkpoint(folder: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not list(folder.glob("checkpoints/*/step-*")):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def alive(processes: list[int]) -> Iterator[int]:
@@ -164,8 +156,7 @@ def test_two_ranks_killed_and_going_on_end_with_the_encoder_of_an_undisturbed_ru
     converted: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     whole = tmp_path_factory.mktemp("whole")
-    (whole / "data").symlink_to(converted / "data")
-    (whole / "params.yaml").write_bytes((converted / "params.yaml").read_bytes())
+    ready("pretrain", converted, whole)
     _, said = (undisturbed := started(whole)).communicate()
     assert undisturbed.returncode == 0, said
     agent = started(folder)

@@ -18,6 +18,7 @@ only the other ranks' z and lse, both gathered in the forward pass:
 DDP averages over ranks, which turns 1 / M into 1 / (W M): exactly the gradient of the global mean.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -49,22 +50,20 @@ def positives(z: Tensor) -> Tensor:
     return z.roll(len(z) // 2, dims=0)
 
 
-def _blocks(rows: int, keys: int) -> list[slice]:
-    height = max(1, _BLOCK_ELEMENTS // keys)
-    return [slice(start, min(start + height, rows)) for start in range(0, rows, height)]
+def _memory(z: Tensor, keys: Tensor) -> Tensor:
+    """Room for a block of similarities; allocated once, because an allocator may leave a gap behind each new one."""
+    height = min(len(z), max(1, _BLOCK_ELEMENTS // len(keys)))
+    return z.new_empty((height, len(keys)))
 
 
-def _similarities(z: Tensor, block: slice, keys: Tensor, offset: int, temperature: float) -> Tensor:
-    """(block, keys) of s; -inf where a row meets itself, row `offset + i` of the keys."""
-    similarity = (z[block] / temperature) @ keys.T
-    similarity.diagonal(offset + block.start).fill_(-torch.inf)
-    return similarity
-
-
-def _logsumexp_(rows: Tensor) -> Tensor:
-    """Of each of the `rows`, which it overwrites; torch's own makes several copies of them."""
-    largest = rows.amax(dim=1)
-    return rows.sub_(largest[:, None]).exp_().sum(dim=1).log_().add_(largest)
+def _blocks(z: Tensor, keys: Tensor, temperature: float, offset: int, memory: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of the anchors `z`, each with its s in `memory`; -inf where a row meets itself, row `offset + i` of the
+    keys."""
+    for start in range(0, len(z), len(memory)):
+        block = slice(start, min(start + len(memory), len(z)))
+        similarity = torch.mm(z[block] / temperature, keys.T, out=memory[: block.stop - start])
+        similarity.diagonal(offset + start).fill_(-torch.inf)
+        yield block, similarity
 
 
 class _NTXent(torch.autograd.Function):
@@ -73,12 +72,10 @@ class _NTXent(torch.autograd.Function):
         with torch.autocast(z.device.type, enabled=False):
             keys = session.gather_rows(z)
             offset = session.rank * len(z)
-            lse = torch.cat(
-                [
-                    _logsumexp_(_similarities(z, block, keys, offset, temperature))
-                    for block in _blocks(len(z), len(keys))
-                ]
-            )
+            lse = z.new_empty(len(z))
+            for block, similarity in _blocks(z, keys, temperature, offset, _memory(z, keys)):
+                largest = similarity.amax(dim=1)  # in place, where torch's logsumexp makes several copies
+                lse[block] = similarity.sub_(largest[:, None]).exp_().sum(dim=1).log_().add_(largest)
             ctx.save_for_backward(z, keys, lse, session.gather_rows(lse))
             ctx.temperature, ctx.offset = temperature, offset
             return (lse - (z * positives(z)).sum(dim=1) / temperature).mean()
@@ -88,9 +85,9 @@ class _NTXent(torch.autograd.Function):
         z, keys, lse, all_lse = ctx.saved_tensors
         with torch.autocast(z.device.type, enabled=False):
             dz = -2 * positives(z)
-            for block in _blocks(len(z), len(keys)):
-                similarity = _similarities(z, block, keys, ctx.offset, ctx.temperature)
-                weights = (similarity - lse[block, None]).exp_()
+            memory, other = _memory(z, keys), _memory(z, keys)
+            for block, similarity in _blocks(z, keys, ctx.temperature, ctx.offset, memory):
+                weights = torch.sub(similarity, lse[block, None], out=other[: len(similarity)]).exp_()
                 weights += similarity.sub_(all_lse).exp_()
-                dz[block] += weights @ keys
+                dz[block].addmm_(weights, keys)
             return dz * (gradients[0] / (ctx.temperature * len(z))), None, None

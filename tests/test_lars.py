@@ -39,6 +39,28 @@ def test_steps_are_those_of_the_algorithm(zero: bool) -> None:
     assert torch.equal(unused.data, torch.ones(2))
 
 
+def test_a_group_at_once_as_on_a_gpu_is_one_after_another_as_on_a_cpu() -> None:
+    def solver() -> LARS:
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(4, 3, 5, 5), (7, 4), (2, 3)]
+        weights = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+        weights[0].data = weights[0].data.to(memory_format=torch.channels_last)
+        weights[2].data.zero_()
+        for weight in weights:
+            weight.grad = torch.randn(weight.shape, generator=generator)
+        weights[0].grad = weights[0].grad.to(memory_format=torch.channels_last)  # type: ignore[union-attr]
+        return LARS([{"params": weights, "weight_decay": 0.01}], 0.5)
+
+    alone, together = solver(), solver()
+    for _ in range(2):
+        alone.step()
+        (group,) = together.param_groups
+        with torch.no_grad():
+            together._update(group["params"], group)
+    for one, other in zip(alone.param_groups[0]["params"], together.param_groups[0]["params"], strict=True):
+        assert torch.equal(one, other)
+
+
 def chosen(name: str) -> OptimizerParams:
     return OptimizerParams(
         name=name, lr=1.0, lr_scaling="none", momentum=0.8, weight_decay=0.1, warmup_epochs=0, clip_grad_norm=None

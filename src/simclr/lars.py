@@ -25,20 +25,25 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all parameters that have a gradient, in a few launches for each group."""
+        """One update of all parameters that have a gradient: on a GPU a whole group at a time, in few launches, on a
+        CPU one parameter after another, each in the cache for all that is done to it."""
         assert closure is None
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            if not weights:
-                continue
-            directions = torch._foreach_add([weight.grad for weight in weights], weights, alpha=group["weight_decay"])
-            if group["adapt"]:
-                torch._foreach_mul_(directions, self._ratios(weights, directions))
-            torch._foreach_mul_(directions, group["lr"])
-            velocities = [self._velocity(weight) for weight in weights]
-            torch._foreach_mul_(velocities, group["momentum"])
-            torch._foreach_add_(velocities, directions)
-            torch._foreach_sub_(weights, velocities)
+            on_cpu = all(weight.device.type == "cpu" for weight in weights)
+            for part in [[weight] for weight in weights] if on_cpu else [weights]:
+                self._update(part, group)
+
+    def _update(self, weights: list[Any], group: dict[str, Any]) -> None:
+        directions = torch._foreach_add([weight.grad for weight in weights], weights, alpha=group["weight_decay"])
+        velocities = [self._velocity(weight) for weight in weights]
+        torch._foreach_mul_(velocities, group["momentum"])
+        if group["adapt"]:
+            rates = group["lr"] * self._ratios(weights, directions)
+            torch._foreach_addcmul_(velocities, directions, _spread(rates, weights))
+        else:
+            torch._foreach_add_(velocities, directions, alpha=group["lr"])
+        torch._foreach_sub_(weights, velocities)
 
     def _velocity(self, weight: Tensor) -> Tensor:
         state = self.state[weight]
@@ -48,7 +53,19 @@ class LARS(Optimizer):
         return velocity
 
     @staticmethod
-    def _ratios(weights: Sequence[Tensor], directions: Sequence[Tensor]) -> list[Tensor]:
+    def _ratios(weights: Sequence[Tensor], directions: Sequence[Tensor]) -> Tensor:
         size, slope = (torch.stack(torch._foreach_norm(list(tensors))) for tensors in (weights, directions))
-        ratios = torch.where((size > 0) & (slope > 0), TRUST_COEFFICIENT * size / slope, 1.0)
-        return list(ratios.unbind())
+        return torch.where((size > 0) & (slope > 0), TRUST_COEFFICIENT * size / slope, 1.0)
+
+
+def _spread(rates: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """A factor for each of the `weights`, from `rates` (their number,): with shapes and strides as theirs, because on
+    several tensors of other shapes a foreach operation is one launch for each."""
+    if len(weights) == 1:
+        return [rates[0]]
+    sizes = [weight.numel() for weight in weights]
+    flat = torch.cat([rate.expand(size) for rate, size in zip(rates, sizes, strict=True)]).split(sizes)
+    return [
+        part.as_strided(weight.shape, weight.stride(), part.storage_offset())
+        for part, weight in zip(flat, weights, strict=True)
+    ]

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from simclr import allocator
+
 
 @dataclass(frozen=True)
 class Session:
@@ -78,6 +80,8 @@ def session(*, deterministic: bool = False) -> Iterator[Session]:
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
+    else:
+        allocator.keep_freed_memory()
     with _repeatable(deterministic):
         if world == 1:
             yield Session(rank=0, world=1, device=device)

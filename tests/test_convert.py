@@ -11,7 +11,7 @@ from betons import noise
 from PIL import ExifTags, Image
 
 from simclr import convert as module
-from simclr import dataset, images, loader, params, raw
+from simclr import dataset, images, loader, parallel, params, raw
 from simclr.beton import JPEG, RAW, Beton
 from simclr.convert import ConvertParams, convert, encode, stratified
 from simclr.failure import UserError
@@ -321,7 +321,7 @@ def test_the_bytes_depend_on_images_and_parameters_alone(tmp_path: Path, monkeyp
     given = of_all_kinds(tmp_path / "images")
     runs = []
     for run, threads in enumerate((1, 1, 2, 8)):
-        monkeypatch.setattr(module, "_THREADS", threads)
+        monkeypatch.setattr(parallel, "THREADS", threads)
         report = convert(parameters(max_resolution=150), given, tmp_path / f"beton{run}")
         runs.append((content(tmp_path / f"beton{run}"), report))
     assert runs[0] == runs[1] == runs[2] == runs[3]

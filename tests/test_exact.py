@@ -7,7 +7,6 @@ round otherwise: tiny images, odd ones, and 192 px, from where on torch would sp
 import io
 from collections.abc import Iterator
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -15,7 +14,7 @@ from betons import noise
 from PIL import Image
 from torch import Tensor
 
-from simclr import batches, beton, loader, views
+from simclr import batches, beton, loader, parallel, views
 from simclr.batches import Indices
 from simclr.beton import JPEG, RAW, Beton, StoredImage
 from simclr.projection import HashedDropout
@@ -63,9 +62,10 @@ def size(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
+    before = torch.get_num_threads(), parallel.THREADS
     yield
-    torch.set_num_threads(before)
+    torch.set_num_threads(before[0])
+    parallel.THREADS = before[1]
 
 
 def finished(
@@ -81,9 +81,9 @@ def finished(
     """The views of the samples of `parts`, made batch by batch as pretraining makes them."""
     chosen = parameters(size)
     torch.set_num_threads(threads)
+    parallel.THREADS = threads
 
     def load(samples: Indices) -> tuple[Indices, Tensor, views.Draws]:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # of this thread of `prefetched` alone
         draws = views.draw(chosen, file.heights[samples], file.widths[samples], SEED, epoch, samples, count)
         return samples, loader.pixels(file, samples, draws.boxes, size), draws
 

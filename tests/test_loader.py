@@ -2,7 +2,6 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -11,7 +10,7 @@ from betons import noise, stored
 from PIL import Image
 from torchvision.transforms.v2 import functional as tv
 
-from simclr import beton, loader
+from simclr import beton, loader, parallel
 from simclr.beton import JPEG, RAW, Beton, StoredImage
 from simclr.failure import UserError
 
@@ -147,10 +146,10 @@ def test_crops_on_a_gpu_are_those_on_the_cpu(tmp_path: Path) -> None:
 
 @pytest.fixture
 def _threads() -> Iterator[None]:
-    before = numba.get_num_threads(), torch.get_num_threads()
+    before = torch.get_num_threads(), parallel.THREADS
     yield
-    numba.set_num_threads(before[0])
-    torch.set_num_threads(before[1])
+    torch.set_num_threads(before[0])
+    parallel.THREADS = before[1]
 
 
 @pytest.mark.usefixtures("_threads")
@@ -160,8 +159,8 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
     samples = np.arange(5).repeat(20)
     found = []
     for threads in (1, 2):
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         torch.set_num_threads(threads)
+        parallel.THREADS = threads
         for file, sizes in ((one_size, [(40, 40)] * 100), (mixed, [SIZES[sample] for sample in samples])):
             boxes = random_boxes(1, sizes, count=2)
             found.append(loader.crops(loader.pixels(file, samples, boxes, 16), boxes, 16, CPU))

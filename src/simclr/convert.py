@@ -2,7 +2,6 @@
 
 import io
 import math
-import os
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from simclr import beton, fingerprint, params, raw
+from simclr import beton, fingerprint, parallel, params, raw
 from simclr.atomic import appearing
 from simclr.batches import prefetched
 from simclr.beton import JPEG, RAW, StoredImage
@@ -28,7 +27,6 @@ _SMALL = 64
 """Pixels of the longer side up to which `storage: auto` keeps images raw."""
 _MEASURED = 50_000
 """Training images whose pixels give the mean and the standard deviation, at most."""
-_THREADS = os.cpu_count() or 1
 
 Indices = npt.NDArray[np.int64]
 
@@ -108,7 +106,9 @@ def _write(parameters: ConvertParams, part: _Part, path: Path) -> dict[str, int]
     stored = {RAW: 0, JPEG: 0}
 
     def encoded() -> Generator[StoredImage, None, None]:
-        images = prefetched(lambda sample: encode(part.split.read(sample), parameters), part.samples.tolist(), _THREADS)
+        images = prefetched(
+            lambda sample: encode(part.split.read(sample), parameters), part.samples.tolist(), parallel.THREADS
+        )
         with progress.bar(len(part.samples), "img", path.stem) as bar:
             for image in images:
                 stored[image.mode] += 1
@@ -159,7 +159,7 @@ def _statistics(part: _Part, seed: int) -> tuple[list[float], list[float]]:
         return np.stack([np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T])
 
     measured = part.samples[permutation(len(part.samples), seed)[:_MEASURED]].tolist()
-    counts = sum(prefetched(histograms, measured, _THREADS), np.zeros((3, 256), np.int64))
+    counts = sum(prefetched(histograms, measured, parallel.THREADS), np.zeros((3, 256), np.int64))
     mean, std = [], []
     for channel in counts:  # in integers, so that no machine rounds otherwise
         count, total, squares = (int(channel @ np.arange(256) ** power) for power in range(3))

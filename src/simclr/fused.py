@@ -4,29 +4,17 @@ The results are those of `crop`, `color` and `blur`, bit for bit: the same float
 each operation is a pass over the batch, as a GPU wants it; on a CPU the passes over memory would take the time.
 """
 
-import itertools
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import numba
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-_THREADS = len(os.sched_getaffinity(0))
-_pool = ThreadPoolExecutor(_THREADS, "fused")
+from simclr import parallel
+
+_over_rows = parallel.crew("views")
 _njit = numba.njit(nogil=True, cache=True, error_model="numpy")
 F = np.float32  # without it, numbers of Python would make the arithmetic that of float64
-
-
-def _in_parallel(function: Callable[..., None], *arrays: npt.NDArray[Any]) -> None:
-    """Call `function` on contiguous parts of the `arrays`, which have one row per image."""
-    edges = np.linspace(0, len(arrays[0]), _THREADS + 1).astype(int)
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
-    list(_pool.map(lambda part: function(*(array[part] for array in arrays)), parts))
 
 
 # --- cutting a box out of an image
@@ -161,7 +149,7 @@ def _resized_crops(images, boxes, out):  # type: ignore[no-untyped-def]
 def resized_crops(images: Tensor, boxes: npt.NDArray[np.int64], size: int) -> Tensor:
     """The `boxes` (B, V, 4) of `images` (B, H, W, 3) uint8, resized: (B, V, 3, size, size) float32 in [0, 1]."""
     out = torch.empty(*boxes.shape[:2], 3, size, size)
-    _in_parallel(_resized_crops, images.numpy(), boxes, out.numpy())
+    _over_rows(_resized_crops, images.numpy(), boxes, out.numpy())
     return out
 
 
@@ -180,7 +168,7 @@ def unpacked(pixels: Tensor) -> Tensor:
     """(B, V, S, S, 3) uint8 to (B, V, 3, S, S) float32 in [0, 1]."""
     count, views, size = pixels.shape[:3]
     out = torch.empty(count, views, 3, size, size)
-    _in_parallel(_unpacked, pixels.numpy(), out.numpy())
+    _over_rows(_unpacked, pixels.numpy(), out.numpy())
     return out
 
 
@@ -329,5 +317,5 @@ def augmented(images: Tensor, *given: Tensor) -> Tensor:
             and their sum (see `blur.kernel`); whether it is solarised, and from which value on.
     """
     out = torch.empty_like(images)
-    _in_parallel(_augmented, images.numpy(), *(tensor.numpy() for tensor in given), out.numpy())
+    _over_rows(_augmented, images.numpy(), *(tensor.numpy() for tensor in given), out.numpy())
     return out

@@ -6,6 +6,8 @@ Loader is not used, because its thread forwards no exception (an error blocks th
 crops cannot be seeded, it decodes once per view, and it takes the previous image's pixels for a damaged JPEG.
 """
 
+from functools import partial
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,12 @@ import torch
 from ffcv.libffcv import ctypes_imdecode
 from torch import Tensor
 
-from simclr import crop, fused
+from simclr import crop, fused, parallel
 from simclr.beton import JPEG, Beton
 from simclr.failure import UserError
 
 _JPEG = int(JPEG)
+_over_rows = parallel.crew("decode")
 
 
 @numba.njit(nogil=True)
@@ -45,9 +48,9 @@ def _decode(jpeg, height, width):  # type: ignore[no-untyped-def]
     return code == 0, pixels
 
 
-@numba.njit(parallel=True, nogil=True)
+@numba.njit(nogil=True)
 def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, damaged):  # type: ignore[no-untyped-def]
-    for i in numba.prange(len(starts)):
+    for i in range(len(starts)):
         height, width = heights[i], widths[i]
         pixels = data[starts[i] : starts[i] + sizes[i]]
         if modes[i] == _JPEG:
@@ -82,8 +85,8 @@ def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.i
         return torch.from_numpy(whole.reshape(-1, height, width, 3))
     out = np.empty((*boxes.shape[:2], size, size, 3), np.uint8)
     damaged = np.zeros(len(samples), np.bool_)
-    _decode_and_crop(
-        beton.data, beton.starts[samples], beton.sizes[samples], beton.modes[samples],
+    _over_rows(
+        partial(_decode_and_crop, beton.data), beton.starts[samples], beton.sizes[samples], beton.modes[samples],
         beton.heights[samples], beton.widths[samples], boxes, out, damaged,
     )  # fmt: skip
     if damaged.any():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from simclr import raw
+from simclr import parallel, raw
 from simclr.batches import prefetched
 from simclr.failure import UserError
 from simclr.images import decode
@@ -93,7 +93,7 @@ def _digests(paths: list[str]) -> list[str]:
     """The digest of every file, each of which has been decoded once."""
     results = []
     with progress.bar(len(paths), "file", "check images") as bar:
-        for result in prefetched(_check, paths, os.cpu_count() or 1):
+        for result in prefetched(_check, paths, parallel.THREADS):
             results.append(result)
             bar.update()
     bad = [str(result) for result in results if isinstance(result, UserError)]

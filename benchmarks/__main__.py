@@ -17,7 +17,7 @@ import torch
 from benchmarks import augmentations, conversion, epoch, images, loading, loss, optimizer, table
 from benchmarks.contest import Row
 from benchmarks.images import Images
-from simclr import failure
+from simclr import distributed, failure
 
 _RESULTS = Path(__file__).parent / "results"
 _SMALL = 4096
@@ -30,7 +30,7 @@ def main() -> None:
     on_gpu = device.type == "cuda"
     load, began = os.getloadavg()[0], time.perf_counter()
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, distributed.session():  # which sets this process up as a run does
         folder = Path(name)
         count = 3000 if on_gpu else 400
         files = images.found(arguments.images, count) if arguments.images else images.cut(_made(folder / "jpeg"), count)

@@ -6,138 +6,160 @@ torchvision's functions take one strength for all they are given, so they are ca
 kornia's take one per image, as ours do.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
 from benchmarks.contest import Row, Run, compare, milliseconds, peer
 from benchmarks.loading import view_params
-from simclr import color, crop, views
-from simclr.blur import gaussian_blur, kernel_size
-from simclr.views import ViewParams
+from simclr import loader, views
+from simclr.blur import kernel_size
+from simclr.views import Draws, ViewParams
 
 _SOURCE = 256
 """Pixels of the square images that are cut."""
 _HALF = 0.5
 
 NOTES = """\
-- Every contestant gets the same float32 images on the device and the same strengths; all images are changed.
-- kornia's crop_and_resize does not antialias, ours and torchvision's do.
+- Every contestant gets the same images on the device and the same strengths; all images are changed. Ours is the
+  whole function of a training step with everything else switched off, the way of its strengths to the device
+  included.
+- Images are float32, but for "crop and resize": there ours and torchvision cut what is stored, uint8, and turn it into
+  floats; kornia cuts floats, and its crop_and_resize does not antialias, as the others do.
 - "all of them": flip, jitter, gray and blur with SimCLR's probabilities, on views that are cut already; kornia's
   ColorJitter draws one order of its operations for the batch, ours one for each view."""
+
+Call = Callable[[], object]
 
 
 def rows(device: torch.device, *, count: int, size: int, least: float, repeats: int) -> Iterator[Row]:
     """The rows of the table, for `count` images of `size` pixels; each repeat times at least `least` seconds."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, size, size, generator=generator).to(device)
-    source = torch.rand(count, 3, _SOURCE, _SOURCE, generator=generator).to(device)
-    as_stored = source.permute(0, 2, 3, 1).contiguous()
-    drawn = torch.rand(count, generator=generator)
-    factors, shifts, sigmas = 0.2 + 1.6 * drawn, 0.4 * drawn - 0.2, 0.1 + 1.9 * drawn
-    parameters = view_params("imagenet")
-    whole = np.full(count, _SOURCE)
-    boxes = torch.from_numpy(views.draw(parameters, whole, whole, 0, 0, np.arange(count), 1).boxes)
-    taps = kernel_size(size)
-    every: dict[str, tuple[Callable[[], object], Callable[[], object], Callable[[], Callable[[], object]]]] = {
-        **{
-            name.removeprefix("adjust_"): (
-                _ours(getattr(color, name), images, strengths),
-                _one_by_one(getattr(v2.functional, name), images, strengths),
-                partial(_kornia, name + suffix, images, kornias),
-            )
-            for name, suffix, strengths, kornias in (
-                ("adjust_brightness", "_accumulative", factors, factors),
-                ("adjust_contrast", "_with_mean_subtraction", factors, factors),
-                ("adjust_saturation", "_with_gray_subtraction", factors, factors),
-                ("adjust_hue", "", shifts, 2 * torch.pi * shifts),
-            )
-        },
-        "gray": (
-            lambda: color.grayscale(images).expand_as(images).contiguous(),
-            lambda: torch.stack([v2.functional.rgb_to_grayscale(image, 3) for image in images]),
-            lambda: _kornia_gray(images),
-        ),
-        "blur": (
-            _ours(gaussian_blur, images, sigmas),
-            lambda: torch.stack(
-                [
-                    v2.functional.gaussian_blur(image, [taps, taps], [sigma, sigma])
-                    for image, sigma in zip(images, sigmas.tolist(), strict=True)
-                ]
-            ),
-            lambda: _kornia_blur(images, sigmas, taps),
-        ),
-        "solarize": (
-            lambda: color.solarize(images, _HALF),
-            lambda: torch.stack([v2.functional.solarize(image, _HALF) for image in images]),
-            lambda: _kornia("solarize", images, torch.full((count,), _HALF)),
-        ),
-        "crop and resize": (
-            lambda: crop.resized_crops(as_stored, boxes.to(device), size),
-            lambda: torch.stack(
-                [
-                    v2.functional.resized_crop(image, *box, [size, size], antialias=True)
-                    for image, box in zip(source, boxes[:, 0].tolist(), strict=True)
-                ]
-            ),
-            lambda: _kornia_crop(source, boxes[:, 0], size),
-        ),
-    }
-    for name, (own, torchvision, kornia) in every.items():
+    chosen = dataclasses.replace(view_params("imagenet"), size=size)
+    for name, (ours, torchvision, kornia) in (_changes(images, chosen) | _crops(count, chosen, device)).items():
         peers: dict[str, Callable[[], Run]] = {
-            "torchvision v2, image by image": lambda call=torchvision: milliseconds(call, device, least),  # type: ignore[misc]
+            "torchvision v2, image by image": partial(milliseconds, torchvision, device, least),
             "kornia": lambda ready=kornia: milliseconds(ready(), device, least),  # type: ignore[misc]
         }
-        what = f"{name}, {count} x {size} px"
-        yield from compare(what, "ms", milliseconds(own, device, least), peers, repeats)
-    yield from _all(images, parameters, least, repeats)
-
-
-def _all(images: Tensor, parameters: ViewParams, least: float, repeats: int) -> Iterator[Row]:
-    count, size = len(images), images.shape[-1]
-    whole = np.full(count // 2, size)
-    draws = views.draw(parameters, whole, whole, 0, 0, np.arange(count // 2))
-    what = f"all of them, {count} views of {size} px"
-    own = milliseconds(lambda: views.augment(images, draws, parameters), images.device, least)
+        yield from compare(f"{name}, {count} x {size} px", "ms", milliseconds(ours, device, least), peers, repeats)
+    samples = count // 2
+    draws = _drawn(chosen, samples, size, views_each=2)
+    together = images[: 2 * samples]
     yield from compare(
-        what, "ms", own,
-        {"kornia": lambda: milliseconds(_kornia_all(images, parameters), images.device, least)}, repeats,
-    )  # fmt: skip
+        f"all of them, {2 * samples} views of {size} px",
+        "ms",
+        milliseconds(lambda: views.augment(together, draws, chosen), device, least),
+        {"kornia": lambda: milliseconds(_kornia_all(together, chosen), device, least)},
+        repeats,
+    )
 
 
-def _ours(operation: Callable[[Tensor, Tensor], Tensor], images: Tensor, values: Tensor) -> Callable[[], object]:
-    on_device = values.to(images.device)
-    return lambda: operation(images, on_device)
+def _drawn(parameters: ViewParams, samples: int, side: int, views_each: int = 1) -> Draws:
+    whole = np.full(samples, side)
+    return views.draw(parameters, whole, whole, 0, 0, np.arange(samples), views_each)
 
 
-def _one_by_one(operation: Callable[[Tensor, float], Tensor], images: Tensor, values: Tensor) -> Callable[[], object]:
+def _changes(images: Tensor, chosen: ViewParams) -> dict[str, tuple[Call, Call, Callable[[], Call]]]:
+    """By name: ours, torchvision's, and what makes kornia's ready."""
+    off: dict[str, Any] = dict.fromkeys(
+        ("flip", "jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize"), 0.0
+    )
+
+    def ours(**on: float) -> tuple[Call, Draws]:
+        parameters = dataclasses.replace(chosen, **off | on)
+        draws = _drawn(parameters, len(images), chosen.size)
+        return lambda: views.augment(images, draws, parameters), draws
+
+    found: dict[str, tuple[Call, Call, Callable[[], Call]]] = {}
+    functional, both = v2.functional, (kernel_size(chosen.size),) * 2
+    for number, (name, in_kornia, unit) in enumerate(
+        (
+            ("brightness", "adjust_brightness_accumulative", 1.0),
+            ("contrast", "adjust_contrast_with_mean_subtraction", 1.0),
+            ("saturation", "adjust_saturation_with_gray_subtraction", 1.0),
+            ("hue", "adjust_hue", 2 * torch.pi),
+        )
+    ):
+        own, draws = ours(jitter=1.0, **{name: getattr(chosen, name)})
+        factors = draws.factors[:, 0, number]
+        one_by_one = _one_by_one(getattr(functional, f"adjust_{name}"), images, factors)
+        found[name] = own, one_by_one, partial(_kornia, in_kornia, images, unit * factors)
+    own, _ = ours(grayscale=1.0)
+    found["gray"] = (
+        own,
+        lambda: torch.stack([functional.rgb_to_grayscale(image, 3) for image in images]),
+        lambda: _kornia_gray(images),
+    )
+    own, draws = ours(blur=1.0)
+    sigmas = draws.sigma[:, 0]
+    found["blur"] = (
+        own,
+        _one_by_one(lambda image, sigma: functional.gaussian_blur(image, both, [sigma, sigma]), images, sigmas),
+        lambda: _kornia_blur(images, sigmas, both),
+    )
+    own, _ = ours(solarize=1.0, solarize_threshold=_HALF)
+    found["solarize"] = (
+        own,
+        lambda: torch.stack([functional.solarize(image, _HALF) for image in images]),
+        partial(_kornia, "solarize", images, np.full(len(images), _HALF)),
+    )
+    return found
+
+
+def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, tuple[Call, Call, Callable[[], Call]]]:
+    generator, size = torch.Generator().manual_seed(0), chosen.size
+    stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
+    boxes = _drawn(chosen, count, _SOURCE).boxes
+    planes = stored.to(device).permute(0, 3, 1, 2)
+    floats = planes.contiguous() / 255
+
+    def torchvision() -> Tensor:
+        cut = [
+            v2.functional.resized_crop(image, *box, [size, size], antialias=True)
+            for image, box in zip(planes, boxes[:, 0].tolist(), strict=True)
+        ]
+        return torch.stack(cut) / 255
+
+    return {
+        "crop and resize": (
+            lambda: loader.crops(stored, boxes, size, device),
+            torchvision,
+            lambda: _kornia_crop(floats, torch.from_numpy(boxes[:, 0]), size),
+        )
+    }
+
+
+def _one_by_one(operation: Callable[[Tensor, float], Tensor], images: Tensor, values: npt.NDArray[np.float64]) -> Call:
     numbers = values.tolist()
     return lambda: torch.stack([operation(image, value) for image, value in zip(images, numbers, strict=True)])
 
 
-def _kornia(name: str, images: Tensor, values: Tensor) -> Callable[[], object]:
+def _kornia(name: str, images: Tensor, values: npt.NDArray[np.float64]) -> Call:
     operation = getattr(peer("kornia.enhance"), name)
-    return _ours(operation, images, values)
+    on_device = torch.from_numpy(values).float().to(images.device)
+    return lambda: operation(images, on_device)
 
 
-def _kornia_gray(images: Tensor) -> Callable[[], object]:
+def _kornia_gray(images: Tensor) -> Call:
     grayscale = peer("kornia.color").rgb_to_grayscale
     return lambda: grayscale(images).expand_as(images).contiguous()
 
 
-def _kornia_blur(images: Tensor, sigmas: Tensor, taps: int) -> Callable[[], object]:
+def _kornia_blur(images: Tensor, sigmas: npt.NDArray[np.float64], kernel: tuple[int, int]) -> Call:
     blur = peer("kornia.filters").gaussian_blur2d
-    both = sigmas[:, None].repeat(1, 2).to(images.device)
-    return lambda: blur(images, (taps, taps), both)
+    both = torch.from_numpy(sigmas).float()[:, None].repeat(1, 2).to(images.device)
+    return lambda: blur(images, kernel, both)
 
 
-def _kornia_crop(source: Tensor, boxes: Tensor, size: int) -> Callable[[], object]:
+def _kornia_crop(source: Tensor, boxes: Tensor, size: int) -> Call:
     cut = peer("kornia.geometry.transform").crop_and_resize
     top, left, height, width = boxes.float().unbind(-1)
     bottom, right = top + height - 1, left + width - 1
@@ -146,7 +168,7 @@ def _kornia_crop(source: Tensor, boxes: Tensor, size: int) -> Callable[[], objec
     return lambda: cut(source, quadrangles, (size, size))
 
 
-def _kornia_all(images: Tensor, chosen: ViewParams) -> Callable[[], object]:
+def _kornia_all(images: Tensor, chosen: ViewParams) -> Call:
     kornia: Any = peer("kornia.augmentation")
     size = kernel_size(images.shape[-1])
     pipeline = kornia.AugmentationSequential(

@@ -143,11 +143,7 @@ def _ours(task: _Task) -> Callable[[], Stream]:
     def load(item: tuple[int, batches.Indices]) -> tuple[Tensor, views.Draws]:
         epoch, samples = item
         draws = views.draw(parameters, source.heights[samples], source.widths[samples], 0, epoch, samples)
-        pixels = loader.pixels(source, samples, draws.boxes, parameters.size)
-        if not task.colored:
-            flipped = torch.from_numpy(draws.flip)
-            pixels[flipped] = pixels[flipped].flip(2)
-        return pixels, draws
+        return loader.pixels(source, samples, draws.boxes, parameters.size), draws
 
     def stream() -> Stream:
         epochs = (
@@ -160,6 +156,8 @@ def _ours(task: _Task) -> Callable[[], Stream]:
                     crops = loader.crops(pixels, draws.boxes, parameters.size, task.device)
                     yield views.augment(crops, draws, parameters)
                 else:
+                    flipped = torch.from_numpy(draws.flip)
+                    pixels[flipped] = pixels[flipped].flip(2)
                     yield pixels
 
     return stream

@@ -156,8 +156,6 @@ def _ours(task: _Task) -> Callable[[], Stream]:
                     crops = loader.crops(pixels, draws.boxes, parameters.size, task.device)
                     yield views.augment(crops, draws, parameters)
                 else:
-                    flipped = torch.from_numpy(draws.flip)
-                    pixels[flipped] = pixels[flipped].flip(2)
                     yield pixels
 
     return stream

@@ -139,8 +139,9 @@ def by_hand(train: Beton, chosen: LinearEvalParams) -> tuple[Tensor, Tensor]:
             for sample in batch:
                 sizes = np.array([8])
                 draws = views.draw(cropping, sizes, sizes, chosen.seed, epoch, np.array([sample]), views=1)
-                image = tv.resized_crop(images[sample], *draws.boxes[0, 0].tolist(), [8, 8], antialias=True)
-                image = image.flip(-1) if draws.flip[0, 0] else image
+                top, left, height, width = draws.boxes[0, 0].tolist()
+                image = tv.resized_crop(images[sample], top, left, height, abs(width), [8, 8], antialias=True)
+                image = image.flip(-1) if width < 0 else image
                 with torch.no_grad():
                     h = encoder(normalised(image)[None])[0]
                 error = (h @ weights + bias).softmax(dim=0) - F.one_hot(torch.tensor(train.labels[sample]), CLASSES)

@@ -1,4 +1,9 @@
-"""Boxes cut from images, and resized: which box is decided on the host, small images are cut on the device."""
+"""Boxes cut from images, mirrored or not, and resized: which box is decided on the host, small images are cut on the
+device.
+
+A box is top, left, height, width in pixels. Where its width is negative, what lies in it is mirrored left to right,
+which costs nothing in a resize, and a pass over the views elsewhere.
+"""
 
 import math
 
@@ -58,6 +63,12 @@ def central_boxes(heights: npt.NDArray[np.int64], widths: npt.NDArray[np.int64],
     return np.stack([(heights - side) // 2, (widths - side) // 2, side, side], axis=-1)
 
 
+def mirrored(boxes: npt.NDArray[np.int64], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """The `boxes` (..., 4), mirrored `where` (...) it says so."""
+    top, left, height, width = np.moveaxis(boxes, -1, 0)
+    return np.stack([top, left, height, np.where(where, -width, width)], axis=-1)
+
+
 def _resampled(rows: Tensor, first: Tensor, lengths: Tensor, longest: int, size: int) -> Tensor:
     """Runs of rows, each resampled to `size` rows by a triangle filter, widened by the scale when shrinking: the
     antialiased bilinear resize of PIL and torchvision.
@@ -65,15 +76,17 @@ def _resampled(rows: Tensor, first: Tensor, lengths: Tensor, longest: int, size:
     Args:
         rows: (R, D) floating point.
         first: (N,) int64: where in `rows` each run begins.
-        lengths: (N,) int64: how many rows it has, at most `longest`.
+        lengths: (N,) int64: how many rows it has, at most `longest`; negative where the result is reversed.
 
     Returns:
         (N, size, D).
     """
-    lengths = lengths[:, None]
+    place = torch.arange(size, device=rows.device)
+    place = torch.where(lengths[:, None] < 0, size - 1 - place, place)
+    lengths = lengths[:, None].abs()
     scale = lengths.float() / size
     reach = scale.clamp(min=1)
-    target = (torch.arange(size, device=rows.device) + 0.5) * scale
+    target = (place + 0.5) * scale
     lowest = (target - reach + 0.5).floor().long()
     # tap by tap, because sums of whole tensors round alike in any batch; in a product of matrices the shape and the
     # number of threads choose the order of the terms
@@ -92,7 +105,7 @@ def resized_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 
     Args:
         images: (B, H, W, C) floating point.
-        boxes: (B, V, 4) int64: top, left, height, width of the V boxes of each image.
+        boxes: (B, V, 4) int64, the V boxes of each image, mirrored where their width is negative.
         size: the side of the result in pixels.
 
     Returns:

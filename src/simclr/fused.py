@@ -22,13 +22,16 @@ F = np.float32  # without it, numbers of Python would make the arithmetic that o
 
 @_njit
 def _taps(length, size, first, weights):  # type: ignore[no-untyped-def]
-    """The filter of `crop` that takes `length` pixels to `size`: target pixel i is the sum over k < K of source pixel
-    `first[i]` + k times `weights[i, k]`, which is 0 beyond the ends. Returns K."""
+    """The filter of `crop` that takes |`length`| pixels to `size`, from last to first if it is negative: target pixel
+    i is the sum over k < K of source pixel `first[i]` + k times `weights[i, k]`, which is 0 beyond the ends. Returns
+    K."""
+    backward = length < 0
+    length = abs(length)
     scale = F(length) / F(size)
     reach = max(scale, F(1))
     count = int(np.ceil(2 * max(1.0, length / size)))
     for i in range(size):
-        target = (F(i) + F(0.5)) * scale
+        target = (F(size - 1 - i if backward else i) + F(0.5)) * scale
         first[i] = np.int64(np.floor(target - reach + F(0.5)))
         total = F(0)
         for k in range(count):
@@ -93,10 +96,11 @@ def _many(line, first, weights, count, out):  # type: ignore[no-untyped-def]
 def _cut(image, box, size, lines, scratch):  # type: ignore[no-untyped-def]
     """The `box` of `image` (H, 3 W) as `size` lines of `size` pixels: `lines` (size, 3 size + 1)."""
     top, left, height, width = box
-    most = int(np.ceil(2 * max(1.0, max(height, width) / size)))
+    most = int(np.ceil(2 * max(1.0, max(height, abs(width)) / size)))
     rows, columns = np.empty(size, np.int64), np.empty(size, np.int64)
     row_weights, column_weights = np.empty((size, most), np.float32), np.empty((size, most), np.float32)
     row_taps, column_taps = _taps(height, size, rows, row_weights), _taps(width, size, columns, column_weights)
+    width = abs(width)
     columns += most
     padded = scratch[: 3 * (width + 2 * most) + 1]  # on both sides, room for taps without weight
     padded[:] = 0
@@ -280,12 +284,12 @@ def _blur(plane, weights, total, scratch):  # type: ignore[no-untyped-def]
 
 
 @_njit
-def _augmented(images, flip, order, factors, gray, blurred, weights, totals, solarize, threshold, out):  # type: ignore[no-untyped-def]
+def _augmented(images, order, factors, gray, blurred, weights, totals, solarize, threshold, out):  # type: ignore[no-untyped-def]
     count, _, size, _ = images.shape
     scratch = np.empty((size + 2 * weights.shape[1]) * size, np.float32)
     for n in range(count):
         view = out[n]
-        view[:] = images[n, :, :, ::-1] if flip[n] else images[n]
+        view[:] = images[n]
         flat = view.reshape(3, size * size)
         r, g, b = flat[0], flat[1], flat[2]
         for operation in order[n]:
@@ -309,12 +313,12 @@ def _augmented(images, flip, order, factors, gray, blurred, weights, totals, sol
 
 
 def augmented(images: Tensor, *given: Tensor) -> Tensor:
-    """`images` (N, 3, S, S) float32 flipped, jittered, gray, blurred and solarised, one after another.
+    """`images` (N, 3, S, S) float32 jittered, gray, blurred and solarised, one after another.
 
     Args:
-        given: for every image, (N, ...): whether it is flipped; the operations of `color.JITTER` by number, in their
-            order, -1 for none; their strengths; whether it is gray; whether it is blurred, the weights of its kernel
-            and their sum (see `blur.kernel`); whether it is solarised, and from which value on.
+        given: for every image, (N, ...): the operations of `color.JITTER` by number, in their order, -1 for none; their
+            strengths; whether it is gray; whether it is blurred, the weights of its kernel and their sum (see
+            `blur.kernel`); whether it is solarised, and from which value on.
     """
     out = torch.empty_like(images)
     _over_rows(_augmented, images.numpy(), *(tensor.numpy() for tensor in given), out.numpy())

@@ -162,11 +162,11 @@ def _augmented_batches(
     cropping = _crop_and_flip(chosen, preparation.size)
     for epoch in range(1, chosen.epochs + 1):
 
-        def load(samples: batches.Indices, epoch: int = epoch) -> tuple[Tensor, views.Draws, Tensor]:
+        def load(samples: batches.Indices, epoch: int = epoch) -> tuple[Tensor, npt.NDArray[np.int64], Tensor]:
             heights, widths = train.heights[samples], train.widths[samples]
-            draws = views.draw(cropping, heights, widths, parameters.seed, epoch, samples, views=1)
-            pixels = loader.pixels(train, samples, draws.boxes, preparation.size)
-            return pixels, draws, torch.from_numpy(train.labels[samples])
+            boxes = views.draw(cropping, heights, widths, parameters.seed, epoch, samples, views=1).boxes
+            pixels = loader.pixels(train, samples, boxes, preparation.size)
+            return pixels, boxes, torch.from_numpy(train.labels[samples])
 
         shares = batches.shuffled(
             len(train),
@@ -178,9 +178,9 @@ def _augmented_batches(
             drop_last=False,
         )
         left = len(train)
-        for pixels, draws, labels in batches.prefetched(load, shares):
-            crops = loader.crops(pixels, draws.boxes, preparation.size, session.device)
-            images = preparation.normalise(views.augment(crops, draws, cropping))
+        for pixels, boxes, labels in batches.prefetched(load, shares):
+            crops = loader.crops(pixels, boxes, preparation.size, session.device)
+            images = preparation.normalise(crops)
             size = min(chosen.batch_size, left)
             yield images.contiguous(memory_format=torch.channels_last), labels.to(session.device), size
             left -= size

@@ -60,8 +60,7 @@ class Draws:
     """What happens to each of the V views of B samples; arrays are (B, V) unless said otherwise."""
 
     boxes: npt.NDArray[np.int64]
-    """(B, V, 4): top, left, height, width in pixels."""
-    flip: npt.NDArray[np.bool_]
+    """(B, V, 4): what is cut, mirrored or not: see `crop`."""
     jitter: npt.NDArray[np.bool_]
     order: npt.NDArray[np.int64]
     """(B, V, 4): the color operations, numbered as in `color.JITTER`, in the order of application."""
@@ -105,15 +104,15 @@ def draw(
     low = np.where(center == 0, -strengths, np.maximum(0, 1 - strengths))
     low_sigma, high_sigma = parameters.blur_sigma
     shape = (len(samples), views)
+    boxes = crop.random_boxes(
+        fresh(_Purpose.CROP, np.arange(crop.ATTEMPTS)[:, None], np.arange(4)[None, :]),
+        np.broadcast_to(heights[:, None], shape),
+        np.broadcast_to(widths[:, None], shape),
+        (parameters.crop_scale[0], parameters.crop_scale[1]),
+        (parameters.crop_ratio[0], parameters.crop_ratio[1]),
+    )
     return Draws(
-        boxes=crop.random_boxes(
-            fresh(_Purpose.CROP, np.arange(crop.ATTEMPTS)[:, None], np.arange(4)[None, :]),
-            np.broadcast_to(heights[:, None], shape),
-            np.broadcast_to(widths[:, None], shape),
-            (parameters.crop_scale[0], parameters.crop_scale[1]),
-            (parameters.crop_ratio[0], parameters.crop_ratio[1]),
-        ),
-        flip=occurs(_Purpose.FLIP, parameters.flip),
+        boxes=crop.mirrored(boxes, occurs(_Purpose.FLIP, parameters.flip)),
         jitter=occurs(_Purpose.JITTER, parameters.jitter),
         order=_ORDERS[(fresh(_Purpose.ORDER) * len(_ORDERS)).astype(np.int64)],
         factors=low + (center + strengths - low) * fresh(_Purpose.FACTORS, np.arange(4)),
@@ -132,7 +131,7 @@ def by_view(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
 
 
 def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
-    """Apply everything but the crop, in the order of the paper: flip, color jitter, grayscale, blur, solarize.
+    """Apply what follows crop and flip, in the order of the paper: color jitter, grayscale, blur, solarize.
 
     Args:
         crops: (V * B, 3, S, S) float32 in [0, 1], all first views before all second ones.
@@ -156,7 +155,7 @@ def _one_by_one(crops: Tensor, draws: Draws, parameters: ViewParams, active: lis
     weights, totals = kernel(crops.shape[-1], rows(draws.sigma).float())
     threshold = torch.full((len(crops),), parameters.solarize_threshold)
     return fused.augmented(
-        crops, rows(draws.flip), rows(order), rows(draws.factors).float(), rows(draws.grayscale), rows(draws.blur),
+        crops, rows(order), rows(draws.factors).float(), rows(draws.grayscale), rows(draws.blur),
         weights, totals, rows(draws.solarize), threshold,
     )  # fmt: skip
 
@@ -169,8 +168,6 @@ def _all_at_once(crops: Tensor, draws: Draws, parameters: ViewParams, active: li
         return torch.where(on_device(mask)[:, None, None, None], changed, images)
 
     images = crops
-    if parameters.flip > 0:
-        images = where(draws.flip, images.flip(-1), images)
     if parameters.jitter > 0 and active:
         images = color.jitter(images, on_device(draws.factors).float(), _groups(draws, active, crops.device))
     if parameters.grayscale > 0:

@@ -6,7 +6,7 @@ python -m benchmarks --only epoch
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, pee
 from benchmarks.images import Images
 from benchmarks.loading import lightly_transform, opened
 from simclr import batches, convert, dataset, distributed, encoder, params, presets, pretrain, projection, raw
+from simclr.beton import Beton
 from simclr.convert import ConvertParams
+from simclr.dataset import Description
 from simclr.encoder import Preparation
 from simclr.fetch import digits
 from simclr.images import Pixels
@@ -48,18 +50,20 @@ NOTES = """\
 def rows(given: Images, folder: Path, device: torch.device, *, repeats: int, preset: str = "digits") -> Iterator[Row]:
     """The rows of the table: the default run and, on a GPU, CIFAR-10's and ImageNet's sizes too."""
     default = _parameters(preset)
-    yield from _epoch(f"an epoch, {preset}", default, _arrays(folder / preset, None), device, repeats)
+    data = _arrays(folder / preset, None)
+    yield from _epoch(f"an epoch, {preset}", default, data, _items(data.source), device, repeats)
     if device.type == "cuda":
         cifar = _parameters("cifar10")
         count = round(_CIFAR / 0.9)  # the rest validates
         data = _arrays(folder / "cifar10", images.shrunk(given.files, count))
-        yield from _epoch("an epoch, 50,000 images of 32 px, ResNet-18, batch 512", cifar, data, device, repeats, 3.0)
+        what = "an epoch, 50,000 images of 32 px, ResNet-18, batch 512"
+        yield from _epoch(what, cifar, data, _items(data.source), device, repeats, 3.0)
         imagenet = _parameters("imagenet", "pretrain.batch_size=256")
         data = _files(folder / "imagenet", given)
         what = f"an epoch, {len(data.source)} JPEGs at 224 px, ResNet-50, batch 256"
         views_per_second = 4000.0
         most = 2 * len(data.source) / views_per_second
-        yield from _epoch(what, imagenet, data, device, repeats, most)
+        yield from _epoch(what, imagenet, data, given.files, device, repeats, most)
 
 
 def _parameters(preset: str, *overrides: str) -> PretrainParams:
@@ -97,7 +101,7 @@ def _files(folder: Path, given: Images) -> Data:
     folder.mkdir(parents=True)
     stored = images.stored_files(folder / "train.beton", given.files)
     half = [0.5] * 3
-    return Data(stored, stored, stored, dataset.Description(["picture"], half, half, {"train": "", "val": ""}))
+    return Data(stored, stored, stored, Description(["picture"], half, half, {"train": "", "val": ""}))
 
 
 class _Clock(Board):
@@ -132,7 +136,13 @@ _prefetched = batches.prefetched
 
 
 def _epoch(
-    what: str, chosen: PretrainParams, data: Data, device: torch.device, repeats: int, most: float | None = None
+    what: str,
+    chosen: PretrainParams,
+    data: Data,
+    items: Sequence[Path | Pixels],
+    device: torch.device,
+    repeats: int,
+    most: float | None = None,
 ) -> Iterator[Row]:
     samples = len(data.source) // chosen.batch_size * chosen.batch_size
     shares: list[float] = []
@@ -148,7 +158,7 @@ def _epoch(
         shares.append(100 * sum(clock.waited[1:]) / sum(clock.seconds[1:]))
         return statistics.median(clock.seconds[1:])
 
-    peers = {"lightly": lambda: _lightly(chosen, data, device)}
+    peers = {"lightly": lambda: _lightly(chosen, data.description, items, device)}
     found = list(compare(what, "s", lambda: ours(CORES), peers, repeats))
     yield from found
     yield Row(f"{what}: waits for data", "%", Measured(tuple(shares)), target=5.0)
@@ -159,9 +169,9 @@ def _epoch(
 
 
 class _Pictures(Dataset[Any]):
-    """lightly's transform of every image of a .beton, and its label."""
+    """lightly's transform of every image, and a label."""
 
-    def __init__(self, items: list[Any], transform: Callable[[Any], Any]) -> None:
+    def __init__(self, items: Sequence[Path | Pixels], transform: Callable[[Any], Any]) -> None:
         self.items, self.transform = items, transform
 
     def __len__(self) -> int:
@@ -171,8 +181,10 @@ class _Pictures(Dataset[Any]):
         return self.transform(opened(self.items[index])), 0
 
 
-def _lightly(chosen: PretrainParams, data: Data, device: torch.device) -> Run:
-    """A run that trains for some epochs, and returns the median seconds of one."""
+def _lightly(
+    chosen: PretrainParams, description: Description, items: Sequence[Path | Pixels], device: torch.device
+) -> Run:
+    """A run that trains on `items` for some epochs, and returns the median seconds of one."""
     transform = lightly_transform(chosen.views)
     criterion = peer("lightly.loss").NTXentLoss(chosen.temperature)
     torch.manual_seed(chosen.seed)
@@ -188,9 +200,9 @@ def _lightly(chosen: PretrainParams, data: Data, device: torch.device) -> Run:
         momentum=chosen.optimizer.momentum,
         weight_decay=chosen.optimizer.weight_decay,
     )
-    preparation = Preparation(chosen.views.size, 1.0, data.description.mean, data.description.std)
+    preparation = Preparation(chosen.views.size, 1.0, description.mean, description.std)
     loader = DataLoader(
-        _Pictures(_items(data), transform),
+        _Pictures(items, transform),
         chosen.batch_size,
         shuffle=True,
         drop_last=True,
@@ -220,13 +232,10 @@ def _lightly(chosen: PretrainParams, data: Data, device: torch.device) -> Run:
     return run
 
 
-def _items(data: Data) -> list[Any]:
-    """The images of `data.source` as torchvision's data sets hold them: arrays if they are small, else files."""
-    source = data.source
-    if source.uniform:
-        shape = int(source.heights[0]), int(source.widths[0]), 3
-        return [
-            np.array(source.data[start : start + size]).reshape(shape)
-            for start, size in zip(source.starts, source.sizes, strict=True)
-        ]
-    return []
+def _items(source: Beton) -> list[Pixels]:
+    """The images of `source`, small and of one size, as torchvision's data sets hold them: arrays."""
+    shape = int(source.heights[0]), int(source.widths[0]), 3
+    return [
+        np.array(source.data[start : start + size]).reshape(shape)
+        for start, size in zip(source.starts, source.sizes, strict=True)
+    ]

@@ -122,15 +122,17 @@ def on_rank(session: Session, root: Path, data: Data, chosen: PretrainParams, st
         return str(stopped)
 
 
-def test_two_ranks_stop_together_and_go_on(data: Data, tmp_path: Path) -> None:
-    chosen = parameters(head__dropout=0.3)
-    whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
-    stopped = on_ranks(2, on_rank, tmp_path, data, chosen, 3)
-    assert stopped == ["stopped by SIGTERM at step 3 of 8; the same command goes on from there"] * 2
-    resumed = on_ranks(2, on_rank, tmp_path, data, chosen, 0)
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -> None:
+    chosen = parameters(head__dropout=0.3, batch_size=4 * world, epochs=3)
+    steps = 3 * (34 // chosen.batch_size)
+    whole = on_ranks(world, on_rank, tmp_path / "whole", data, chosen, 0)
+    stopped = on_ranks(world, on_rank, tmp_path, data, chosen, 3)
+    assert stopped == [f"stopped by SIGTERM at step 3 of {steps}; the same command goes on from there"] * world
+    resumed = on_ranks(world, on_rank, tmp_path, data, chosen, 0)
     for first, second in zip(whole, resumed, strict=True):
         assert same(first, second)
-    assert resumed[0].starts == {0: 2, 3: 2}
+    assert resumed[0].starts == {0: world, 3: world}
 
 
 def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> None:

@@ -285,7 +285,6 @@ class _Trainer:
             len(self.data.source), self.parameters.batch_size, self.parameters.seed, epoch,
             self.session.rank, self.session.world, drop_last=True,
         )  # fmt: skip
-        self.model.train()
         began, began_step = time.perf_counter(), self.step
         left = shares[course.epoch_step :]
         for pixels, draws in batches.prefetched(lambda samples: self._load(samples, epoch), left):
@@ -293,8 +292,7 @@ class _Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
             images, keys = self._views(pixels, draws), views.by_view(draws.keys, self.session.device)
-            with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
-                h, z = self.model(self.preparation.normalise(images), keys)
+            h, z = self._forward(images, keys)
             loss = nt_xent(z, self.parameters.temperature, self.session)
             self.optimizer.zero_grad()
             (loss + self._penalty(h)).backward()
@@ -340,6 +338,7 @@ class _Trainer:
 
     def resume(self, state: Any | None) -> None:
         """Go on from what `save` kept, the same on all ranks, of whatever number; with None from the start."""
+        self._rehearse()
         if state is not None:
             self.network.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -348,6 +347,31 @@ class _Trainer:
             self.course = _Course(own.to(self.session.device), **state["course"])
             self.board.restore(state["points"])
         self.course.starts[self.step] = self.session.world
+
+    def _rehearse(self) -> None:
+        """Among several ranks, take a step that changes nothing.
+
+        DDP sorts its buckets of gradients anew after its first step, and from three ranks on the place in a bucket
+        decides in which order a gradient is summed: so that a run that goes on rounds as one that was not disturbed,
+        every real step comes after the sorting.
+        """
+        if self.session.world == 1:
+            return
+        before = [buffer.clone() for buffer in self.network.buffers()]
+        count, size = 2 * self.parameters.batch_size // self.session.world, self.parameters.views.size
+        images = torch.zeros(count, 3, size, size, device=self.session.device)
+        keys = torch.zeros(count, dtype=torch.int64, device=self.session.device)
+        self._forward(images.contiguous(memory_format=torch.channels_last), keys)[1].sum().backward()
+        for buffer, value in zip(self.network.buffers(), before, strict=True):
+            buffer.copy_(value)
+        self.optimizer.zero_grad()
+
+    def _forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The representations and the projections of `images` in [0, 1], for training."""
+        self.model.train()
+        with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
+            h, z = self.model(self.preparation.normalise(images), keys)
+        return h, z
 
     def _check(self) -> None:
         """End the run if the gradient of a step was not finite."""

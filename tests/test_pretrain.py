@@ -96,14 +96,14 @@ def on_rank(session: Session, data: Data, chosen: PretrainParams) -> tuple[Any, 
     return (result.history, result.validation), result.encoder.state_dict()
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_ranks_train_as_one_process_does(world: int, data: Data) -> None:
+@pytest.mark.parametrize(("world", "compiled"), [(2, False), (4, False), (2, True)])
+def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data) -> None:
     """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
     chosen = parameters(
         optimizer__name="sgd", optimizer__lr=0.1, penalty__l2=0.1, optimizer__clip_grad_norm=0.5, head__dropout=0.3
     )
     whole = pretrain.pretrain(chosen, data, ALONE, Contact())
-    for (history, validation), encoder in on_ranks(world, on_rank, data, chosen):
+    for (history, validation), encoder in on_ranks(world, on_rank, data, dataclasses.replace(chosen, compile=compiled)):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
         assert [row["knn_top1"] for row in validation] == [row["knn_top1"] for row in whole.validation]

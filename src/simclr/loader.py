@@ -4,6 +4,11 @@ Small images of one size are stored raw: a batch of them is copied whole and the
 once. Other images (JPEG, or of different sizes) are decoded and cut on the host, one thread per core. Upstream's
 Loader is not used, because its thread forwards no exception (an error blocks the consumer for ever), its random
 crops cannot be seeded, it decodes once per view, and it takes the previous image's pixels for a damaged JPEG.
+
+Memory: the views of a batch, V S^2 3 bytes a sample, or its whole images if they are raw and of one size; and one
+decoded image for each thread. JPEGs are not decoded at half the size where a view would allow it: both of a sample's
+boxes have to be 2 S wide and high, which of images of 512 px, as `convert` stores them for ImageNet, 0.5 % are at
+most; and a view's pixels would depend on the other's box.
 """
 
 from functools import partial

@@ -23,7 +23,7 @@ from torchvision import io, transforms
 from torchvision.transforms import v2
 
 from benchmarks import images
-from benchmarks.contest import CORES, Row, Run, compare, finished, peer
+from benchmarks.contest import CORES, OURS, Row, Run, compare, finished, interleaved, peer
 from benchmarks.images import Images
 from simclr import batches, loader, params, presets, views
 from simclr.beton import Beton
@@ -113,6 +113,8 @@ def rows(
             del rivals["lightly"]
         ours = _entrant(_ours, task, least)
         yield from compare(what, "samples/s", ours, rivals, repeats, more_is_better=True, targets=to_reach)
+    bound = interleaved({OURS: _entrant(_decoder, task, least)}, repeats)[OURS]
+    yield Row("224 px: the decoder alone, once a sample", "samples/s", bound, more_is_better=True)
 
 
 def _entrant(ready: Callable[[_Task], Callable[[], Stream]], task: _Task, least: float) -> Run:
@@ -157,6 +159,18 @@ def _ours(task: _Task) -> Callable[[], Stream]:
                     yield views.augment(crops, draws, parameters)
                 else:
                     yield pixels
+
+    return stream
+
+
+def _decoder(task: _Task) -> Callable[[], Stream]:
+    """What bounds ours where images are JPEGs: all are decoded, and one pixel is cut out."""
+
+    def stream() -> Stream:
+        pixel = np.ones((task.batch_size, 1, 4), np.int64)
+        for epoch in itertools.count():
+            for samples in batches.shuffled(len(task.beton), task.batch_size, 0, epoch, drop_last=True):
+                yield loader.pixels(task.beton, samples, pixel, 1)
 
     return stream
 

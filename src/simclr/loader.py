@@ -84,19 +84,24 @@ def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.i
     """
     if beton.uniform:
         height, width = int(beton.heights[0]), int(beton.widths[0])
-        whole = np.empty((len(samples), height * width * 3), np.uint8)
-        for row, start in zip(whole, beton.starts[samples], strict=True):
+        whole = _on_host(len(samples), height, width, 3)
+        for row, start in zip(whole.flatten(1).numpy(), beton.starts[samples], strict=True):
             row[:] = beton.data[start : start + row.size]
-        return torch.from_numpy(whole.reshape(-1, height, width, 3))
-    out = np.empty((*boxes.shape[:2], size, size, 3), np.uint8)
+        return whole
+    out = _on_host(*boxes.shape[:2], size, size, 3)
     damaged = np.zeros(len(samples), np.bool_)
     _over_rows(
         partial(_decode_and_crop, beton.data), beton.starts[samples], beton.sizes[samples], beton.modes[samples],
-        beton.heights[samples], beton.widths[samples], boxes, out, damaged,
+        beton.heights[samples], beton.widths[samples], boxes, out.numpy(), damaged,
     )  # fmt: skip
     if damaged.any():
         raise UserError(f"{beton.path}: the JPEG of sample {samples[damaged.argmax()]} is damaged; run convert again")
-    return torch.from_numpy(out)
+    return out
+
+
+def _on_host(*shape: int) -> Tensor:
+    """Bytes that a GPU, where there is one, can take while the host goes on."""
+    return torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
 
 
 def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch.device) -> Tensor:
@@ -112,7 +117,7 @@ def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch
     if device.type == "cpu":
         images = fused.resized_crops(pixels, boxes, size) if whole else fused.unpacked(pixels)
     else:
-        values = pixels.pin_memory().to(device, non_blocking=True).float()
+        values = pixels.to(device, non_blocking=True).float()
         cut = crop.resized_crops(values, torch.from_numpy(boxes).to(device), size) if whole else values.movedim(-1, -3)
         images = cut / 255
     return images.transpose(0, 1).flatten(0, 1)

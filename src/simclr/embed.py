@@ -13,9 +13,8 @@ from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Encoder, Preparation
 from simclr.failure import UserError
-from simclr.features import Features
+from simclr.features import Features, encoded
 from simclr.randomness import permutation
-from simclr.represent import representations
 
 _QUERIES, _SHOWN = 8, 10
 """Rows of the neighbor sheet, and neighbors in each."""
@@ -58,15 +57,7 @@ def encode(
 ) -> dict[str, Features]:
     """The features of every split, in the order of its file."""
     encoder = encoder.to(session.device, memory_format=torch.channels_last)
-    return {
-        name: Features(
-            representations(
-                encoder, split, np.arange(len(split)), preparation, parameters.batch_size, session, title=name
-            ),
-            torch.from_numpy(split.labels),
-        )
-        for name, split in splits.items()
-    }
+    return encoded(encoder, splits, preparation, parameters.batch_size, session)
 
 
 def knn_accuracy(parameters: EmbedParams, bank: Features, queries: Features, classes: int) -> dict[str, float]:

@@ -1,16 +1,23 @@
-"""The folder of representations that embed writes and linear_eval reads: <split>.safetensors with h and labels."""
+"""Representations of whole splits, and the folder of them that embed writes and linear_eval reads:
+<split>.safetensors with h and labels."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as serialised
-from torch import Tensor
+from torch import Tensor, nn
 
 from simclr.atomic import appearing
+from simclr.beton import Beton
+from simclr.distributed import Session
+from simclr.encoder import Preparation
 from simclr.failure import UserError
+from simclr.represent import representations
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,24 @@ class Features:
 
     h: Tensor
     labels: Tensor
+
+
+def encoded(
+    encoder: nn.Module,
+    splits: Mapping[str, Beton],
+    preparation: Preparation,
+    batch_size: int,
+    session: Session,
+    title: str = "",
+) -> dict[str, Features]:
+    """The features of all images of the `splits`; `title` stands before their names in the progress bars."""
+    return {
+        name: Features(
+            representations(encoder, split, np.arange(len(split)), preparation, batch_size, session, f"{title}{name}"),
+            torch.from_numpy(split.labels),
+        )
+        for name, split in splits.items()
+    }
 
 
 def save(folder: Path, splits: dict[str, Features]) -> None:

@@ -18,10 +18,9 @@ from simclr import batches, loader, params, probe, views
 from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Encoder, Preparation, frozen
-from simclr.features import Features
+from simclr.features import Features, encoded
 from simclr.knn import accuracy
 from simclr.report import progress
-from simclr.represent import representations
 from simclr.schedule import scaled_lr, warmup_cosine
 from simclr.views import ViewParams
 
@@ -85,27 +84,13 @@ def untrained_features(
     """What the same network gives before any training."""
     torch.manual_seed(seed)
     fresh = frozen(Encoder(**encoder.architecture)).to(session.device)
-    return _features(fresh, splits, preparation, session, "untrained")
+    return encoded(fresh, splits, preparation, _ENCODED, session, "untrained, ")
 
 
 def pixel_features(preparation: Preparation, splits: dict[str, Beton], session: Session) -> dict[str, Features]:
     """The pixels themselves, of images at most 32 on a side."""
     small = Preparation(min(preparation.size, _RAW_PIXELS), preparation.crop_share, preparation.mean, preparation.std)
-    return _features(nn.Flatten(), splits, small, session, "raw pixels")
-
-
-def _features(
-    encoder: nn.Module, splits: dict[str, Beton], preparation: Preparation, session: Session, title: str
-) -> dict[str, Features]:
-    return {
-        name: Features(
-            representations(
-                encoder, split, np.arange(len(split)), preparation, _ENCODED, session, title=f"{title}, {name}"
-            ),
-            torch.from_numpy(split.labels),
-        )
-        for name, split in splits.items()
-    }
+    return encoded(nn.Flatten(), splits, small, _ENCODED, session, "raw pixels, ")
 
 
 def through_encoder(

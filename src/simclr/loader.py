@@ -11,7 +11,7 @@ boxes have to be 2 S wide and high, which of images of 512 px, as `convert` stor
 most; and a view's pixels would depend on the other's box.
 """
 
-from functools import partial
+from functools import cache, partial
 
 import numba
 import numpy as np
@@ -117,10 +117,25 @@ def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch
     if device.type == "cpu":
         images = fused.resized_crops(pixels, boxes, size) if whole else fused.unpacked(pixels)
     else:
-        values = pixels.to(device, non_blocking=True).float()
+        values = _copied(pixels, device).float()
         cut = crop.resized_crops(values, torch.from_numpy(boxes).to(device), size) if whole else values.movedim(-1, -3)
         images = cut / 255
     return images.transpose(0, 1).flatten(0, 1)
+
+
+@cache
+def _copying(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def _copied(pixels: Tensor, device: torch.device) -> Tensor:
+    """`pixels` on the GPU, copied while it still works on what it was given before."""
+    computing = torch.cuda.current_stream(device)
+    with torch.cuda.stream(_copying(device)):
+        copied = pixels.to(device, non_blocking=True)
+    computing.wait_stream(_copying(device))
+    copied.record_stream(computing)  # its memory is not given to the next copy before it has been read
+    return copied
 
 
 def thumbnails(beton: Beton, samples: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from simclr.distributed import Session
 
-_BLOCK_ELEMENTS = 1 << 22
-"""Similarities held at once: 16 MiB of float32."""
+_BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
+"""Similarities in a block at most: 16 MiB of float32 on a CPU; 256 MiB on a GPU, which a few rows would not fill."""
 
 
 def nt_xent(z: Tensor, temperature: float, session: Session) -> Tensor:
@@ -52,7 +52,7 @@ def positives(z: Tensor) -> Tensor:
 
 def _memory(z: Tensor, keys: Tensor) -> Tensor:
     """Room for a block of similarities; allocated once, because an allocator may leave a gap behind each new one."""
-    height = min(len(z), max(1, _BLOCK_ELEMENTS // len(keys)))
+    height = min(len(z), max(1, _BLOCK_ELEMENTS[z.device.type] // len(keys)))
     return z.new_empty((height, len(keys)))
 
 

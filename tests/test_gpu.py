@@ -11,6 +11,7 @@ from test_views import EVERYTHING, SIZE, drawn
 from simclr import distributed, loader, pretrain, views
 from simclr.dataset import Description
 from simclr.distributed import Session
+from simclr.lars import LARS
 from simclr.nt_xent import nt_xent
 from simclr.pretrain import Contact
 
@@ -44,6 +45,22 @@ def test_nt_xent_is_that_of_the_cpu() -> None:
     assert here.grad is not None
     assert there.grad is not None
     torch.testing.assert_close(there.grad.cpu(), here.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_steps_of_lars_are_those_of_the_cpu() -> None:
+    def stepped(device: str) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        shapes = [(4, 3, 5, 5), (7, 4), (2, 3)]
+        weights = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(device)) for shape in shapes]
+        solver = LARS([{"params": weights, "weight_decay": 0.01}], 0.5)
+        for _ in range(3):
+            for weight in weights:
+                weight.grad = torch.randn(weight.shape, generator=generator).to(device)
+            solver.step()
+        return [weight.detach().cpu() for weight in weights]
+
+    for found, expected in zip(stepped("cuda"), stepped("cpu"), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:

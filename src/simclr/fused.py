@@ -95,12 +95,12 @@ def _many(line, first, weights, count, out):  # type: ignore[no-untyped-def]
 @_njit
 def _cut(image, box, size, lines, scratch):  # type: ignore[no-untyped-def]
     """The `box` of `image` (H, 3 W) as `size` lines of `size` pixels: `lines` (size, 3 size + 1)."""
-    top, left, height, width = box
-    most = int(np.ceil(2 * max(1.0, max(height, abs(width)) / size)))
+    top, left, height, signed_width = box
+    width = abs(signed_width)
+    most = int(np.ceil(2 * max(1.0, max(height, width) / size)))
     rows, columns = np.empty(size, np.int64), np.empty(size, np.int64)
     row_weights, column_weights = np.empty((size, most), np.float32), np.empty((size, most), np.float32)
-    row_taps, column_taps = _taps(height, size, rows, row_weights), _taps(width, size, columns, column_weights)
-    width = abs(width)
+    row_taps, column_taps = _taps(height, size, rows, row_weights), _taps(signed_width, size, columns, column_weights)
     columns += most
     padded = scratch[: 3 * (width + 2 * most) + 1]  # on both sides, room for taps without weight
     padded[:] = 0

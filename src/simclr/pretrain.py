@@ -285,6 +285,7 @@ class _Trainer:
             len(self.data.source), self.parameters.batch_size, self.parameters.seed, epoch,
             self.session.rank, self.session.world, drop_last=True,
         )  # fmt: skip
+        self.model.train()
         began, began_step = time.perf_counter(), self.step
         left = shares[course.epoch_step :]
         for pixels, draws in batches.prefetched(lambda samples: self._load(samples, epoch), left):
@@ -368,7 +369,6 @@ class _Trainer:
 
     def _forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The representations and the projections of `images` in [0, 1], for training."""
-        self.model.train()
         with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
             h, z = self.model(self.preparation.normalise(images), keys)
         return h, z

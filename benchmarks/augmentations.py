@@ -37,6 +37,8 @@ NOTES = """\
   ColorJitter draws one order of its operations for the batch, ours one for each view."""
 
 Call = Callable[[], object]
+Contest = tuple[Call, Call, Callable[[], Call]]
+"""Ours, torchvision's, and what makes kornia's ready."""
 
 
 def rows(device: torch.device, *, count: int, size: int, least: float, repeats: int) -> Iterator[Row]:
@@ -67,8 +69,7 @@ def _drawn(parameters: ViewParams, samples: int, side: int, views_each: int = 1)
     return views.draw(parameters, whole, whole, 0, 0, np.arange(samples), views_each)
 
 
-def _changes(images: Tensor, chosen: ViewParams) -> dict[str, tuple[Call, Call, Callable[[], Call]]]:
-    """By name: ours, torchvision's, and what makes kornia's ready."""
+def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
     off: dict[str, Any] = dict.fromkeys(
         ("jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize"), 0.0
     )
@@ -78,7 +79,7 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, tuple[Call, Call, 
         draws = _drawn(parameters, len(images), chosen.size)
         return lambda: views.augment(images, draws, parameters), draws
 
-    found: dict[str, tuple[Call, Call, Callable[[], Call]]] = {}
+    found: dict[str, Contest] = {}
     functional, both = v2.functional, (kernel_size(chosen.size),) * 2
     for number, (name, in_kornia, unit) in enumerate(
         (
@@ -114,7 +115,7 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, tuple[Call, Call, 
     return found
 
 
-def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, tuple[Call, Call, Callable[[], Call]]]:
+def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, Contest]:
     generator, size = torch.Generator().manual_seed(0), chosen.size
     stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
     boxes = _drawn(chosen, count, _SOURCE).boxes

@@ -21,7 +21,7 @@ from benchmarks import images
 from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, peer
 from benchmarks.images import Images
 from benchmarks.loading import lightly_transform, opened
-from simclr import batches, convert, dataset, distributed, encoder, params, presets, pretrain, projection, raw
+from simclr import batches, convert, dataset, distributed, encoder, loader, params, presets, pretrain, projection, raw
 from simclr.beton import Beton
 from simclr.convert import ConvertParams
 from simclr.dataset import Description
@@ -234,8 +234,4 @@ def _lightly(
 
 def _items(source: Beton) -> list[Pixels]:
     """The images of `source`, small and of one size, as torchvision's data sets hold them: arrays."""
-    shape = int(source.heights[0]), int(source.widths[0]), 3
-    return [
-        np.array(source.data[start : start + size]).reshape(shape)
-        for start, size in zip(source.starts, source.sizes, strict=True)
-    ]
+    return list(loader.thumbnails(source, np.arange(len(source)), int(source.heights[0])))

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_lars import solver_of_many
 from test_pretrain import DIGESTS, Data, parameters, striped
 from test_views import EVERYTHING, SIZE, drawn
 
 from simclr import distributed, loader, pretrain, views
 from simclr.dataset import Description
 from simclr.distributed import Session
-from simclr.lars import LARS
 from simclr.nt_xent import nt_xent
 from simclr.pretrain import Contact
 
@@ -48,19 +48,12 @@ def test_nt_xent_is_that_of_the_cpu() -> None:
 
 
 def test_steps_of_lars_are_those_of_the_cpu() -> None:
-    def stepped(device: str) -> list[torch.Tensor]:
-        generator = torch.Generator().manual_seed(0)
-        shapes = [(4, 3, 5, 5), (7, 4), (2, 3)]
-        weights = [torch.nn.Parameter(torch.randn(shape, generator=generator).to(device)) for shape in shapes]
-        solver = LARS([{"params": weights, "weight_decay": 0.01}], 0.5)
-        for _ in range(3):
-            for weight in weights:
-                weight.grad = torch.randn(weight.shape, generator=generator).to(device)
-            solver.step()
-        return [weight.detach().cpu() for weight in weights]
-
-    for found, expected in zip(stepped("cuda"), stepped("cpu"), strict=True):
-        torch.testing.assert_close(found, expected)
+    there, here = solver_of_many("cuda"), solver_of_many()
+    for _ in range(3):
+        there.step()
+        here.step()
+    for found, expected in zip(there.param_groups[0]["params"], here.param_groups[0]["params"], strict=True):
+        torch.testing.assert_close(found.detach().cpu(), expected.detach())
 
 
 def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:

@@ -39,19 +39,22 @@ def test_steps_are_those_of_the_algorithm(zero: bool) -> None:
     assert torch.equal(unused.data, torch.ones(2))
 
 
-def test_a_group_at_once_as_on_a_gpu_is_one_after_another_as_on_a_cpu() -> None:
-    def solver() -> LARS:
-        generator = torch.Generator().manual_seed(0)
-        shapes = [(4, 3, 5, 5), (7, 4), (2, 3)]
-        weights = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
-        weights[0].data = weights[0].data.to(memory_format=torch.channels_last)
-        weights[2].data.zero_()
-        for weight in weights:
-            weight.grad = torch.randn(weight.shape, generator=generator)
-        weights[0].grad = weights[0].grad.to(memory_format=torch.channels_last)  # type: ignore[union-attr]
-        return LARS([{"params": weights, "weight_decay": 0.01}], 0.5)
+def solver_of_many(device: str = "cpu") -> LARS:
+    """Of weights that have gradients, one in channels_last and one all zeros."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(4, 3, 5, 5), (7, 4), (2, 3)]
+    values, gradients = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    values[2].zero_()
+    for tensors in (values, gradients):
+        tensors[0] = tensors[0].to(memory_format=torch.channels_last)
+    weights = [torch.nn.Parameter(value.to(device)) for value in values]
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient.to(device)
+    return LARS([{"params": weights, "weight_decay": 0.01}], 0.5)
 
-    alone, together = solver(), solver()
+
+def test_a_group_at_once_as_on_a_gpu_is_one_after_another_as_on_a_cpu() -> None:
+    alone, together = solver_of_many(), solver_of_many()
     for _ in range(2):
         alone.step()
         (group,) = together.param_groups

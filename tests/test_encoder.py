@@ -23,7 +23,7 @@ PREPARATION = Preparation(size=8, crop_share=0.875, mean=[0.1, 0.2, 0.3], std=[0
 def tiny(seed: int = 0) -> Encoder:
     """A small encoder none of whose numbers is left as it was initialised."""
     torch.manual_seed(seed)
-    network = Encoder("resnet10", 0.0625, small_stem=True)
+    network = Encoder("resnet10", 0.125, small_stem=True)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5)
@@ -97,7 +97,7 @@ def test_the_width_multiplies_all_channels(name: str, width: float, first: int, 
     ids=["cifar", "imagenet"],
 )
 def test_the_stems_shrink_an_image_as_the_papers_do(small_stem: bool, sizes: list[int]) -> None:
-    network = Encoder("resnet10", 0.0625, small_stem)
+    network = Encoder("resnet10", 0.125, small_stem)
     seen: list[int] = []
     for name in ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
         getattr(network, name).register_forward_hook(lambda *call: seen.append(call[2].shape[-1]))
@@ -112,14 +112,14 @@ def test_the_stems_shrink_an_image_as_the_papers_do(small_stem: bool, sizes: lis
     [("auto", 64, True), ("auto", 65, False), ("cifar", 224, True), ("imagenet", 8, False)],
 )
 def test_the_stem_follows_the_size_unless_it_is_given(stem: str, size: int, small: bool) -> None:
-    network = encoder.build(EncoderParams(name="resnet10", width=0.0625, stem=stem), size)
-    assert network.architecture == {"name": "resnet10", "width": 0.0625, "small_stem": small}
+    network = encoder.build(EncoderParams(name="resnet10", width=0.125, stem=stem), size)
+    assert network.architecture == {"name": "resnet10", "width": 0.125, "small_stem": small}
     assert isinstance(network.maxpool, nn.Identity) is small
 
 
 @pytest.mark.parametrize(("name", "last"), [("resnet10", "bn2"), ("resnet50", "bn3")])
 def test_every_block_begins_as_the_identity(name: str, last: str) -> None:
-    network = Encoder(name, 0.0625, small_stem=True)
+    network = Encoder(name, 0.125, small_stem=True)
     gains = {key: gain for key, gain in network.named_parameters() if "bn" in key and key.endswith("weight")}
     assert any(last in key for key in gains)
     for key, gain in gains.items():
@@ -137,7 +137,7 @@ def test_the_stem_is_initialised_like_the_other_convolutions(small_stem: bool) -
 
 
 def test_the_seed_decides_the_weights() -> None:
-    parameters = EncoderParams(name="resnet10", width=0.0625, stem="auto")
+    parameters = EncoderParams(name="resnet10", width=0.125, stem="auto")
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -206,7 +206,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path) -> None
 def described(path: Path, tensors: dict[str, Tensor], **changes: object) -> None:
     """An encoder's file with a description of the caller's choice."""
     description = {
-        "architecture": {"name": "resnet10", "width": 0.0625, "small_stem": True},
+        "architecture": {"name": "resnet10", "width": 0.125, "small_stem": True},
         "preparation": {"size": 8, "crop_share": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3},
     }
     save_file(tensors, path, metadata={"encoder": json.dumps(description | changes)})

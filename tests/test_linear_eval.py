@@ -44,7 +44,7 @@ def parameters(**augmented: Any) -> LinearEvalParams:
 
 def network(seed: int = 0) -> Encoder:
     torch.manual_seed(seed)
-    encoder = Encoder("resnet10", 0.0625, small_stem=True)
+    encoder = Encoder("resnet10", 0.125, small_stem=True)
     encoder(torch.randn(16, 3, 8, 8))  # so that the running statistics are not those of the batch
     return encoder
 
@@ -226,7 +226,7 @@ def test_the_untrained_encoder_is_the_same_network_drawn_by_the_seed_alone(train
     assert torch.equal(found[0].h, found[1].h)
     assert not torch.allclose(found[0].h, found[2].h)
     torch.manual_seed(5)
-    fresh = Encoder("resnet10", 0.0625, small_stem=True).eval()
+    fresh = Encoder("resnet10", 0.125, small_stem=True).eval()
     with torch.no_grad():
         torch.testing.assert_close(found[0].h, fresh(normalised(pixels(COUNT, 0))))
     assert found[0].labels.tolist() == train.labels.tolist()

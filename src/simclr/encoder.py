@@ -23,6 +23,9 @@ _LAYERS: dict[str, tuple[type[nn.Module], list[int]]] = {
     "resnet101": (Bottleneck, [3, 4, 23, 3]),
     "resnet152": (Bottleneck, [3, 8, 36, 3]),
 }
+_NARROWEST = 0.125
+"""Eight channels in the first layer: of 2 to 6, oneDNN's AVX2 kernel for the weights' gradient of a 1x1 convolution of
+stride 2 writes beyond its memory (seen in torch 2.14.1)."""
 _SMALL = 64
 """Images of at most so many pixels get the CIFAR stem by `stem: auto`."""
 
@@ -32,7 +35,7 @@ class EncoderParams:
     """`pretrain.encoder` of params.yaml."""
 
     name: str = params.choice(*_LAYERS)
-    width: float = params.between(0.0625, 8)
+    width: float = params.between(_NARROWEST, 8)
     stem: str = params.choice("auto", "cifar", "imagenet")
 
 

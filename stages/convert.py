@@ -3,10 +3,8 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
 from simclr import dataset, failure, fingerprint, loader, params, raw
-from simclr.convert import ConvertParams, convert
+from simclr.convert import ConvertParams, convert, first_of_each_class
 from simclr.report import pictures, provenance, tables
 
 BETON, REPORTS = Path("data/beton"), Path("reports/convert")
@@ -32,9 +30,7 @@ def main() -> None:
         ],
     )
     for name, beton in splits.items():
-        shown = np.concatenate(
-            [np.flatnonzero(beton.labels == label)[:COLUMNS] for label in np.unique(beton.labels)[:ROWS]]
-        )
+        shown = first_of_each_class(beton.labels, classes=ROWS, count=COLUMNS)
         pictures.contact_sheet(
             REPORTS / "samples" / f"{name}.png",
             list(loader.thumbnails(beton, shown, size=96)),

@@ -3,8 +3,6 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
-
 from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, loader, params
 from simclr.embed import EmbedParams, encode, knn_accuracy, nearest, plane
 from simclr.report import pictures, provenance, tables
@@ -45,7 +43,7 @@ def main() -> None:
         REPORTS / "neighbors.png",
         list(loader.thumbnails(splits["test"], found.queries, size=96)),
         [list(loader.thumbnails(splits["train"], row, size=96)) for row in found.nearest],
-        splits["train"].labels[found.nearest] == splits["test"].labels[found.queries][:, np.newaxis],
+        splits["train"].labels[found.nearest] == splits["test"].labels[found.queries][:, None],
         "Test images and their nearest training images",
     )
     with Board(run_folder("embed")) as board:

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from programs import STAGES, TINY, change, run
 
+import simclr  # noqa: F401 (it holds the libraries that tests load afterwards to one instruction set)
+
 
 @pytest.fixture(scope="session")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:

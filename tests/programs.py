@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parent.parent
 STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval")
 TINY = {
-    "pretrain__epochs": 2, "pretrain__encoder__width": 0.0625, "pretrain__views__size": 8,
+    "pretrain__epochs": 2, "pretrain__encoder__width": 0.125, "pretrain__views__size": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
     "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
 }  # fmt: skip
@@ -115,7 +115,7 @@ class Running:
 _WARM = multiprocessing.get_context("forkserver")
 _WARM.set_forkserver_preload(
     [
-        "ffcv", "matplotlib.figure", "omegaconf", "scipy.io", "sklearn.datasets", "sklearn.manifold",
+        "simclr", "ffcv", "matplotlib.figure", "omegaconf", "scipy.io", "sklearn.datasets", "sklearn.manifold",
         "torch.distributed.run", "torch.utils.tensorboard", "torchvision",
     ]
 )  # fmt: skip

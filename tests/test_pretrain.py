@@ -184,8 +184,22 @@ def test_penalties_are_what_they_say(data: Data) -> None:
     assert trainer._penalty(h).item() == pytest.approx(2 * squares + 3 * smooth)
 
 
-def test_bf16_and_compile_run_on_a_cpu(data: Data) -> None:
+def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_ten_times_as_long(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"pretrain\.precision = bf16 is not allowed .* SIMCLR_CPU=native"):
+        run(data, epochs=1, precision="bf16")
+    monkeypatch.setenv("SIMCLR_CPU", "native")
     assert run(data, epochs=1, precision="bf16").metrics["epochs"] == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("SIMCLR_CPU", "native"), ("SIMCLR_THREADS", "2")])
+def test_what_changes_the_last_bits_is_of_the_identity(
+    name: str, value: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pretrain.identity(parameters(), data, ALONE)
+    monkeypatch.setenv(name, value)
+    assert pretrain.identity(parameters(), data, ALONE).difference(before).startswith("other platform")
 
 
 def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:

@@ -68,6 +68,11 @@ def stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tup
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
 
 
+def first_of_each_class(labels: npt.NDArray[np.int64], classes: int, count: int) -> Indices:
+    """The first `count` samples of each of the first `classes` labels, by label."""
+    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)[:classes]])
+
+
 def convert(parameters: ConvertParams, source: raw.Dataset, output: Path) -> dict[str, Any]:
     """Write a .beton for every split of `source`, and the description of the data set, into the folder `output`.
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from simclr import allocator
+from simclr import allocator, processor
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,10 @@ def session(*, deterministic: bool = False) -> Iterator[Session]:
     """Join the process group that torchrun describes in the environment, or stand alone without one.
 
     On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them. `deterministic` holds
-    all of torch to such: an operation that has none raises a RuntimeError. On a CPU torch has one thread, so that
-    results do not depend on the number of cores, or as many as OMP_NUM_THREADS says.
+    all of torch to such: an operation that has none raises a RuntimeError. On a CPU torch has the
+    threads that `processor.threads` says, so that results do not depend on the number of cores.
     """
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    torch.set_num_threads(int(threads) if threads.isdecimal() and int(threads) else 1)  # importing ffcv sets 1 too
+    torch.set_num_threads(processor.threads())  # importing ffcv sets 1
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     on_gpu = torch.cuda.is_available()

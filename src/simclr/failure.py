@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from simclr import orphan
+from simclr import orphan, processor
 
 
 class UserError(Exception):
@@ -36,6 +36,8 @@ def run(stage: str, main: Callable[[], None]) -> None:
     """
     orphan.watch()
     try:
+        if reason := processor.refused():
+            raise UserError(reason)
         main()
     except UserError as error:
         _end(f"{stage}: error: {error}", 1)

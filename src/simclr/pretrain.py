@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
-from simclr import batches, encoder, fingerprint, knn, loader, optimizer, params, projection, randomness, views
+from simclr import (
+    batches,
+    encoder,
+    fingerprint,
+    knn,
+    loader,
+    optimizer,
+    params,
+    processor,
+    projection,
+    randomness,
+    views,
+)
 from simclr.batch_norm import synchronised
 from simclr.beton import Beton
 from simclr.checkpoint import Checkpoints, Identity, Say
@@ -143,7 +155,12 @@ def identity(parameters: PretrainParams, data: Data, session: Session) -> Identi
             "parameters": params.flat({"pretrain": dataclasses.asdict(parameters)}),
             "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
             "code": fingerprint.of_code(__name__, without="simclr.report"),
-            "platform": {"torch": torch.__version__, "device": session.device.type},
+            "platform": {
+                "torch": torch.__version__,
+                "device": session.device.type,
+                "instructions": processor.mode(),
+                "threads": processor.threads(),
+            },
         }
     )
 
@@ -169,6 +186,11 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
         raise UserError(
             f"params.yaml: pretrain.batch_size = {batch_size} is not allowed; "
             f"it takes a multiple of the {session.world} processes"
+        )
+    if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
+        raise UserError(
+            "params.yaml: pretrain.precision = bf16 is not allowed on a CPU that is held to AVX2, where it takes ten "
+            "times as long as fp32; it takes auto or fp32, or SIMCLR_CPU=native in the environment"
         )
     trainer = _Trainer(parameters, data, session, contact)
     trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))

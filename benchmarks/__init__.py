@@ -1,1 +1,10 @@
-"""`make bench`: how fast this project is, every figure beside that of a real alternative, measured in the same run."""
+"""`make bench`: how fast this project is, every figure beside that of a real alternative, measured in the same run.
+
+All of them at this processor's own speed: see `simclr.processor`.
+"""
+
+import os
+import sys
+
+if "simclr" not in sys.modules:
+    os.environ.setdefault("SIMCLR_CPU", "native")

@@ -5,6 +5,9 @@ python -m benchmarks --only epoch
 
 import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -40,8 +43,10 @@ NOTES = """\
 - The peer is the same model at the same batch size, in lightly's manner: its transform in a DataLoader (one worker per
   core, kept from epoch to epoch), both views in one forward pass, its NTXentLoss and LARS. It gets what ours has and
   lightly does not speak of: channels_last and, on a GPU, bf16. Its rate of learning does not change.
-- Ours has OMP_NUM_THREADS set to the number of cores, as torch has by itself. "one thread" is what a run of ours has
+- Ours has SIMCLR_THREADS set to the number of cores, as torch has by itself. "one thread" is what a run of ours has
   without it, so that its bytes do not depend on the number of cores; lightly keeps all of them.
+- "held to AVX2" is how a run of ours is by default, so that its bytes do not depend on the processor. All other rows
+  are at the processor's own speed (SIMCLR_CPU=native).
 - Each repeat is the median of some epochs after a first one. Validation is not in them.
 - "waits for data": the share of an epoch in which the loop waits for the next batch to be loaded. The work on the
   device (cutting small images, colors, blur) is not in it."""
@@ -52,6 +57,10 @@ def rows(given: Images, folder: Path, device: torch.device, *, repeats: int, pre
     default = _parameters(preset)
     data = _arrays(folder / preset, None)
     yield from _epoch(f"an epoch, {preset}", default, data, _items(data.source), device, repeats)
+    if device.type == "cpu":
+        native = {"ours, SIMCLR_CPU=native": lambda: lambda: _elsewhere(preset, "native")}
+        what = f"an epoch, {preset}: one thread, held to AVX2"
+        yield from compare(what, "s", lambda: _elsewhere(preset, "held"), native, repeats)
     if device.type == "cuda":
         cifar = _parameters("cifar10")
         count = round(_CIFAR / 0.9)  # the rest validates
@@ -150,11 +159,10 @@ def _epoch(
     def ours(threads: int) -> float:
         clock = _Clock(samples)
         with (
-            mock.patch.dict(os.environ, OMP_NUM_THREADS=str(threads)),
+            mock.patch.dict(os.environ, SIMCLR_THREADS=str(threads)),
             mock.patch.object(batches, "prefetched", clock.prefetched),
-            distributed.session(deterministic=chosen.deterministic) as session,
         ):
-            pretrain.pretrain(chosen, data, session, Contact(board=clock))
+            _trained(chosen, data, clock)
         shares.append(100 * sum(clock.waited[1:]) / sum(clock.seconds[1:]))
         return statistics.median(clock.seconds[1:])
 
@@ -166,6 +174,29 @@ def _epoch(
         yield from compare(f"{what}: one thread", "s", lambda: ours(1), peers, repeats)
     if most is not None:
         yield Row(what, "s", found[0].ours, target=most)
+
+
+def _trained(chosen: PretrainParams, data: Data, clock: _Clock) -> None:
+    with distributed.session(deterministic=chosen.deterministic) as session:
+        pretrain.pretrain(chosen, data, session, Contact(board=clock))
+
+
+def _elsewhere(preset: str, mode: str) -> float:
+    """`alone` in a fresh process whose libraries are held to AVX2, or are not."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.epoch", preset], env=os.environ | {"SIMCLR_CPU": mode},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return float(done.stdout)
+
+
+def alone(preset: str, folder: Path) -> float:
+    """The median seconds of an epoch of `preset` on the digits, on one thread, with all that a run has."""
+    chosen = _parameters(preset)
+    data = _arrays(folder, None)
+    clock = _Clock(len(data.source) // chosen.batch_size * chosen.batch_size)
+    _trained(chosen, data, clock)
+    return statistics.median(clock.seconds[1:])
 
 
 class _Pictures(Dataset[Any]):
@@ -235,3 +266,8 @@ def _lightly(
 def _items(source: Beton) -> list[Pixels]:
     """The images of `source`, small and of one size, as torchvision's data sets hold them: arrays."""
     return list(loader.thumbnails(source, np.arange(len(source)), int(source.heights[0])))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as name:
+        print(alone(sys.argv[1], Path(name)))

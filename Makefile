@@ -2,10 +2,10 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-faults lint lock bench board clean
+.PHONY: help setup repro test test-faults test-processors lint lock bench board clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## install the locked versions into .venv (every target does this first)
 	@scripts/setup
@@ -19,6 +19,10 @@ test: setup lint ## check the code and run the tests
 
 test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)
 	pytest -o faulthandler_timeout=1800 tests/faults
+
+test-processors: setup ## run all stages, made small, on emulated processors too, and compare the bytes (20 minutes)
+	@scripts/setup emulator
+	pytest -s -o faulthandler_timeout=1800 tests/processors
 
 lint: setup ## ruff, mypy and the layering of the modules
 	ruff check .

@@ -1,12 +1,13 @@
 import os
 import threading
+import warnings
 
 import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
-from simclr.report import pictures, thumbnails
+from simclr.report import figure, pictures, thumbnails
 
 NAMES = [
     "automobile",
@@ -88,6 +89,44 @@ def test_the_same_data_gives_the_same_bytes_and_other_data_others(write, tmp_pat
     assert len(first) < 200_000
     assert sorted(os.listdir(tmp_path / "new")) == ["1.png", "2.png", "3.png"]
     opened(tmp_path / "new" / "1.png")
+
+
+def everywhere(path, classes):
+    """The bytes of all pictures that have names of classes in them."""
+    contact = [image(0)] * len(classes)
+    pictures.contact_sheet(path / "contact.png", contact, range(len(classes)), classes, "t")
+    for labels in (len(classes), 30):  # with a legend, with names in place
+        names = [*classes, *map(str, range(len(classes), labels))]
+        points = np.stack([np.arange(labels), np.arange(labels) % 7], axis=1).astype(float)
+        pictures.embedding_map(path / f"map{labels}.png", points, np.arange(labels), names, "t")
+    pictures.confusion_matrix(path / "confusion.png", np.eye(len(classes), dtype=int), classes, "t")
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+
+
+LACKING = ["日本語", "dog 🦊", "a\tb", "two\nlines", "\x07"]
+
+
+def test_a_name_that_the_font_lacks_a_letter_of_is_the_label(tmp_path):
+    labels = [f"#{label}" for label in range(1, 1 + len(LACKING))]
+    found = everywhere(tmp_path / "1", ["cat", *LACKING, "ant"])
+    assert found == everywhere(tmp_path / "2", ["cat", *labels, "ant"])
+
+
+@pytest.mark.parametrize("name", ["école", "e\u0301cole", "Ελλάδα", "Кошка", "قط", "$x^2$", "…"])
+def test_a_name_that_the_font_has_is_drawn(name):
+    """A box would be a warning of matplotlib's, and so an error here."""
+    assert figure.has_letters(name)
+    assert figure.text_width(name, 8) > 3
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_letter_is_lacking_where_matplotlib_would_draw_a_box(name):
+    assert not figure.has_letters(name)
+    for letter in set(name):
+        with warnings.catch_warnings(record=True) as boxes:
+            warnings.simplefilter("always")
+            figure.text_width(letter, 8)
+        assert figure.has_letters(letter) == (not boxes) or letter == "\n"
 
 
 @pytest.mark.parametrize("write", WRITERS)

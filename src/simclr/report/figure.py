@@ -4,14 +4,15 @@ pyplot's global state and the user's matplotlibrc have no part in it.
 """
 
 import io
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import matplotlib.style
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from simclr import atomic
@@ -64,9 +65,18 @@ def text_width(text: str, size: float) -> int:
         return round(Figure(dpi=DPI).text(0, 0, text, size=size).get_window_extent().width)
 
 
+def has_letters(text: str) -> bool:
+    """Whether the font has all letters of `text`; the others would be boxes."""
+    return _letters().issuperset(map(ord, text))
+
+
+@cache
+def _letters() -> frozenset[int]:
+    """The code points of `STYLE`'s font."""
+    return frozenset(FT2Font(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())
+
+
 @contextmanager
 def _styled() -> Iterator[None]:
-    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        # The font lacks some scripts: the boxes in the picture say so, and need no warning per character.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with matplotlib.style.context(["default", STYLE]):
         yield

@@ -1,7 +1,7 @@
 """Pictures as PNG files: the same input gives the same bytes, and one is small enough to be kept in Git.
 
 Images are uint8 arrays (H, W, 3) of any and of mixed sizes. Class names may be of any length and hold any
-character; the ends of long ones are left out.
+character: the ends of long ones are left out, and where the font lacks a letter the label stands for the name, as #3.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simclr.report import thumbnails
-from simclr.report.figure import DPI, save, saved, text_width
+from simclr.report.figure import DPI, has_letters, save, saved, text_width
 
 # Colors that stay apart for color-blind eyes too: M. A. Petroff, "Accessible color sequences for data
 # visualization", 2021, table 1 (ten colors).
@@ -47,12 +47,13 @@ def contact_sheet(
         classes: C names.
         title: stands above the sheet.
     """
+    names = _drawable(classes)
     if set(labels) == {-1}:
         rows = [("", list(images[start : start + 12])) for start in range(0, len(images), 12)]
     else:
         rows = [
             (
-                _short(classes[label]) if label >= 0 else "unlabelled",
+                _short(names[label]) if label >= 0 else "unlabelled",
                 [image for image, of in zip(images, labels, strict=True) if of == label],
             )
             for label in sorted(set(labels))
@@ -168,7 +169,7 @@ def embedding_map(
         axes.spines[:].set_visible(False)
         axes.set_aspect("equal", adjustable="datalim")
         if legend:
-            for index, name in enumerate(classes):
+            for index, name in enumerate(_drawable(classes)):
                 marker, color = MARKERS[index // len(COLORS)], COLORS[index % len(COLORS)]
                 x, y = points[labels == index].T
                 axes.scatter(x, y, area, color, marker=marker, linewidths=0, alpha=0.85, label=_short(name))
@@ -179,7 +180,7 @@ def embedding_map(
             axes.scatter(points[:, 0], points[:, 1], area, hues[labels], linewidths=0, alpha=0.7)
             if len(classes) <= 100:
                 axes.margins(0.08)  # half a name, at the outermost points
-                _name_medians(figure, axes, points, labels, classes)
+                _name_medians(figure, axes, points, labels, _drawable(classes))
 
 
 def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[str], title: str) -> None:
@@ -196,7 +197,8 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[
     written = count <= 20
     side = count * max(40, 440 // count, text_width(str(counts.max()), 7) + 8) if written else 720
     ticks = range(0, count, -(-count // (side // 14)))
-    names = [_short(classes[tick], 20) for tick in ticks]
+    drawable = _drawable(classes)
+    names = [_short(drawable[tick], 20) for tick in ticks]
     text = max(text_width(name, 7) for name in names)
     with saved(path, side + text + 200, side + text + 110) as figure:
         axes = figure.add_subplot(title=title, xlabel="predicted class", ylabel="true class")
@@ -263,21 +265,26 @@ def _name_medians(
     axes: Axes,
     points: NDArray[np.floating],
     labels: NDArray[np.integer],
-    classes: Sequence[str],
+    names: Sequence[str],
 ) -> None:
     """Write the names at the medians of their points, those of large classes first, where none overlaps."""
     figure.draw_without_rendering()  # settles the layout, so that extents are final
-    sizes = np.bincount(labels, minlength=len(classes))
+    sizes = np.bincount(labels, minlength=len(names))
     placed: list[Any] = []
     for index in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]:
         x, y = np.median(points[labels == index], axis=0)
-        text = axes.text(x, y, _short(classes[index], 18), size=7, ha="center", va="center")
+        text = axes.text(x, y, _short(names[index], 18), size=7, ha="center", va="center")
         text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
         extent = text.get_window_extent().padded(2)
         if any(extent.overlaps(other) for other in placed):
             text.remove()
         else:
             placed.append(extent)
+
+
+def _drawable(classes: Sequence[str]) -> list[str]:
+    """The names that the font has all letters of; the label instead of each other."""
+    return [name if has_letters(name) else f"#{label}" for label, name in enumerate(classes)]
 
 
 def _short(name: str, limit: int = 24) -> str:

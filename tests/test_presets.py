@@ -5,11 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
 
 from simclr import params, presets
+from simclr.beton import RAW
+from simclr.convert import ConvertParams, encode
 from simclr.failure import UserError
 from simclr.presets.__main__ import main
 
@@ -76,6 +79,14 @@ def test_a_preset_sets_every_parameter_and_keeps_comments_and_order(name: str, f
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_pixels_of_a_lossless_source_stay_as_they_are(name: str) -> None:
+    sides = {"digits": 8, "cifar10": 32, "cifar100": 32, "svhn": 32, "fashion_mnist": 28, "stl10": 96, "folder": None}
+    values = presets.compose(name)
+    side, section = sides[values["fetch"]["source"]], ConvertParams(**values["convert"])
+    assert side is None or encode(np.zeros((side, side, 3), np.uint8), section).mode == RAW
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_digits_after_any_preset_restores_the_shipped_file(name: str) -> None:
     text = presets.applied(presets.compose(name), SHIPPED)
     assert (text == SHIPPED) == (name == "digits")
@@ -125,7 +136,8 @@ def test_overrides_exchange_parts_and_set_or_leave_parameters(file: Path, comman
     assert content["pretrain"]["encoder"]["name"] == "resnet50"
     assert content["pretrain"]["head"]["hidden"] == 2048
     assert content["linear_eval"]["augmented"]["lr"] == [0.1, 0.2, 0.3]
-    assert content["fetch"] == {"source": "cifar10", "folder": "mine"}
+    assert content["fetch"]["source"] == "cifar10"
+    assert content["fetch"]["folder"] == "mine"
 
 
 def test_the_list_names_every_preset_and_part(command: Callable[..., str]) -> None:

@@ -1,6 +1,8 @@
 """dvc.yaml against the code: each stage depends on what it imports, and on its own parameters."""
 
 import ast
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+OUTS = [out for stage in STAGES.values() for out in stage.get("outs", [])]
 RESTYLED = "simclr.report"  # another style of a picture must not run a stage again
 
 
@@ -54,6 +57,21 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
 
 def test_a_folder_of_images_that_changed_is_noticed() -> None:
     assert "${fetch.folder}" in STAGES["fetch"]["deps"]
+
+
+def test_clean_removes_what_the_stages_wrote_and_nothing_else(tmp_path: Path) -> None:
+    made = [*OUTS, *(str(Path(out).with_name(f".{Path(out).name}.{half}")) for out in OUTS for half in ("part", "old"))]
+    mine = ["data/mine/train/cat/1.png", "models/mine", "images/train/cat/1.png", "reports/fetch/x", "pictures/1.png"]
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for path in [*(f"{path}/x" for path in made), "runs/a/x", "checkpoints/b/x", *mine]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"Makefile", *mine}
+    shutil.rmtree(tmp_path / "data/mine")
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "data").exists()
 
 
 @pytest.mark.parametrize("stage", STAGES)

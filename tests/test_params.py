@@ -6,7 +6,7 @@ from dvc.utils.hydra import apply_overrides
 
 from simclr import params
 from simclr.failure import UserError
-from simclr.params import above, at_least, between, choice, each_above, interval
+from simclr.params import above, at_least, between, choice, each_above, interval, path
 
 SHIPPED = Path(__file__).parents[1] / "params.yaml"
 
@@ -23,7 +23,7 @@ class Schema:
     epochs: int = at_least(1)
     compile: bool
     stem: str = choice("auto", "cifar", "imagenet")
-    folder: str
+    folder: str = path()
     layers: int = choice(2, 3)
     clip: float | None = above(0)
     patience: int | None
@@ -50,7 +50,7 @@ TAKES = {
     "epochs": "an integer >= 1",
     "compile": "true or false",
     "stem": "one of auto, cifar, imagenet",
-    "folder": "a text",
+    "folder": "a text: a path, with ./ before a number and the home folder in full instead of ~",
     "layers": "one of 2, 3",
     "clip": "a number > 0 or null",
     "patience": "an integer or null",
@@ -161,6 +161,9 @@ def test_a_number_is_read_as_dvc_writes_it(tmp_path: Path) -> None:
         ("inner.dropout", "-.inf", "-Infinity"),
         ("stem", "vit", '"vit"'),
         ("layers", "4", "4"),
+        ("folder", '""', '""'),
+        ("folder", "~/pictures", '"~/pictures"'),
+        ("folder", '"~"', '"~"'),
         ("scale", "[-0.5, 1]", "[-0.5, 1]"),
         ("scale", "[1, 0.5]", "[1, 0.5]"),
         ("scale", "[1]", "[1]"),

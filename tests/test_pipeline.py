@@ -8,11 +8,15 @@ from typing import Any
 
 import grimp
 import pytest
+from dvc.exceptions import CyclicGraphError
+from dvc.repo import Repo
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
 OUTS = [out for stage in STAGES.values() for out in stage.get("outs", [])]
+DVC_WARNS = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of the tries that it uses
 RESTYLED = "simclr.report"  # another style of a picture must not run a stage again
 
 
@@ -55,8 +59,39 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
     assert STAGES[stage]["params"] == [stage]
 
 
-def test_a_folder_of_images_that_changed_is_noticed() -> None:
-    assert "${fetch.folder}" in STAGES["fetch"]["deps"]
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: one of DVC's, with this pipeline."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    Repo.init(no_scm=True).close()
+    return tmp_path
+
+
+@DVC_WARNS
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("images", "images"), ("2024", "2024"), ("'2024'", "2024"), ("1.5", "1.5"), ("true", "true"), ("", "None"),
+        ("./2024", "2024"), ("a b/ä/日本", "a b/ä/日本"), ("images/", "images"), ("/data/pictures", "/data/pictures"),
+    ],
+)  # fmt: skip
+def test_the_folder_of_images_is_a_dependency_whatever_its_name(written: str, path: str, repository: Path) -> None:
+    shipped = (repository / "params.yaml").read_text()
+    (repository / "params.yaml").write_text(shipped.replace("  folder: images\n", f"  folder: {written}\n"))
+    with Repo() as repo:
+        [fetch] = repo.stage.collect("fetch")
+        assert fetch.deps[0].fs_path == str(repository / path)
+
+
+@DVC_WARNS
+@pytest.mark.parametrize("out", OUTS)
+def test_a_folder_of_images_in_a_result_is_refused_by_dvc_itself(out: str, repository: Path) -> None:
+    """It would be removed before the stage runs."""
+    apply_overrides(repository / "params.yaml", [f"fetch.folder={out}/mine"])
+    with Repo() as repo, pytest.raises(CyclicGraphError):
+        repo.index.check_graph()
 
 
 def test_clean_removes_what_the_stages_wrote_and_nothing_else(tmp_path: Path) -> None:

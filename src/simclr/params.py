@@ -67,6 +67,14 @@ def seed() -> Any:
     return between(0, 2**32 - 1)
 
 
+def path() -> Any:
+    """A field for a path that DVC reads from params.yaml too: it makes a text of a number, and does not expand ~."""
+    return _field(
+        "{kind}: a path, with ./ before a number and the home folder in full instead of ~",
+        lambda value: value != "" and not value.startswith("~"),
+    )
+
+
 def choice(*values: Any) -> Any:
     """A field whose value must be one of `values` (or null where its type is optional)."""
     return _field("one of " + ", ".join(map(str, values)), lambda value: value in values)

@@ -13,7 +13,7 @@ class FetchParams:
     """The section `fetch` of params.yaml."""
 
     source: str = params.choice("digits", *archives.SOURCES, "folder")
-    folder: str  # read by the source `folder` alone
+    folder: str = params.path()  # read by the source `folder` alone
 
 
 def fetch(parameters: FetchParams, output: Path) -> raw.Dataset:

@@ -1,12 +1,17 @@
 import io
 import os
+import shutil
 import socket
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from downloads import SERVE, md5, serve_cifar, serve_fashion_mnist, serve_stl10, serve_svhn, serving, tar
+from dvc.repo import Repo
+from dvc_data.hashfile.build import build
 from PIL import Image
+from programs import ROOT
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 
@@ -17,8 +22,9 @@ from simclr.fetch import FetchParams, archives, fetch, folder
 DOWNLOADED = ["cifar10", "cifar100", "stl10", "svhn", "fashion_mnist"]
 
 
-def run(source, output, images="unused"):
-    return fetch(FetchParams(source=source, folder=str(images)), output)
+def run(source, output, images="unused", said=None):
+    """Fetch; what it says is appended to the list `said`."""
+    return fetch(FetchParams(source=source, folder=str(images)), output, [].append if said is None else said.append)
 
 
 def content(output):
@@ -281,24 +287,76 @@ def test_every_kind_of_image(images, tmp_path):
             assert (pixels == 255).all()
 
 
-def test_what_is_no_image_by_name_is_left_out(images, tmp_path):
-    for name in (".DS_Store", ".gitkeep", "README.md", "Thumbs.db", ".hidden.png", "notes"):
+def test_what_is_no_image_by_name_is_left_out_and_named(images, tmp_path):
+    for name in (".DS_Store", ".gitkeep", ".hidden.png", "a.heic", "b.HEIC", "c.heic", "scan", "x\ny.dcm"):
         (images / "train" / "cat" / name).write_bytes(b"no image")
     (images / "train" / "README.md").touch()
+    (images / "README.md").touch()
     save(images / "train" / ".thumbnails" / "1.png")
     save(images / "train" / "cat" / ".thumbnails" / "1.png")
-    dataset = run("folder", tmp_path / "raw", images)
+    said = []
+    dataset = run("folder", tmp_path / "raw", images, said)
     assert dataset.classes == ["ant", "cat", "dog"]
     assert len(dataset.splits["train"]) == 4
+    assert said == [
+        "left out 6 files that are no images by their suffix: 3 .heic (train/cat/a.heic, train/cat/b.HEIC, ...), "
+        "1 .dcm (train/cat/x\\ny.dcm), 1 .md (train/README.md), 1 without a suffix (train/cat/scan)"
+    ]
 
 
-def test_links_are_followed(images, tmp_path):
-    (images / "train" / "dog").rename(tmp_path / "elsewhere")
-    (images / "train" / "dog").symlink_to(tmp_path / "elsewhere")
-    (images / "train" / "cat" / "2.png").symlink_to(tmp_path / "elsewhere" / "1.png")
+def test_nothing_is_said_where_nothing_is_left_out(images, tmp_path):
+    said = []
+    run("folder", tmp_path / "raw", images, said)
+    run("digits", tmp_path / "raw", said=said)
+    assert said == []
+
+
+def test_kinds_beyond_some_are_counted(images, tmp_path):
+    for index in range(folder.KINDS + 2):
+        (images / "test" / "dog" / f"x.{index}").touch()
+    said = []
+    run("folder", tmp_path / "raw", images, said)
+    assert said[0].endswith("1 .4 (test/dog/x.4) and 2 more kinds")
+
+
+def test_folders_without_files_are_no_classes(images, tmp_path):
+    (images / "train" / "bee" / "young").mkdir(parents=True)
+    (images / "train" / "bee" / ".gitkeep").touch()
+    (images / "test" / "__MACOSX").mkdir()
+    save(images / "test" / "__MACOSX" / "._1.png")  # macOS puts such files into archives
+    said = []
+    dataset = run("folder", tmp_path / "raw", images, said)
+    assert dataset.classes == ["ant", "cat", "dog"]
+    assert said == ["left out 2 empty class folders: train/bee, test/__MACOSX"]
+
+
+def test_classes_are_in_natural_order(images, tmp_path):
+    for name in ("10", "2", "007", "7", "b10a", "b9z", "B", "é"):
+        save(images / "train" / name / "1.png")
+    dataset = run("folder", tmp_path / "raw", images)
+    assert dataset.classes == ["2", "007", "7", "10", "B", "ant", "b9z", "b10a", "cat", "dog", "é"]
+    assert ("train/10/1.png", 3) in listed(dataset.splits["train"])
+
+
+def test_two_spellings_of_a_class_are_one(images, tmp_path):
+    save(images / "train" / "cafe\u0301" / "1.png")
+    save(images / "test" / "caf\u00e9" / "1.png")
+    dataset = run("folder", tmp_path / "raw", images)
+    assert dataset.classes == ["ant", "caf\u00e9", "cat", "dog"]
+    assert ("train/cafe\u0301/1.png", 1) in listed(dataset.splits["train"])
+    assert ("test/caf\u00e9/1.png", 1) in listed(dataset.splits["test"])
+
+
+def test_linked_files_are_read(images, tmp_path):
+    save(tmp_path / "elsewhere.png", "red")
+    (images / "train" / "cat" / "2.png").symlink_to(tmp_path / "elsewhere.png")
     split = run("folder", tmp_path / "raw", images).splits["train"]
-    assert ("train/dog/1.png", 2) in listed(split)
     assert (split.read(split.paths.index("train/cat/2.png")) == [255, 0, 0]).all()
+
+
+def test_the_folder_itself_may_be_a_link(images, tmp_path):
+    (tmp_path / "link").symlink_to(images)
+    assert len(run("folder", tmp_path / "raw", tmp_path / "link").splits["train"]) == 4
 
 
 def test_the_index_follows_the_content_alone(images, tmp_path):
@@ -361,7 +419,7 @@ def test_missing_test(images, tmp_path):
 def test_no_classes(images, tmp_path):
     (images / "test").rename(images / "exam")
     (images / "test").mkdir()
-    refuses(images, tmp_path, r"images/test: holds no class folders; images belong in .*/test/<class>/")
+    refuses(images, tmp_path, r"images/test: holds no class folders with images; images belong in .*/test/<class>/")
 
 
 def test_image_outside_a_class(images, tmp_path):
@@ -369,10 +427,10 @@ def test_image_outside_a_class(images, tmp_path):
     refuses(images, tmp_path, r"images/test: stray\.png lies in no class folder")
 
 
-def test_empty_class(images, tmp_path):
+def test_a_class_of_files_that_are_no_images(images, tmp_path):
     (images / "train" / "bee").mkdir()
-    (images / "train" / "bee" / ".gitkeep").touch()
-    refuses(images, tmp_path, "images/train/bee: holds no image files")
+    (images / "train" / "bee" / "1.heic").touch()
+    refuses(images, tmp_path, r"images/train/bee: holds no image files, but 1 \.heic \(train/bee/1\.heic\)")
 
 
 def test_empty_unlabelled(images, tmp_path):
@@ -386,6 +444,169 @@ def test_class_that_train_lacks(images, tmp_path):
     refuses(images, tmp_path, "images/test: has classes that train has not: yak, zebu")
 
 
-def test_link_in_a_circle(images, tmp_path):
-    (images / "train" / "cat" / "all").symlink_to(images / "train")
-    refuses(images, tmp_path, "train/cat/all: a link to a folder that it lies in")
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cat ", "'cat ' (train has 'cat')"),
+        ("c\u0430t", r"'c\u0430t' (train has 'cat')"),
+        ("yak", "yak"),
+        ("ねこ", "ねこ"),
+    ],
+)
+def test_a_class_that_looks_like_one_of_train_is_spelled_out(name, shown, images, tmp_path):
+    save(images / "test" / name / "1.png")
+    assert refuses(images, tmp_path, "has classes that train has not: ").endswith(f"train has not: {shown}")
+
+
+def test_no_more_than_some_unknown_classes_are_named(images, tmp_path):
+    for index in range(folder.NAMED + 3):
+        save(images / "test" / f"z{index:02}" / "1.png")
+    refuses(images, tmp_path, r"z18, z19 and 3 more$")
+
+
+def test_two_spellings_of_a_class_beside_each_other(images, tmp_path):
+    for name in ("cafe\u0301", "caf\u00e9"):
+        save(images / "train" / name / "1.png")
+    refuses(images, tmp_path, r"images/train: two spellings of the class café, 'cafe\\u0301' and 'caf\\xe9'")
+
+
+@pytest.mark.parametrize("path", ["train", "train/cat", "train/cat/more", "unlabelled"])
+def test_linked_folders(path, images, tmp_path):
+    real = tmp_path / "images" / ".elsewhere"
+    (images / path).rename(real) if (images / path).exists() else save(real / "1.png")
+    (images / path).symlink_to(real)
+    refuses(images, tmp_path, f"images/{path}: a linked folder, behind which DVC sees no change; name the real one ")
+
+
+@pytest.mark.parametrize("path", [b"train/caf\xe9", b"train/cat/caf\xe9.png", b"test/cat/caf\xe9"])
+def test_names_that_are_not_utf_8(path, images, tmp_path):
+    save(images / (os.fsdecode(path) + ("" if path.endswith(b".png") else "/1.png")))
+    refuses(
+        images,
+        tmp_path,
+        rf"images/{path.decode(errors='backslashreplace')}: the name is not UTF-8".replace("\\", r"\\"),
+    )
+
+
+def test_a_copy_of_the_repository_without_the_images(images, tmp_path, monkeypatch):
+    """As `dvc exp run --temp` makes it."""
+    copy = tmp_path / ".dvc" / "tmp" / "copy"
+    (copy / "images").mkdir(parents=True)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.chdir(copy)
+    with pytest.raises(UserError, match=rf"^images/train: no such folder; .*: set fetch\.folder={images}$"):
+        run("folder", copy / "raw", "images")
+    assert len(run("folder", copy / "raw", images).splits["train"]) == 4
+
+
+# what DVC hashes
+
+ODD = [
+    "runs", "checkpoints", "data", "models", "src", "__pycache__", "x.pyc", "node_modules", "train", "x.dvc", ".venv",
+    ".git", ".hg", "a\\b", 'q"x', "*", "[ab]", "!no", "#no", " lead", "trail ", "ねこ", "cafe\u0301", "-rf", "~",
+]  # fmt: skip
+
+
+@pytest.fixture
+def repository(images, monkeypatch):
+    """A DVC repository with the shipped .dvcignore and the folder `images`, as working directory."""
+    monkeypatch.chdir(images.parent)
+    (images / "train" / "cat" / "0.jpg").unlink()
+    shutil.copy(ROOT / ".dvcignore", ".")
+    with Repo.init(".", no_scm=True) as repository:
+        yield repository
+
+
+def hashes(repository, top):
+    """The files below `top` that DVC hashes, each with its MD5."""
+    repository = Repo(repository.root_dir)  # which has read .dvcignore anew
+    path, ignore = str(Path(top).absolute()), repository.dvcignore
+    _, _, tree = build(repository.cache.local, path, ignore.fs, "md5", ignore=ignore, dry_run=True)
+    return {"/".join(key): found.value for key, _, found in tree}
+
+
+def read(dataset):
+    return {path for split in dataset.splits.values() for path in split.paths}
+
+
+def visible_images(top):
+    paths = {path.relative_to(top) for path in Path(top).rglob("*.png")}
+    return {str(path) for path in paths if not any(part.startswith(".") for part in path.parts)}
+
+
+def test_fetch_reads_what_dvc_hashes_whatever_the_names(repository):
+    for name in ODD:
+        for split in ("train", "test"):
+            for path in (name, f"{name}/{name}", f"cat/{name}"):
+                save(Path("images") / split / path / "1.png")
+    for name in ("runs.png", "x.pyc.png", ".1.png", "\n.png", "core"):
+        save(Path("images/train/cat") / name, format="png")
+    found = read(run("folder", Path("data/raw"), "images"))
+    assert found == visible_images("images")
+    assert hashes(repository, "images").keys() & found == found
+    assert len(found) > 3 * len(ODD)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "named"),
+    [
+        ("*.tif", "images/train/cat/1.tif", "images/train/cat/1.tif"),
+        ("blurry/", "images/train/cat/blurry/1.png", "images/train/cat/blurry"),
+        ("/images/test/dog", "images/test/dog/9.png", "images/test/dog"),
+        ("images", "images/test/dog/9.png", "images/train"),
+    ],
+)
+def test_what_a_line_of_dvcignore_hides(pattern, path, named, repository):
+    save(Path(path))
+    with Path(".dvcignore").open("a") as file:
+        file.write(f"{pattern}\n")
+    assert path.removeprefix("images/") not in hashes(repository, "images")
+    with pytest.raises(UserError, match=f"^{named}: DVC ignores it, by a line of "):
+        run("folder", Path("data/raw"), "images")
+
+
+@pytest.mark.parametrize("path", ["images", "images/train", "images/train/cat", "images/test/dog/more"])
+def test_a_repository_within(path, repository):
+    (Path(path) / ".dvc").mkdir(parents=True)
+    if path.endswith("more"):
+        save(Path(path) / "1.png")
+    assert hashes(repository, "images").keys() < visible_images("images")
+    with pytest.raises(UserError, match=rf"^{path}\S*: DVC ignores it, by a line of "):
+        run("folder", Path("data/raw"), "images")
+
+
+@pytest.mark.parametrize("path", ["runs/mine", "checkpoints/mine", ".venv/mine"])
+def test_a_folder_where_dvc_does_not_look(path, repository):
+    shutil.copytree("images", path)
+    with pytest.raises(UserError, match=f"^{path}/train: DVC ignores it"):
+        run("folder", Path("data/raw"), path)
+
+
+def test_elsewhere_dvc_ignores_nothing(repository, images, tmp_path_factory):
+    top = tmp_path_factory.mktemp("elsewhere") / "runs"
+    shutil.copytree(images, top)
+    (top / ".dvc").mkdir()
+    (top / "train" / "cat" / ".dvc").mkdir()
+    save(top / "train" / "cat" / "runs" / "1.png")
+    found = read(run("folder", Path("data/raw"), top))
+    assert found == hashes(repository, top).keys() == visible_images(top)
+
+
+def test_a_linked_file_that_changes_is_noticed_by_dvc(repository, images, tmp_path_factory):
+    """Behind linked folders, which fetch refuses, it is not."""
+    there = tmp_path_factory.mktemp("elsewhere")
+    save(there / "1.png", "red")
+    Path("images/train/cat/linked.png").symlink_to(there / "1.png")
+    Path("images/train/linked").symlink_to(there)
+    before = hashes(repository, "images")
+    assert "train/linked/1.png" not in before
+    save(there / "1.png", "green")
+    after = hashes(repository, "images")
+    assert {path for path in before if before[path] != after[path]} == {"train/cat/linked.png"}
+
+
+def test_byte_code_of_the_stages_is_not_hashed(repository):
+    for path in ("src/simclr/fetch/a.py", "src/simclr/fetch/__pycache__/a.pyc", "src/simclr/b.pyc"):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    assert hashes(repository, "src").keys() == {"simclr/fetch/a.py"}

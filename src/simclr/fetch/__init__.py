@@ -1,5 +1,6 @@
 """Bring the raw images of an experiment into one folder, whatever their source."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,11 @@ class FetchParams:
     folder: str = params.path()  # read by the source `folder` alone
 
 
-def fetch(parameters: FetchParams, output: Path) -> raw.Dataset:
+def fetch(parameters: FetchParams, output: Path, say: Callable[[str], None]) -> raw.Dataset:
     """Bring the images of `parameters.source` into the folder `output`, laid out as `raw` describes.
 
     `output` appears when it is complete, in place of what was there; after a failure it is as it was, and
-    nothing half-made stays.
+    nothing half-made stays. `say` is told in a line what was left out.
 
     Raises:
         UserError: the source cannot be had or is damaged, or `output` cannot be made.
@@ -31,7 +32,7 @@ def fetch(parameters: FetchParams, output: Path) -> raw.Dataset:
             case "digits":
                 dataset = digits.bring(building)
             case "folder":
-                dataset = folder.bring(Path(parameters.folder), building)
+                dataset = folder.bring(Path(parameters.folder), building, say)
             case name:
                 dataset = archives.bring(name, building)
         raw.write_dataset(building, dataset)

@@ -113,6 +113,18 @@ def test_raw_storage_keeps_every_pixel() -> None:
     assert encode(source(data), parameters()).data == images.decode(data, "x").tobytes()
 
 
+def test_a_jpeg_that_breaks_off_is_stored_as_far_as_it_goes() -> None:
+    """fetch takes it where fetch.truncated says so."""
+    data = jpeg(picture(0, 90, 120))
+    data = data[: len(data) // 2]
+    found = encode(source(data), parameters(storage="jpeg"))
+    assert loader.decodable(found.data, 90, 120)
+    assert not loader.decodable(data, 90, 120)
+    difference = images.decode(found.data, "x").astype(int) - picture(0, 90, 120)
+    assert np.abs(difference[:30]).mean() < 4
+    assert encode(source(data), parameters(storage="raw")).data == images.decode(data, "x").tobytes()
+
+
 FITTING = {
     "4:4:4": jpeg(picture(0, 90, 120), subsampling=0),
     "4:2:0": jpeg(picture(0, 90, 120), subsampling=2),

@@ -18,13 +18,15 @@ from torchvision.datasets import CIFAR10, STL10, FashionMNIST
 from simclr import raw
 from simclr.failure import UserError
 from simclr.fetch import FetchParams, archives, fetch, folder
+from simclr.images import decode
 
 DOWNLOADED = ["cifar10", "cifar100", "stl10", "svhn", "fashion_mnist"]
 
 
-def run(source, output, images="unused", said=None):
+def run(source, output, images="unused", said=None, **limits):
     """Fetch; what it says is appended to the list `said`."""
-    return fetch(FetchParams(source=source, folder=str(images)), output, [].append if said is None else said.append)
+    parameters = FetchParams(source=source, folder=str(images), **{"max_megapixels": 1, "truncated": "refuse"} | limits)
+    return fetch(parameters, output, [].append if said is None else said.append)
 
 
 def content(output):
@@ -497,6 +499,35 @@ def test_a_copy_of_the_repository_without_the_images(images, tmp_path, monkeypat
     with pytest.raises(UserError, match=rf"^images/train: no such folder; .*: set fetch\.folder={images}$"):
         run("folder", copy / "raw", "images")
     assert len(run("folder", copy / "raw", images).splits["train"]) == 4
+
+
+def test_images_above_the_limit(images, tmp_path):
+    save(images / "train" / "cat" / "large.png", size=(2000, 501))
+    refuses(images, tmp_path, r"large\.png: image size \(1002000 pixels\) is above fetch\.max_megapixels$")
+    split = run("folder", tmp_path / "raw", images, max_megapixels=2).splits["train"]
+    assert split.read(split.paths.index("train/cat/large.png")).shape == (501, 2000, 3)
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png", "bmp"])
+def test_images_that_break_off(kind, images, tmp_path):
+    path = images / "train" / "cat" / f"cut.{kind}"
+    Image.effect_noise((90, 90), 50).convert("RGB").save(path)
+    os.truncate(path, path.stat().st_size // 2)
+    refuses(images, tmp_path, r"cut\.\w+: not a readable image \(.*; fetch\.truncated: keep takes what there is\)$")
+    split = run("folder", tmp_path / "raw", images, truncated="keep").splits["train"]
+    found = split.read(split.paths.index(f"train/cat/cut.{kind}"))
+    pixels = decode(found.data, "x") if isinstance(found, raw.Jpeg) else found
+    assert pixels.shape == (90, 90, 3)
+    ends = sorted([pixels[:40].std(), pixels[-40:].std()])  # a BMP breaks off at the top
+    assert ends[0] < 1
+    assert ends[1] > 40
+
+
+def test_what_is_refused_in_the_end_is_no_image_at_all(images, tmp_path):
+    (images / "train" / "cat" / "text.jpg").write_text("I am not a picture")
+    (images / "train" / "cat" / "empty.jpg").touch()
+    with pytest.raises(UserError, match="2 of 8 images are unreadable"):
+        run("folder", tmp_path / "raw", images, truncated="keep")
 
 
 # what DVC hashes

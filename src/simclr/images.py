@@ -2,10 +2,12 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from simclr.failure import UserError
 
@@ -14,6 +16,26 @@ Pixels = npt.NDArray[np.uint8]  # (H, W, 3), or (N, H, W, 3)
 # Above its pixel limit Pillow warns, and only at twice the limit it raises. `catch_warnings` is not
 # thread-safe, so the warning becomes an error here once, as Pillow's documentation suggests.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+# fetch decides once, within `accepting`; what it took is read without asking again.
+Image.MAX_IMAGE_PIXELS = None
+ImageFile.LOAD_TRUNCATED_IMAGES = True
+_BROKEN_OFF = ("image file is truncated", "broken data stream")
+"""How Pillow says that only LOAD_TRUNCATED_IMAGES would have it go on."""
+
+
+@contextmanager
+def accepting(*, truncated: bool, megapixels: int) -> Iterator[None]:
+    """Have `decode` refuse images above `megapixels` meanwhile, and unless `truncated` those whose data break off.
+
+    It holds for all threads, because Pillow has one such setting for all. An image that is not refused has the same
+    pixels here as elsewhere.
+    """
+    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
+    Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = megapixels * 10**6, truncated
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def to_rgb(image: Image.Image) -> Pixels:
@@ -41,10 +63,10 @@ def to_rgb(image: Image.Image) -> Pixels:
 
 
 def decode(data: bytes, name: str) -> Pixels:
-    """The image file with the bytes `data` as (H, W, 3) uint8; see `to_rgb`.
+    """The image file with the bytes `data` as (H, W, 3) uint8; see `to_rgb`. What is cut off is grey or black.
 
     Raises:
-        UserError: names the file `name`: it is empty, truncated, no image, or above Pillow's pixel limit.
+        UserError: names the file `name`: it is empty, no image, or not accepted (see `accepting`).
     """
     if not data:
         raise UserError(f"{name}: the file is empty")
@@ -53,8 +75,14 @@ def decode(data: bytes, name: str) -> Pixels:
             return to_rgb(image)
     except UnidentifiedImageError as error:  # its own text holds the address of the buffer
         raise UserError(f"{name}: not an image in a format that Pillow knows") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        size = str(error).partition(" exceeds")[0].lower()
+        raise UserError(f"{name}: {size} is above fetch.max_megapixels") from error
     except Exception as error:  # damaged bytes make Pillow's plugins raise almost anything
-        raise UserError(f"{name}: not a readable image ({str(error) or type(error).__name__})") from error
+        reason = str(error) or type(error).__name__
+        if reason.startswith(_BROKEN_OFF):
+            reason += "; fetch.truncated: keep takes what there is"
+        raise UserError(f"{name}: not a readable image ({reason})") from error
 
 
 def plain_jpeg(data: bytes) -> tuple[int, int] | None:

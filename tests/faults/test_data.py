@@ -120,7 +120,7 @@ def test_unreadable_images_in_a_folder(tmp_path: Path) -> None:
     (cats / "lost.png").symlink_to("nowhere")
     os.mkfifo(cats / "pipe.png")
     bad = {
-        "bomb.png": "exceeds limit", "empty.jpg": "the file is empty", "lost.png": "cannot be read",
+        "bomb.png": "above fetch.max_megapixels", "empty.jpg": "the file is empty", "lost.png": "cannot be read",
         "pipe.png": "not a regular file", "short.jpg": "image file is truncated",
     }  # fmt: skip
     error = run("fetch", folder).error

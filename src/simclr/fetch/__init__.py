@@ -14,7 +14,10 @@ class FetchParams:
     """The section `fetch` of params.yaml."""
 
     source: str = params.choice("digits", *archives.SOURCES, "folder")
-    folder: str = params.path()  # read by the source `folder` alone
+    # read by the source `folder` alone
+    folder: str = params.path()
+    max_megapixels: int = params.at_least(1)
+    truncated: str = params.choice("refuse", "keep")
 
 
 def fetch(parameters: FetchParams, output: Path, say: Callable[[str], None]) -> raw.Dataset:
@@ -32,7 +35,13 @@ def fetch(parameters: FetchParams, output: Path, say: Callable[[str], None]) -> 
             case "digits":
                 dataset = digits.bring(building)
             case "folder":
-                dataset = folder.bring(Path(parameters.folder), building, say)
+                dataset = folder.bring(
+                    Path(parameters.folder),
+                    building,
+                    say,
+                    truncated=parameters.truncated == "keep",
+                    megapixels=parameters.max_megapixels,
+                )
             case name:
                 dataset = archives.bring(name, building)
         raw.write_dataset(building, dataset)

@@ -27,7 +27,7 @@ KINDS, EXAMPLES = 5, 2  # of files that are left out, which are named
 Say = Callable[[str], None]
 
 
-def bring(root: Path, output: Path, say: Say) -> raw.Dataset:
+def bring(root: Path, output: Path, say: Say, *, truncated: bool, megapixels: int) -> raw.Dataset:
     """Check every image below `root` and write the index of each split to `output`.
 
     `root` holds train/<class>/* and test/<class>/*; val/ is the test split where there is no test/, else the
@@ -37,6 +37,8 @@ def bring(root: Path, output: Path, say: Say) -> raw.Dataset:
 
     Args:
         say: is told in a line what was left out.
+        truncated: whether images that end early are taken.
+        megapixels: of the largest image that is taken.
 
     Raises:
         UserError: a folder is missing or has no images, a class is not in train, images are unreadable (all named),
@@ -61,7 +63,8 @@ def bring(root: Path, output: Path, say: Say) -> raw.Dataset:
         if not samples["unlabelled"]:
             raise UserError(f"{root / 'unlabelled'}: holds no image files")
 
-    digests = iter(_digests([str(root / path) for pairs in samples.values() for path, _ in pairs]))
+    with images.accepting(truncated=truncated, megapixels=megapixels):
+        digests = iter(_digests([str(root / path) for pairs in samples.values() for path, _ in pairs]))
     splits: dict[str, raw.Split] = {}
     for split, pairs in samples.items():
         labels = np.array([label for _, label in pairs], np.int64)

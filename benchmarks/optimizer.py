@@ -23,7 +23,8 @@ def rows(device: torch.device, *, name: str, width: float, least: float, repeats
     chosen = params.check(presets.compose("imagenet")["pretrain"]["optimizer"], OptimizerParams, "optimizer", "preset")
 
     def weights() -> list[Parameter]:
-        built = encoder.build(EncoderParams(name=name, width=width, stem="imagenet"), size=224).to(device)
+        network = EncoderParams(name=name, width=width, stem="imagenet", zero_init_residual=True)
+        built = encoder.build(network, size=224).to(device)
         for weight in built.parameters():
             weight.grad = torch.randn_like(weight)
         return list(built.parameters())

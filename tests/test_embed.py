@@ -38,7 +38,7 @@ def test_every_split_is_encoded_in_the_order_of_its_file(tmp_path: Path) -> None
         name: stored(tmp_path / f"{name}.beton", noise(count, 8, seed), np.arange(count) % 4)
         for seed, (name, count) in enumerate({"train": 7, "val": 2, "test": 4}.items())
     }
-    encoder = Encoder("resnet10", 0.125, small_stem=True)
+    encoder = Encoder("resnet10", 0.125, small_stem=True, zero_init_residual=False)
     preparation = Preparation(size=8, crop_share=1.0, mean=[0.5] * 3, std=[0.2] * 3)
     found = embed.encode(parameters(), encoder, preparation, splits, ALONE)
     assert list(found) == ["train", "val", "test"]

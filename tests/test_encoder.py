@@ -23,7 +23,7 @@ PREPARATION = Preparation(size=8, crop_share=0.875, mean=[0.1, 0.2, 0.3], std=[0
 def tiny(seed: int = 0) -> Encoder:
     """A small encoder none of whose numbers is left as it was initialised."""
     torch.manual_seed(seed)
-    network = Encoder("resnet10", 0.125, small_stem=True)
+    network = Encoder("resnet10", 0.125, small_stem=True, zero_init_residual=True)
     for tensor in network.state_dict().values():
         if tensor.is_floating_point():
             tensor.uniform_(0.5, 1.5)
@@ -35,14 +35,14 @@ def tiny(seed: int = 0) -> Encoder:
 def shape(name: str, width: float, small_stem: bool) -> Encoder:
     """The encoder without numbers, made in no time."""
     with torch.device("meta"):
-        return Encoder(name, width, small_stem)
+        return Encoder(name, width, small_stem, zero_init_residual=False)
 
 
 @pytest.mark.parametrize(("name", "dimension"), [("resnet18", 512), ("resnet50", 2048)])
 def test_at_width_1_it_is_torchvisions_network_without_the_classifier(name: str, dimension: int) -> None:
     reference = getattr(torchvision.models, name)(num_classes=1)
     reference.fc = nn.Identity()
-    ours = Encoder(name, 1.0, small_stem=False)
+    ours = Encoder(name, 1.0, small_stem=False, zero_init_residual=False)
     assert list(ours.state_dict()) == list(reference.state_dict())
     ours.load_state_dict(reference.state_dict())
     images = torch.randn(2, 3, 64, 64)
@@ -87,7 +87,7 @@ def test_the_width_multiplies_all_channels(name: str, width: float, first: int, 
     network = shape(name, width, small_stem=True)
     assert network.conv1.out_channels == network.bn1.num_features == first
     assert network.dimension == dimension
-    outputs = Encoder("resnet10", width, small_stem=True)(torch.randn(2, 3, 8, 8))
+    outputs = Encoder("resnet10", width, small_stem=True, zero_init_residual=False)(torch.randn(2, 3, 8, 8))
     assert outputs.shape == (2, round(512 * width))
 
 
@@ -97,7 +97,7 @@ def test_the_width_multiplies_all_channels(name: str, width: float, first: int, 
     ids=["cifar", "imagenet"],
 )
 def test_the_stems_shrink_an_image_as_the_papers_do(small_stem: bool, sizes: list[int]) -> None:
-    network = Encoder("resnet10", 0.125, small_stem)
+    network = Encoder("resnet10", 0.125, small_stem, zero_init_residual=False)
     seen: list[int] = []
     for name in ("conv1", "maxpool", "layer1", "layer2", "layer3", "layer4"):
         getattr(network, name).register_forward_hook(lambda *call: seen.append(call[2].shape[-1]))
@@ -112,32 +112,37 @@ def test_the_stems_shrink_an_image_as_the_papers_do(small_stem: bool, sizes: lis
     [("auto", 64, True), ("auto", 65, False), ("cifar", 224, True), ("imagenet", 8, False)],
 )
 def test_the_stem_follows_the_size_unless_it_is_given(stem: str, size: int, small: bool) -> None:
-    network = encoder.build(EncoderParams(name="resnet10", width=0.125, stem=stem), size)
-    assert network.architecture == {"name": "resnet10", "width": 0.125, "small_stem": small}
+    parameters = EncoderParams(name="resnet10", width=0.125, stem=stem, zero_init_residual=False)
+    network = encoder.build(parameters, size)
+    assert network.architecture == {
+        "name": "resnet10", "width": 0.125, "small_stem": small, "zero_init_residual": False,
+    }  # fmt: skip
     assert isinstance(network.maxpool, nn.Identity) is small
 
 
+@pytest.mark.parametrize("zero", [True, False])
 @pytest.mark.parametrize(("name", "last"), [("resnet10", "bn2"), ("resnet50", "bn3")])
-def test_every_block_begins_as_the_identity(name: str, last: str) -> None:
-    network = Encoder(name, 0.125, small_stem=True)
+def test_every_block_begins_as_the_identity_if_asked_for(name: str, last: str, zero: bool) -> None:
+    parameters = EncoderParams(name=name, width=0.125, stem="cifar", zero_init_residual=zero)
+    network = encoder.build(parameters, 8)
     gains = {key: gain for key, gain in network.named_parameters() if "bn" in key and key.endswith("weight")}
     assert any(last in key for key in gains)
     for key, gain in gains.items():
-        assert torch.equal(gain, torch.zeros_like(gain) if last in key else torch.ones_like(gain)), key
+        assert torch.equal(gain, torch.zeros_like(gain) if zero and last in key else torch.ones_like(gain)), key
 
 
 @pytest.mark.parametrize("small_stem", [True, False])
 def test_the_stem_is_initialised_like_the_other_convolutions(small_stem: bool) -> None:
     """He et al. 2015, equation 14, by fan-out."""
     torch.manual_seed(0)
-    network = Encoder("resnet10", 2.0, small_stem)
+    network = Encoder("resnet10", 2.0, small_stem, zero_init_residual=False)
     for convolution in (network.conv1, network.layer1[0].conv2):
         fan_out = convolution.out_channels * convolution.kernel_size[0] ** 2
         assert convolution.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
 
 
 def test_the_seed_decides_the_weights() -> None:
-    parameters = EncoderParams(name="resnet10", width=0.125, stem="auto")
+    parameters = EncoderParams(name="resnet10", width=0.125, stem="auto", zero_init_residual=False)
     weights = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
@@ -168,6 +173,15 @@ def test_what_is_saved_is_loaded(tmp_path: Path, memory_format: torch.memory_for
     assert not any(weight.requires_grad for weight in loaded.parameters())
     images = torch.rand(2, 3, 8, 8)
     torch.testing.assert_close(loaded(images), network.eval()(images).detach())
+
+
+def test_a_file_of_before_zero_init_residual_was_a_choice_is_loaded(tmp_path: Path) -> None:
+    network = tiny()
+    del network.architecture["zero_init_residual"]
+    encoder.save(tmp_path / "encoder.safetensors", network, PREPARATION)
+    loaded, _ = encoder.load(tmp_path / "encoder.safetensors")
+    assert loaded.architecture == {**network.architecture, "zero_init_residual": True}
+    assert torch.equal(loaded.conv1.weight, network.conv1.weight)
 
 
 def test_equal_encoders_give_equal_files(tmp_path: Path) -> None:

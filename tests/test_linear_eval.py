@@ -42,9 +42,9 @@ def parameters(**augmented: Any) -> LinearEvalParams:
     )
 
 
-def network(seed: int = 0) -> Encoder:
+def network(seed: int = 0, zero_init: bool = False) -> Encoder:
     torch.manual_seed(seed)
-    encoder = Encoder("resnet10", 0.125, small_stem=True)
+    encoder = Encoder("resnet10", 0.125, small_stem=True, zero_init_residual=zero_init)
     encoder(torch.randn(16, 3, 8, 8))  # so that the running statistics are not those of the batch
     return encoder
 
@@ -218,15 +218,16 @@ def test_the_seed_decides(train: Beton) -> None:
 # --- the baselines
 
 
-def test_the_untrained_encoder_is_the_same_network_drawn_by_the_seed_alone(train: Beton) -> None:
+@pytest.mark.parametrize("zero_init", [True, False])
+def test_the_untrained_encoder_is_the_same_network_drawn_by_the_seed_alone(train: Beton, zero_init: bool) -> None:
     found = []
-    for seed, trained in ((5, network(0)), (5, network(1)), (6, network(0))):
+    for seed, trained in ((5, network(0, zero_init)), (5, network(1, zero_init)), (6, network(0, zero_init))):
         torch.manual_seed(len(found))  # of no importance
         found.append(linear_eval.untrained_features(seed, trained, PREPARATION, {"train": train}, ALONE)["train"])
     assert torch.equal(found[0].h, found[1].h)
     assert not torch.allclose(found[0].h, found[2].h)
     torch.manual_seed(5)
-    fresh = Encoder("resnet10", 0.125, small_stem=True).eval()
+    fresh = Encoder("resnet10", 0.125, small_stem=True, zero_init_residual=zero_init).eval()
     with torch.no_grad():
         torch.testing.assert_close(found[0].h, fresh(normalised(pixels(COUNT, 0))))
     assert found[0].labels.tolist() == train.labels.tolist()

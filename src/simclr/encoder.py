@@ -37,6 +37,7 @@ class EncoderParams:
     name: str = params.choice(*_LAYERS)
     width: float = params.between(_NARROWEST, 8)
     stem: str = params.choice("auto", "cifar", "imagenet")
+    zero_init_residual: bool
 
 
 @dataclass
@@ -60,14 +61,17 @@ class Encoder(ResNet):  # type: ignore[misc]
     """torchvision's ResNet without its classifier: (N, 3, H, W) float to representations h (N, D).
 
     Two departures, both the papers': the channels of every layer times `width` (Chen et al. 2020, figure 7), and for
-    small images a 3x3 stem of stride 1 without pooling (appendix B.9).
+    small images a 3x3 stem of stride 1 without pooling (appendix B.9). With `zero_init_residual` the last BatchNorm of
+    every block begins with a gain of 0, and the block as the identity (Goyal et al. 2017, section 5.1).
     """
 
-    def __init__(self, name: str, width: float, small_stem: bool) -> None:
-        self.architecture: dict[str, Any] = {"name": name, "width": width, "small_stem": small_stem}
+    def __init__(self, name: str, width: float, small_stem: bool, zero_init_residual: bool) -> None:
+        self.architecture: dict[str, Any] = {
+            "name": name, "width": width, "small_stem": small_stem, "zero_init_residual": zero_init_residual,
+        }  # fmt: skip
         self._multiplier, self._small_stem = width, small_stem
         block, layers = _LAYERS[name]
-        super().__init__(block, layers, zero_init_residual=True)
+        super().__init__(block, layers, zero_init_residual=zero_init_residual)
         self.dimension: int = self.inplanes
         self.fc = nn.Identity()
 
@@ -90,7 +94,7 @@ class Encoder(ResNet):  # type: ignore[misc]
 def build(parameters: EncoderParams, size: int) -> Encoder:
     """A freshly initialised encoder (from torch's global generator) for images of `size` pixels."""
     small = parameters.stem == "cifar" or (parameters.stem == "auto" and size <= _SMALL)
-    return Encoder(parameters.name, parameters.width, small)
+    return Encoder(parameters.name, parameters.width, small, parameters.zero_init_residual)
 
 
 def save(path: Path, encoder: Encoder, preparation: Preparation) -> None:
@@ -111,7 +115,8 @@ def load(path: Path) -> tuple[Encoder, Preparation]:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["encoder"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        encoder = Encoder(**description["architecture"])
+        # which files written before it was a choice do not say
+        encoder = Encoder(**{"zero_init_residual": True, **description["architecture"]})
         encoder.load_state_dict(weights)
         preparation = Preparation(**description["preparation"])
     except OSError as error:

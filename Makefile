@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-faults test-processors lint lock bench board clean
+.PHONY: help setup repro test test-faults test-processors lint lock bench bench-accuracy board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ lint: setup ## ruff, mypy and the layering of the modules
 bench: ## measure against torchvision, lightly, kornia and FFCV: ten minutes; DEVICE=cuda IMAGES=folder
 	@scripts/setup bench
 	python -m benchmarks --write --device $(or $(DEVICE),cpu) $(if $(IMAGES),--images "$(IMAGES)")
+
+bench-accuracy: ## compare what few epochs teach with lightly's parts: IMAGES=folder with train/<class>/ and test/<class>/
+	@scripts/setup bench
+	python -m benchmarks.accuracy --write $(if $(IMAGES),--images "$(IMAGES)")
 
 board: setup ## TensorBoard over all experiments of this clone
 	tensorboard --logdir runs

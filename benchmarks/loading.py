@@ -175,7 +175,7 @@ def _decoder(task: _Task) -> Callable[[], Stream]:
     return stream
 
 
-class _TwoViews(Dataset[tuple[Tensor, ...]]):
+class TwoViews(Dataset[tuple[Tensor, ...]]):
     """Two results of a transform for every item; `both` makes them at once, as lightly's transforms do."""
 
     def __init__(self, items: Any, read: Callable[[Any], Any], both: Callable[[Any], Sequence[Tensor]]) -> None:
@@ -188,7 +188,7 @@ class _TwoViews(Dataset[tuple[Tensor, ...]]):
         return tuple(self.both(self.read(self.items[index])))
 
 
-def _torch_loader(dataset: _TwoViews, task: _Task) -> Callable[[], Stream]:
+def _torch_loader(dataset: TwoViews, task: _Task) -> Callable[[], Stream]:
     def stream() -> Stream:
         loader = DataLoader(
             dataset,
@@ -233,7 +233,7 @@ def _composed(kit: Any, task: _Task, into_floats: Sequence[Any]) -> Callable[[An
 
 def _pil(task: _Task) -> Callable[[], Stream]:
     both = _composed(transforms, task, [transforms.ToTensor()])
-    return _torch_loader(_TwoViews(task.items, opened, both), task)
+    return _torch_loader(TwoViews(task.items, opened, both), task)
 
 
 def _decoded(item: Path | Pixels) -> Tensor:
@@ -246,7 +246,7 @@ def _decoded(item: Path | Pixels) -> Tensor:
 
 def _v2(task: _Task) -> Callable[[], Stream]:
     both = _composed(v2, task, [v2.ToDtype(torch.float32, scale=True)] if task.colored else [])
-    return _torch_loader(_TwoViews(task.items, _decoded, both), task)
+    return _torch_loader(TwoViews(task.items, _decoded, both), task)
 
 
 def lightly_transform(chosen: ViewParams) -> Callable[[Any], Sequence[Tensor]]:
@@ -274,7 +274,7 @@ def lightly_transform(chosen: ViewParams) -> Callable[[Any], Sequence[Tensor]]:
 
 
 def _lightly(task: _Task) -> Callable[[], Stream]:
-    return _torch_loader(_TwoViews(task.items, opened, lightly_transform(task.parameters)), task)
+    return _torch_loader(TwoViews(task.items, opened, lightly_transform(task.parameters)), task)
 
 
 def _ffcv(task: _Task) -> Callable[[], Stream]:

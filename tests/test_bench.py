@@ -1,18 +1,24 @@
 """The pieces of `make bench`, on tiny sizes: every figure is one, and a peer that is not installed is named."""
 
 import math
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import augmentations, contest, conversion, epoch, images, loading, loss, optimizer, table
+from benchmarks import accuracy, augmentations, contest, conversion, epoch, images, loading, loss, optimizer, table
+from benchmarks.accuracy import LIGHTLY, OURS, UNTRAINED, Level, Score
 from benchmarks.contest import Measured, MissingError, Row
 from benchmarks.images import Images
 
+from simclr import params, presets
 from simclr.distributed import Session
 from simclr.failure import UserError
 from simclr.nt_xent import nt_xent
+from simclr.pretrain import PretrainParams
 
 CPU = torch.device("cpu")
 
@@ -126,3 +132,92 @@ def test_a_named_folder(given: Images, tmp_path: Path) -> None:
     assert images.found(folder, 4) == sorted(given.files)[:4]
     with pytest.raises(UserError, match="no JPEG file"):
         images.found(tmp_path, 4)
+
+
+# --- what few epochs teach
+
+
+@pytest.fixture(scope="module")
+def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of photographs, five to train and two to validate on, in a folder that has no test/."""
+    folder = tmp_path_factory.mktemp("classes")
+    for split, count in (("train", 5), ("val", 2)):
+        for number, name in enumerate("abc"):
+            (folder / split / name).mkdir(parents=True)
+            images.cut(folder / split / name, count, seed=number)
+    return folder
+
+
+def recipe(*overrides: str) -> PretrainParams:
+    tiny = ("pretrain.encoder.width=0.0625", "pretrain.views.size=16", "pretrain.batch_size=4")
+    values = presets.compose("cifar10", [*accuracy.SETUP, *tiny, *overrides])["pretrain"]
+    return params.check(values, PretrainParams, "pretrain", "test")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of others' libraries, in their workers
+def test_accuracy(classes: Path, tmp_path: Path) -> None:
+    given = accuracy.given(classes, count=12, tested=6, size=16, folder=tmp_path)
+    found = list(accuracy.levels(given, recipe(), epochs=(1, 2), seeds=2, session=Session(0, 1, CPU)))
+    names = [(level.contestant, level.epochs) for level in found]
+    assert names == [(UNTRAINED, 0), (OURS, 1), (LIGHTLY, 1), (OURS, 2), (LIGHTLY, 2)]
+    for level in found:
+        if level.contestant == LIGHTLY and level.skipped:
+            assert "lightly cannot be imported" in level.skipped
+            continue
+        assert len(level.scores) == 2
+        assert all(0 <= figure <= 100 for score in level.scores for figure in (score.knn, score.linear))
+    text = accuracy.page(found, "# machine", "task")
+    assert all(name in text for name in (UNTRAINED, OURS, LIGHTLY))
+    accuracy.draw(tmp_path / "curves.png", found)
+    assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_accuracy_is_of_the_first_images_of_every_class(classes: Path, tmp_path: Path) -> None:
+    given = accuracy.given(classes, count=7, tested=3, size=8, folder=tmp_path)
+    assert given.description.classes == ["a", "b", "c"]
+    assert given.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert given.test.labels.tolist() == [0, 1, 2]
+    first = sorted((classes / "train" / "b").iterdir())[0]
+    stored = given.train.data[given.train.starts[2] :][: 8 * 8 * 3].reshape(8, 8, 3)
+    assert (stored == accuracy._square(first, 8)).all()
+    values = given.train.data[given.train.starts[0] :][: 8 * 8 * 3].reshape(-1, 3)
+    assert 0 < given.description.mean[0] < 1
+    assert values.max() > 1  # the description is of values from 0 to 1, the file's are from 0 to 255
+
+
+@pytest.mark.parametrize(
+    ("count", "removed", "message"),
+    [
+        (18, "", "train/a: 6 images are needed, 5 (.jpg, .jpeg or .png) are there"),
+        (9, "val/b", "train has the classes a, b, c, test a, c"),
+        (9, "train", "train: no class folder is in it; --images takes a folder with train/<class>/*"),
+    ],
+)
+def test_accuracy_says_in_one_line_what_images_it_lacks(
+    classes: Path, tmp_path: Path, count: int, removed: str, message: str
+) -> None:
+    shutil.copytree(classes, tmp_path / "images")
+    if removed:
+        shutil.rmtree(tmp_path / "images" / removed)
+    with pytest.raises(UserError) as caught:
+        accuracy.given(tmp_path / "images", count, 3, 8, tmp_path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_difference_of_accuracies_is_that_of_each_seed() -> None:
+    ours = Level(OURS, 6, (Score(30.0, 41.0), Score(40.0, 43.0)))
+    theirs = Level(LIGHTLY, 6, (Score(28.0, 41.0), Score(38.0, 44.0)))
+    text = accuracy.page([ours, theirs], "# machine", "task")
+    assert "| 6 | ours | 35.0 ± 7.1 | 42.0 ± 1.4 |" in text
+    assert "| 6 | ours - lightly's parts | +2.0 ± 0.0 | -0.5 ± 0.7 |" in text
+    alone = accuracy.page([ours, Level(LIGHTLY, 6, (), "not here")], "# machine", "task")
+    assert "| 6 | lightly's parts | not here | not here |" in alone
+    assert "ours - " not in alone
+
+
+def test_accuracy_without_images_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-m", "benchmarks.accuracy"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("bench-accuracy: error: --images is missing (for make: IMAGES=folder); it takes a ")
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,352 @@
+"""What a few epochs teach, beside a peer: the same encoder, images, batches, optimiser and evaluation, with our views,
+head, loss and loop or with lightly's. `make bench-accuracy IMAGES=folder` calls it.
+
+    python -m benchmarks.accuracy --images pictures    # 2,000 of its images: less than 15 minutes on two cores
+    python -m benchmarks.accuracy --images pictures --train 5000 --epochs 6 20 60 --seeds 3 pretrain.encoder.width=0.5
+"""
+
+import argparse
+import dataclasses
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from benchmarks import table
+from benchmarks.contest import CORES, MissingError, peer
+from benchmarks.loading import TwoViews, lightly_transform, opened
+from simclr import batches, beton, distributed, embed, encoder, failure, loader, params, presets, pretrain, probe
+from simclr.beton import RAW, Beton, StoredImage
+from simclr.dataset import Description
+from simclr.distributed import Session
+from simclr.embed import EmbedParams
+from simclr.encoder import Encoder, Preparation
+from simclr.failure import UserError
+from simclr.features import Features
+from simclr.images import Pixels
+from simclr.knn import accuracy
+from simclr.pretrain import Contact, Data, PretrainParams
+from simclr.report import figure, progress
+from simclr.report.pictures import COLORS
+from simclr.represent import representations
+from simclr.schedule import scaled_lr, warmup_cosine
+
+SETUP = (
+    "encoder=resnet10_quarter", "pretrain.encoder.zero_init_residual=false", "pretrain.batch_size=256",
+    "pretrain.optimizer.name=sgd", "pretrain.optimizer.lr=0.12", "pretrain.optimizer.weight_decay=5e-4",
+    "pretrain.optimizer.warmup_epochs=0",
+)  # fmt: skip
+"""What is changed in the preset cifar10: an encoder and a recipe for few epochs on a CPU."""
+OURS, LIGHTLY, UNTRAINED = "ours", "lightly's parts", "untrained"
+_L2 = 0.01
+"""Of the logistic regression; nothing is chosen, so that no image is needed to choose on."""
+_ENCODED = 500
+"""Images encoded at once."""
+_RESULTS = Path(__file__).parent / "results"
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_LAYOUT = "a folder with train/<class>/* and test/<class>/* (or val/)"
+
+NOTES = """\
+- The peer is lightly's transform, projection head and NTXentLoss in a loop as its examples have it: a DataLoader, and
+  each view in a forward pass of its own. Encoder, initial weights, order of the images, SGD, learning rate, weight
+  decay and number of steps are the same as ours.
+- kNN: 20 neighbors, temperature 0.1. linear: logistic regression on standardised features, L2 0.01. Both are trained on
+  the images of the pretraining and scored on others, once, after the last epoch. Each number of epochs is a run of
+  its own, with its own cosine.
+- Mean ± standard deviation over the seeds; of the difference, over its values for each seed."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Top-1 accuracy in percent on the test images."""
+
+    knn: float
+    linear: float
+
+
+@dataclass(frozen=True)
+class Level:
+    """What a contestant reached after so many epochs: a score for each seed, or why there is none."""
+
+    contestant: str
+    epochs: int
+    scores: tuple[Score, ...]
+    skipped: str = ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Small images to train and to test on, all of one size."""
+
+    train: Beton
+    test: Beton
+    description: Description
+
+
+def given(images: Path, count: int, tested: int, size: int, folder: Path) -> Given:
+    """The first images of every class under `images`, `count` to train and `tested` to test on, kept in `folder`.
+
+    Of each the central square, shrunk to `size` pixels.
+
+    Raises:
+        UserError: a folder or a class is missing, or a class has too few images.
+    """
+    train, classes = _split(images / "train", count, size)
+    test, tested_classes = _split(images / ("test" if (images / "test").is_dir() else "val"), tested, size)
+    if classes != tested_classes:
+        raise UserError(f"{images}: train has the classes {', '.join(classes)}, test {', '.join(tested_classes)}")
+    channels = train.reshape(-1, 3) / 255
+    description = Description(classes, channels.mean(axis=0).tolist(), channels.std(axis=0).tolist(), {})
+    return Given(
+        _stored(folder / "train.beton", train, len(classes)), _stored(folder / "test.beton", test, len(classes)),
+        description,
+    )  # fmt: skip
+
+
+def _split(folder: Path, count: int, size: int) -> tuple[Pixels, list[str]]:
+    """(N, size, size, 3) uint8, as many of each class, class by class, and the classes."""
+    classes = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    if not classes:
+        raise UserError(f"{folder}: no class folder is in it; --images takes {_LAYOUT}")
+    each = max(1, count // len(classes))
+    found = []
+    for name in classes:
+        paths = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in _SUFFIXES)[:each]
+        if len(paths) < each:
+            raise UserError(f"{folder / name}: {each} images are needed, {len(paths)} (.jpg, .jpeg or .png) are there")
+        found += [_square(path, size) for path in paths]
+    return np.stack(found), classes
+
+
+def _square(path: Path, size: int) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    side = min(image.size)
+    left, top = ((whole - side) // 2 for whole in image.size)
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side)))
+
+
+def _stored(path: Path, images: Pixels, classes: int) -> Beton:
+    labels = np.repeat(np.arange(classes), len(images) // classes)
+    height, width = images.shape[1:3]
+    stored = (StoredImage(RAW, height, width, image.tobytes()) for image in images)
+    beton.write(path, stored, labels, largest=height * width * 3)
+    return beton.read(path)
+
+
+Contestant = Callable[[Given, PretrainParams, Session], Encoder]
+"""Trains an encoder on the images to train on."""
+
+
+def levels(
+    given: Given, chosen: PretrainParams, epochs: Sequence[int], seeds: int, session: Session
+) -> Iterator[Level]:
+    """The figures of the table: of the untrained encoder, then of both contestants after so many `epochs`."""
+    contestants: dict[str, Contestant] = {OURS: _ours, LIGHTLY: _lightly}
+    with progress.bar(seeds * len(contestants) * sum(epochs), "epoch", "bench-accuracy") as bar:
+
+        def level(name: str, train: Contestant, number: int) -> Level:
+            scores = []
+            try:
+                for seed in range(seeds):
+                    trained = train(given, dataclasses.replace(chosen, seed=seed, epochs=max(1, number)), session)
+                    scores.append(_score(trained, given, chosen, session))
+                    bar.update(number)
+            except MissingError as reason:
+                return Level(name, number, (), str(reason))
+            return Level(name, number, tuple(scores))
+
+        yield level(UNTRAINED, _untrained, 0)
+        for number in epochs:
+            for name, train in contestants.items():
+                yield level(name, train, number)
+
+
+def _untrained(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
+    """What all contestants begin with."""
+    torch.manual_seed(chosen.seed)
+    network: Encoder = encoder.build(chosen.encoder, chosen.views.size).to(session.device)
+    return network
+
+
+def _ours(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
+    once = dataclasses.replace(chosen.validation, every_epochs=chosen.epochs)  # nothing is chosen by it
+    data = Data(given.train, given.train, given.train, given.description)
+    return pretrain.pretrain(dataclasses.replace(chosen, validation=once), data, session, Contact()).encoder
+
+
+def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
+    transform = lightly_transform(chosen.views)
+    criterion = peer("lightly.loss").NTXentLoss(chosen.temperature)
+    network = _untrained(given, chosen, session)
+    network.to(memory_format=torch.channels_last)
+    head = peer("lightly.models.modules").SimCLRProjectionHead(
+        network.dimension, chosen.head.hidden, chosen.head.output, chosen.head.layers, chosen.head.batch_norm
+    )
+    head = head.to(session.device)
+    peak = scaled_lr(chosen.optimizer.lr, chosen.batch_size, chosen.optimizer.lr_scaling)
+    solver = torch.optim.SGD(
+        [*network.parameters(), *head.parameters()], peak, chosen.optimizer.momentum,
+        weight_decay=chosen.optimizer.weight_decay,
+    )  # fmt: skip
+    count = len(given.train)
+    order = [
+        batch.tolist()
+        for epoch in range(1, chosen.epochs + 1)
+        for batch in batches.shuffled(count, chosen.batch_size, chosen.seed, epoch, drop_last=True)
+    ]
+    warmup = round(chosen.optimizer.warmup_epochs * len(order) / chosen.epochs)
+    pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), chosen.views.size), opened, transform)
+    preparation = _preparation(given, chosen)
+    on_gpu = session.device.type == "cuda"
+    is_half = chosen.precision == "bf16" or (chosen.precision == "auto" and on_gpu)
+    half = torch.autocast(session.device.type, torch.bfloat16, enabled=is_half)
+    with progress.bar(len(order), "step", "lightly") as bar:
+        for step, views in enumerate(DataLoader(pictures, batch_sampler=order, num_workers=CORES)):
+            for group in solver.param_groups:
+                group["lr"] = peak * warmup_cosine(step, len(order), warmup)
+            images = [preparation.normalise(view.to(session.device)) for view in views]
+            with half:
+                z = [head(network(view.contiguous(memory_format=torch.channels_last))) for view in images]
+            loss: Tensor = criterion(*(projections.float() for projections in z))
+            solver.zero_grad()
+            loss.backward()
+            solver.step()
+            bar.update()
+    return network
+
+
+def _preparation(given: Given, chosen: PretrainParams) -> Preparation:
+    return Preparation(chosen.views.size, 1.0, given.description.mean, given.description.std)
+
+
+def _score(trained: Encoder, given: Given, chosen: PretrainParams, session: Session) -> Score:
+    preparation, classes = _preparation(given, chosen), len(given.description.classes)
+    train, test = (
+        Features(
+            representations(trained, split, np.arange(len(split)), preparation, _ENCODED, session),
+            torch.from_numpy(split.labels),
+        )
+        for split in (given.train, given.test)
+    )
+    voting = params.check(presets.compose("cifar10")["embed"], EmbedParams, "embed", "cifar10")
+    fitted = probe.fit(train.h, train.labels, classes, _L2, iterations=200)
+    return Score(
+        knn=embed.knn_accuracy(voting, train, test, classes)["knn_top1"],
+        linear=100 * accuracy(fitted(test.h), test.labels),
+    )
+
+
+def page(found: Sequence[Level], heading: str, task: str) -> str:
+    """The whole result as Markdown."""
+    lines = ["| epochs | | kNN | linear |", "|--:|---|--:|--:|", *map(_line, found)]
+    by_epochs = {(level.contestant, level.epochs): level for level in found}
+    for (name, epochs), ours in by_epochs.items():
+        theirs = by_epochs.get((LIGHTLY, epochs))
+        if name == OURS and theirs and theirs.scores:
+            pairs = list(zip(ours.scores, theirs.scores, strict=True))
+            gains = Level(
+                f"{OURS} - {LIGHTLY}",
+                epochs,
+                tuple(Score(mine.knn - other.knn, mine.linear - other.linear) for mine, other in pairs),
+            )
+            lines.append(_line(gains, signed=True))
+    return "\n\n".join([heading, task, "\n".join(lines), NOTES]) + "\n"
+
+
+def _line(level: Level, *, signed: bool = False) -> str:
+    cells = [
+        _spread([getattr(score, figure) for score in level.scores], signed) if level.scores else level.skipped
+        for figure in ("knn", "linear")
+    ]
+    return f"| {level.epochs} | {level.contestant} | {' | '.join(cells)} |"
+
+
+def _spread(values: Sequence[float], signed: bool) -> str:
+    mean = f"{statistics.mean(values):{'+' if signed else ''}.1f}"
+    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
+
+
+def draw(path: Path, found: Sequence[Level]) -> None:
+    """Both accuracies over the epochs, a curve for each contestant, as the PNG file `path`."""
+    with figure.saved(path, 720, 300) as canvas:
+        for axes, (name, title) in zip(
+            canvas.subplots(1, 2), {"knn": "kNN, %", "linear": "linear, %"}.items(), strict=True
+        ):
+            for contestant, color in zip((OURS, LIGHTLY), COLORS, strict=False):
+                shown = [level for level in found if level.contestant in (contestant, UNTRAINED) and level.scores]
+                values = [[getattr(score, name) for score in level.scores] for level in shown]
+                axes.errorbar(
+                    [level.epochs for level in shown], [statistics.mean(each) for each in values],
+                    [statistics.stdev(each) if len(each) > 1 else 0 for each in values],
+                    color=color, marker="o", markersize=3, capsize=2, linewidth=1, label=contestant,
+                )  # fmt: skip
+            axes.set_title(title)
+            axes.set_xlabel("epochs")
+            axes.grid()
+        axes.legend()
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.images is None:
+        raise UserError(f"--images is missing (for make: IMAGES=folder); it takes {_LAYOUT}")
+    load, began = os.getloadavg()[0], time.perf_counter()
+    overrides = [*SETUP, *arguments.overrides]
+    chosen = params.check(
+        presets.compose("cifar10", overrides)["pretrain"], PretrainParams, "pretrain", " ".join(overrides)
+    )
+    with tempfile.TemporaryDirectory() as folder, distributed.session() as session:
+        torch.set_num_threads(CORES)
+        images = given(arguments.images, arguments.train, arguments.test, chosen.views.size, Path(folder))
+        found = []
+        for level in levels(images, chosen, arguments.epochs, arguments.seeds, session):
+            found.append(level)
+            print(_line(level), file=sys.stderr, flush=True)
+    device = session.device
+    options = f"--train {arguments.train} --test {arguments.test} --epochs {' '.join(map(str, arguments.epochs))}"
+    command = f"python -m benchmarks.accuracy --images FOLDER {options} --seeds {arguments.seeds}"
+    task = (
+        f"{len(images.train):,} images to train on, {len(images.test):,} others to test on, "
+        f"{len(images.description.classes)} classes; {arguments.seeds} seeds.\nThe preset cifar10 with "
+        f"{' '.join(overrides)}.\n\n    {' '.join([command, *arguments.overrides])}"
+    )
+    text = page(found, table.machine(device, load, time.perf_counter() - began), task)
+    print(text)
+    if arguments.write:
+        _RESULTS.mkdir(exist_ok=True)
+        slug = re.sub("[^a-z0-9]+", "-", table.name(device).lower()).strip("-")
+        (_RESULTS / f"accuracy-{slug}.md").write_text(text, encoding="utf-8")
+        draw(_RESULTS / f"accuracy-{slug}.png", found)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="with train/<class>/* and test/<class>/* (or val/)"
+    )
+    parser.add_argument(
+        "--train", type=int, default=2000, metavar="N", help="images to train on, of all classes together"
+    )
+    parser.add_argument("--test", type=int, default=2000, metavar="N", help="images to test on")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[20], metavar="N", help="a run for each")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each")
+    parser.add_argument("--write", action="store_true", help="write benchmarks/results/accuracy-<machine>.md and .png")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="pretrain parameters, in Hydra's grammar")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    failure.run("bench-accuracy", main)

@@ -2,6 +2,8 @@
 
 import copy
 import dataclasses
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import torch
 from ranks import on_ranks
 from torch import Tensor
 
-from simclr import beton, distributed, nt_xent, params, pretrain, views
+from simclr import batches, beton, distributed, loader, nt_xent, params, pretrain, projection, views
 from simclr.beton import RAW, Beton, StoredImage
 from simclr.dataset import Description
 from simclr.distributed import Session
+from simclr.encoder import build as build_encoder
 from simclr.failure import UserError
 from simclr.pretrain import Contact, Data, PretrainParams, Result
 
@@ -81,6 +84,55 @@ def test_it_learns(data: Data) -> None:
     result = run(data, epochs=30, optimizer__name="adamw", optimizer__lr=0.003, optimizer__lr_scaling="none")
     losses = [row["loss"] for row in result.history]
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Weights, and what becomes of the views, in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double")
+def test_it_is_the_papers_algorithm(data: Data) -> None:
+    """Chen et al. 2020, algorithm 1, with plain SGD: a dense matrix of similarities, and an update by hand."""
+    chosen = parameters(
+        optimizer__name="sgd", optimizer__lr=0.02, optimizer__lr_scaling="none", optimizer__weight_decay=0.1,
+        optimizer__warmup_epochs=1,
+    )  # fmt: skip
+    torch.manual_seed(chosen.seed)
+    f = build_encoder(chosen.encoder, chosen.views.size)
+    g = projection.build(chosen.head, f.dimension)
+    weights = [weight for weight in (*f.parameters(), *g.parameters()) if weight.requires_grad]
+    velocities = [torch.zeros_like(weight) for weight in weights]
+    mean, std = (torch.tensor(values)[:, None, None] for values in (data.description.mean, data.description.std))
+    size, count, steps = chosen.batch_size, len(data.source), 8
+    for step in range(steps):
+        epoch = step // (count // size) + 1
+        samples = batches.shuffled(count, size, chosen.seed, epoch, drop_last=True)[step % (count // size)]
+        heights, widths = data.source.heights[samples], data.source.widths[samples]
+        draws = views.draw(chosen.views, heights, widths, chosen.seed, epoch, samples)
+        pixels = loader.pixels(data.source, samples, draws.boxes, chosen.views.size)
+        crops = loader.crops(pixels, draws.boxes, chosen.views.size, ALONE.device)
+        images = (views.augment(crops, draws, chosen.views) - mean) / std
+        z = torch.nn.functional.normalize(g(f(images), torch.zeros(2 * size, dtype=torch.int64)))
+        similarities = z @ z.T / chosen.temperature
+        others = similarities.masked_fill(torch.eye(2 * size, dtype=torch.bool), -torch.inf)
+        positives = torch.stack([similarities[row, (row + size) % (2 * size)] for row in range(2 * size)])
+        loss = (others.logsumexp(dim=1) - positives).mean()
+        gradients = torch.autograd.grad(loss, weights)
+        warmup = steps // 2
+        factor = (step + 1) / warmup if step < warmup else (1 + math.cos(math.pi * (step - warmup) / warmup)) / 2
+        with torch.no_grad():
+            for weight, velocity, gradient in zip(weights, velocities, gradients, strict=True):
+                decayed = gradient + 0.1 * weight if weight.ndim > 1 else gradient
+                velocity.mul_(0.9).add_(decayed)
+                weight -= 0.02 * factor * velocity
+    found = pretrain.pretrain(chosen, data, ALONE, Contact())
+    assert found.history[-1]["epoch"] == 2
+    for name, tensor in f.state_dict().items():
+        torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
 
 
 def test_the_same_run_twice_is_the_same_run(data: Data) -> None:

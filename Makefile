@@ -14,8 +14,9 @@ repro: setup ## run the whole pipeline, then print its metrics
 	dvc repro
 	dvc metrics show reports/linear_eval/metrics.json
 
-test: setup lint ## check the code and run the tests
-	pytest -m "not slow"
+test: setup lint ## check the code and run the tests; where a GPU is, those that need one too
+	pytest -m "not slow and not gpu"
+	! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || pytest -m gpu
 
 test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)
 	pytest -o faulthandler_timeout=1800 tests/faults

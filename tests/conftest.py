@@ -1,9 +1,16 @@
+import os
 from pathlib import Path
 
 import pytest
 from programs import STAGES, TINY, change, run
 
 import simclr  # noqa: F401 (it holds the libraries that tests load afterwards to one instruction set)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """GPUs are for `pytest -m gpu` alone: all other tests, and what they start, are about a CPU, wherever they run."""
+    if config.getoption("markexpr") != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""Run a function in several gloo processes on the CPU, as torchrun would, and bring their results back."""
+"""Run a function in several processes, as torchrun would, and bring their results back.
+
+They exchange by gloo and on the CPU; under `pytest -m gpu` they share the GPU.
+"""
 
 import multiprocessing
 import os
@@ -34,7 +37,8 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[
 def _main(rank: int, world: int, port: int, function: Callable[..., Any], arguments: Any) -> Any:
     torch.set_num_threads(1)
     os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world), LOCAL_WORLD_SIZE=str(world),
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+    )  # fmt: skip
     with distributed.session() as session:
         return function(session, *arguments)

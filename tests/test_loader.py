@@ -134,7 +134,8 @@ def test_crops_of_images_of_any_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_crops_on_a_gpu_are_those_on_the_cpu(tmp_path: Path) -> None:
     file = stored(tmp_path / "x.beton", noise(8, 20, seed=0), np.zeros(8, np.int64))
     boxes = random_boxes(0, [(20, 20)] * 8, count=2)

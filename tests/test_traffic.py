@@ -79,6 +79,6 @@ def test_a_step_sends_z_its_log_sum_exps_the_gradients_and_the_sums_of_batch_nor
         assert sent == {
             "gathered": FLOAT * (rows * 6 + rows),  # z and lse, in the forward pass; the backward pass gathers nothing
             "gradients": FLOAT * sizes["weights"],
-            # sums and squares and their gradients; and two integers: is a checkpoint due, did a signal come
-            "reduced": FLOAT * sizes["channels"] * 4 + 2 * 8,
+            # all ranks' means and variances, and their gradients; two integers: is a checkpoint due, did a signal come
+            "reduced": FLOAT * sizes["channels"] * 4 * world + 2 * 8,
         }

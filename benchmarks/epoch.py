@@ -177,7 +177,7 @@ def _epoch(
 
 
 def _trained(chosen: PretrainParams, data: Data, clock: _Clock) -> None:
-    with distributed.session(deterministic=chosen.deterministic) as session:
+    with distributed.session(deterministic=chosen.deterministic, benchmark=not chosen.deterministic) as session:
         pretrain.pretrain(chosen, data, session, Contact(board=clock))
 
 

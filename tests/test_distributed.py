@@ -1,5 +1,10 @@
 """How processes come about, and what they exchange."""
 
+import os
+from types import SimpleNamespace
+from typing import Any
+
+import conftest
 import pytest
 import torch
 from ranks import on_ranks
@@ -59,10 +64,64 @@ def test_threads_are_one_or_what_the_environment_says(
     torch.set_num_threads(1)
 
 
-def test_deterministic_holds_torch_to_it_while_the_session_lasts() -> None:
-    for wanted in (True, False):
-        with distributed.session(deterministic=wanted):
-            assert torch.are_deterministic_algorithms_enabled() is wanted
-            assert torch.backends.cudnn.deterministic
-            assert not torch.backends.cudnn.benchmark
+@pytest.mark.parametrize("benchmark", [False, True])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_algorithms_that_repeat_themselves_are_held_to_while_the_session_lasts(
+    deterministic: bool, benchmark: bool
+) -> None:
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    with distributed.session(deterministic=deterministic, benchmark=benchmark):
+        assert torch.are_deterministic_algorithms_enabled() is deterministic
+        assert torch.backends.cudnn.deterministic is not benchmark
+        assert torch.backends.cudnn.benchmark is benchmark
     assert not torch.are_deterministic_algorithms_enabled()
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == before
+
+
+GPUS = {  # on a machine, processes on it, this one: its GPU, and the backend
+    "alone": (1, 1, 0, 0, None),
+    "a GPU each": (4, 4, 3, 3, "nccl"),
+    "fewer than GPUs": (4, 2, 1, 1, "nccl"),
+    "two share one": (1, 2, 1, 0, "gloo"),
+    "five share two": (2, 5, 4, 0, "gloo"),
+}
+
+
+@pytest.mark.parametrize("case", GPUS)
+def test_processes_take_a_gpu_each_or_share_them(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus, processes, number, gpu, backend = GPUS[case]
+    chosen: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda name, **_: chosen.append(name))
+    monkeypatch.setattr(torch.distributed, "new_group", lambda backend: backend)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    for name, value in {
+        "WORLD_SIZE": processes,
+        "LOCAL_WORLD_SIZE": processes,
+        "RANK": number,
+        "LOCAL_RANK": number,
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    with distributed.session() as session:
+        assert session.device == torch.device("cuda", gpu)
+        assert session.world == processes
+        assert session.hosts == (backend and "gloo")
+    assert chosen == [session.device, *([backend] if backend else [])]
+
+
+def test_gpus_are_hidden_from_all_tests_but_those_that_are_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for chosen, visible in {"": "", "not slow and not gpu": "", "gpu": "3"}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+        conftest.pytest_configure(SimpleNamespace(getoption={"markexpr": chosen}.get))
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == visible
+
+
+def gpus(_: Session) -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="by `pytest -m gpu`")
+def test_ranks_see_no_gpu_either() -> None:
+    assert on_ranks(2, gpus) == ["", ""]

@@ -65,34 +65,41 @@ class Session:
 
 
 @contextmanager
-def session(*, deterministic: bool = False) -> Iterator[Session]:
+def session(*, deterministic: bool = False, benchmark: bool = False) -> Iterator[Session]:
     """Join the process group that torchrun describes in the environment, or stand alone without one.
 
-    On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them. `deterministic` holds
-    all of torch to such: an operation that has none raises a RuntimeError. On a CPU torch has the
-    threads that `processor.threads` says, so that results do not depend on the number of cores.
+    Processes that are more than the GPUs of their machine share them, and exchange by gloo: NCCL refuses that.
+
+    On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them; with `benchmark` it
+    times all that it has for a shape, once, and takes the fastest. `deterministic` holds all of torch to those that
+    repeat: an operation that has none raises a RuntimeError. On a CPU torch has the threads that `processor.threads`
+    says, so that results do not depend on the number of cores.
     """
     torch.set_num_threads(processor.threads())  # importing ffcv sets 1
     world = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    on_gpu = torch.cuda.is_available()
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if on_gpu else torch.device("cpu")
-    if on_gpu:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
         torch.cuda.set_device(device)
     else:
+        device = torch.device("cpu")
         allocator.keep_freed_memory()
-    with _repeatable(deterministic):
+    with _repeatable(deterministic, benchmark):
         if world == 1:
             yield Session(rank=0, world=1, device=device)
             return
-        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
+        if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= gpus:
+            dist.init_process_group("nccl", device_id=device)
+        else:
+            dist.init_process_group("gloo")
         yield Session(rank, world, device, hosts=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
         # not after an exception: NCCL would wait here for the ranks that are gone
         dist.destroy_process_group()
 
 
 @contextmanager
-def _repeatable(deterministic: bool) -> Iterator[None]:
+def _repeatable(deterministic: bool, benchmark: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     # read by cuBLAS when it first runs (its documentation, section "Results reproducibility")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -100,8 +107,8 @@ def _repeatable(deterministic: bool) -> Iterator[None]:
     try:
         with torch.backends.cudnn.flags(
             enabled=torch.backends.cudnn.enabled,
-            benchmark=False,
-            deterministic=True,
+            benchmark=benchmark,
+            deterministic=not benchmark,
             allow_tf32=torch.backends.cudnn.allow_tf32,
         ):
             yield

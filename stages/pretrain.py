@@ -31,7 +31,7 @@ def main() -> None:
         description=dataset.description(BETON),
     )
     with (
-        distributed.session(deterministic=parameters.deterministic) as session,
+        distributed.session(deterministic=parameters.deterministic, benchmark=not parameters.deterministic) as session,
         interruption.noticed(among_others=session.world > 1) as interrupted,
     ):
         if not session.leads:

@@ -3,9 +3,12 @@
 import copy
 import dataclasses
 import math
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ from simclr.distributed import Session
 from simclr.encoder import build as build_encoder
 from simclr.failure import UserError
 from simclr.pretrain import Contact, Data, PretrainParams, Result
+from simclr.report.board import Board
 
 ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
 DIGESTS = {"train": "0" * 64, "val": "1" * 64}
@@ -252,6 +256,56 @@ def test_what_changes_the_last_bits_is_of_the_identity(
     before = pretrain.identity(parameters(), data, ALONE)
     monkeypatch.setenv(name, value)
     assert pretrain.identity(parameters(), data, ALONE).difference(before).startswith("other platform")
+
+
+def on_rank_natively(session: Session, *arguments: Any) -> Any:
+    with mock.patch.dict(os.environ, SIMCLR_CPU="native"):
+        return on_rank(session, *arguments)
+
+
+def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMCLR_CPU", "native")
+    chosen = parameters(precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
+    whole = pretrain.pretrain(chosen, data, ALONE, Contact())
+    for (history, _), _ in on_ranks(2, on_rank_natively, data, chosen):
+        for ours, theirs in zip(history, whole.history, strict=True):
+            assert ours == pytest.approx(theirs, rel=0.02)
+
+
+def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
+    for most, factor in ((None, 1.0), (6.5, 0.5), (20.0, 1.0)):
+        trainer = pretrain._Trainer(parameters(optimizer__clip_grad_norm=most), data, ALONE, Contact())
+        weights = [weight for weight in trainer.model.parameters() if weight.requires_grad][:2]
+        weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
+        weights[0].grad.view(-1)[0], weights[1].grad.view(-1)[0] = 5.0, 12.0
+        assert trainer._clipped().item() == pytest.approx(13.0)
+        assert weights[1].grad.sum().item() == pytest.approx(12 * factor, rel=1e-5)
+
+
+class Speeds(Board):
+    """Keeps what a run tells of its speed."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.found: list[float] = []
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self.found += [value for name, value in values.items() if name == "speed/samples_per_second"]
+
+
+def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check for gradients that are not finite waits for the device, here for half a second."""
+    check, board = pretrain._Trainer._check, Speeds()
+
+    def slow(trainer: Any) -> None:
+        time.sleep(0.5)
+        check(trainer)
+
+    monkeypatch.setattr(pretrain._Trainer, "_check", slow)
+    monkeypatch.setattr(pretrain._Trainer, "_log", lambda *_: None)
+    pretrain.pretrain(parameters(), data, ALONE, Contact(board=board))
+    assert len(board.found) == 2
+    assert all(speed <= 32 / 0.5 for speed in board.found)
 
 
 def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:

@@ -124,15 +124,16 @@ def on_rank(session: Session, root: Path, data: Data, chosen: PretrainParams, st
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -> None:
+    """A step after the one that was asked for, when they know of it."""
     chosen = parameters(head__dropout=0.3, batch_size=4 * world, epochs=3)
     steps = 3 * (34 // chosen.batch_size)
     whole = on_ranks(world, on_rank, tmp_path / "whole", data, chosen, 0)
     stopped = on_ranks(world, on_rank, tmp_path, data, chosen, 3)
-    assert stopped == [f"stopped by SIGTERM at step 3 of {steps}; the same command goes on from there"] * world
+    assert stopped == [f"stopped by SIGTERM at step 4 of {steps}; the same command goes on from there"] * world
     resumed = on_ranks(world, on_rank, tmp_path, data, chosen, 0)
     for first, second in zip(whole, resumed, strict=True):
         assert same(first, second)
-    assert resumed[0].starts == {0: world, 3: world}
+    assert resumed[0].starts == {0: world, 4: world}
 
 
 def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> None:
@@ -140,7 +141,7 @@ def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> No
     whole, _ = run(tmp_path / "whole", data, chosen)
     on_ranks(2, on_rank, tmp_path, data, chosen, 3)
     resumed, _ = run(tmp_path, data, chosen)
-    assert resumed.starts == {0: 2, 3: 1}
+    assert resumed.starts == {0: 2, 4: 1}
     for ours, theirs in zip(resumed.history, whole.history, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
 
@@ -150,8 +151,13 @@ def stopped_by_one(session: Session, root: Path, data: Data, chosen: PretrainPar
 
 
 def test_a_signal_to_any_rank_stops_all_at_one_step(data: Data, tmp_path: Path) -> None:
-    expected = "stopped by SIGTERM at step 3 of 8; the same command goes on from there"
+    expected = "stopped by SIGTERM at step 4 of 8; the same command goes on from there"
     assert on_ranks(2, stopped_by_one, tmp_path, data, parameters()) == [expected] * 2
+
+
+def test_a_signal_after_the_last_step_but_one_comes_too_late_for_ranks(data: Data, tmp_path: Path) -> None:
+    results = on_ranks(2, on_rank, tmp_path, data, parameters(), STEPS)
+    assert all(isinstance(result, Result) for result in results)
 
 
 OTHERS = {

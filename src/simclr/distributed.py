@@ -4,7 +4,7 @@ The number of processes belongs to the machine and never stands in params.yaml: 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -47,13 +47,21 @@ class Session:
         dist.all_reduce(total)
         return total / self.world
 
-    def largest(self, numbers: Sequence[int]) -> list[int]:
-        """The largest over the ranks of each of the `numbers`; on the host, so that no GPU is waited for."""
+    def largest_later(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
+        """A function that waits for, and returns, the largest over the ranks of each of the `numbers`.
+
+        They are exchanged meanwhile, between the hosts, so that no GPU is waited for.
+        """
         if self.world == 1:
-            return list(numbers)
+            return lambda: list(numbers)
         found = torch.tensor(numbers)
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.hosts)
-        return [int(number) for number in found]
+        exchange = dist.all_reduce(found, dist.ReduceOp.MAX, group=self.hosts, async_op=True)
+
+        def waited() -> list[int]:
+            exchange.wait()
+            return [int(number) for number in found]
+
+        return waited
 
     def from_leader(self, value: Any) -> Any:
         """What the leading rank gives here, on every rank; tensors on the CPU and plain values."""

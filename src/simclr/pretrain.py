@@ -4,6 +4,7 @@ import dataclasses
 import resource
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from simclr import (
     batches,
@@ -277,6 +278,8 @@ class _Trainer:
         self.course = _Course(torch.zeros((), device=session.device))
         self.first_unsound = torch.full((), -1, device=session.device)
         """The first step whose gradient was not finite; -1 as long as there is none."""
+        self._asked: Callable[[], list[int]] = lambda: [0, 0]
+        """What the ranks were asked for by the last step: is a checkpoint due, and the number of a signal."""
 
     @property
     def step(self) -> int:
@@ -319,7 +322,7 @@ class _Trainer:
             loss = nt_xent(z, self.parameters.temperature, self.session)
             self.optimizer.zero_grad()
             (loss + self._penalty(h)).backward()
-            norm = clip_grad_norm_(self.model.parameters(), self.parameters.optimizer.clip_grad_norm or float("inf"))
+            norm = self._clipped()
             unsound = ~norm.isfinite() & (self.first_unsound < 0)
             self.first_unsound = torch.where(unsound, self.step, self.first_unsound)
             self.optimizer.step()
@@ -329,17 +332,29 @@ class _Trainer:
             if self.step % _LOG_STEPS == 0 or self.step == 1:
                 self._log(loss, lr, norm, z)
             self._pause()
+        self._check()  # which waits for the device
         seconds = time.perf_counter() - began
-        self._check()
         mean_loss = self.session.mean(course.losses / self.epoch_steps).item()
         bar.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
         if self.step > began_step:
             self._log_speed((self.step - began_step) * self.parameters.batch_size / seconds)
         return {"loss": mean_loss, "lr": self.lr(self.step - 1)}
 
+    def _clipped(self) -> Tensor:
+        """The norm of the gradient, which is cut to the largest that is allowed."""
+        weights, most = list(self.model.parameters()), self.parameters.optimizer.clip_grad_norm
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if most is not None:
+            clip_grads_with_norm_(weights, most, norm)
+        return norm
+
     def _pause(self) -> None:
-        """Between two steps: keep a checkpoint where one is due, and stop where any rank was asked to."""
-        due, number = self.session.largest([self.checkpoints.due, self.interruption.number])
+        """Between two steps: keep a checkpoint where one is due, and stop where any rank was asked to.
+
+        Several ranks do so after the step that follows, when they have heard of each other: none waits for an answer.
+        """
+        heard, self._asked = self._asked, self.session.largest_later([self.checkpoints.due, self.interruption.number])
+        due, number = (heard if self.session.world > 1 else self._asked)()
         if due or number:
             self.save()
         if number:

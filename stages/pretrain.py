@@ -23,7 +23,7 @@ BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), 
 def main() -> None:
     parameters = params.load("pretrain", PretrainParams)
     seconds = checkpoint_seconds()
-    launch.on_every_gpu()
+    launch.on_every_gpu(parameters.batch_size)
     data = Data(
         source=dataset.open_split(BETON, parameters.split),
         train=dataset.open_split(BETON, "train"),

@@ -29,6 +29,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 def on_machine(monkeypatch: pytest.MonkeyPatch, devices: int, torchrun: bool = False) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: devices > 0)
     monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: torchrun)
 
 
@@ -39,6 +40,64 @@ def test_several_gpus_get_a_process_each(started: list[Any], monkeypatch: pytest
     assert end.value.code is None
     assert (started[0].nproc_per_node, started[0].nnodes) == ("3", "1:1")
     assert started[0].training_script == "stages/pretrain.py"
+
+
+SHARES = {  # GPUs, global batch: processes
+    (8, 4096): 8, (3, 256): 2, (5, 256): 4, (6, 256): 4, (7, 256): 4, (6, 96): 6, (2, 255): 1, (1, 256): 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), SHARES)
+def test_as_many_gpus_as_divide_the_batch_are_used(
+    devices: int,
+    batch_size: int,
+    started: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    processes = SHARES[devices, batch_size]
+    on_machine(monkeypatch, devices)
+    if processes == 1:
+        launch.on_every_gpu(batch_size)
+        assert not started
+    else:
+        with pytest.raises(SystemExit):
+            launch.on_every_gpu(batch_size)
+        assert started[0].nproc_per_node == str(processes)
+    said = f"pretrain: {processes} of the {devices} GPUs are used; pretrain.batch_size = {batch_size} does not divide "
+    assert capsys.readouterr().err == (f"{said}among more\n" if processes < devices else "")
+
+
+def test_the_environment_may_ask_for_more_processes_than_gpus(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_machine(monkeypatch, devices=3)
+    monkeypatch.setenv("PET_NPROC_PER_NODE", "4")
+    with pytest.raises(SystemExit):
+        launch.on_every_gpu(256)
+    assert started[0].nproc_per_node == "4"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("torchrun", [False, True])
+@pytest.mark.parametrize("raised", [RuntimeError, AssertionError])
+def test_gpus_that_torch_cannot_use_are_an_error_with_its_cure(
+    raised: type[Exception], torchrun: bool, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init() -> None:
+        raise raised("The NVIDIA driver on your system is too old (found version 12020).\nMore.")
+
+    on_machine(monkeypatch, 8, torchrun)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    with pytest.raises(UserError) as error:
+        launch.on_every_gpu()
+    assert str(error.value) == (
+        f"this machine has 8 GPU(s) that PyTorch {torch.__version__} cannot use: The NVIDIA driver on your system is "
+        f"too old (found version 12020); install a driver for CUDA {torch.version.cuda}, or ask for the CPU by "
+        "CUDA_VISIBLE_DEVICES="
+    )
+    assert not started
 
 
 def test_the_environment_chooses_on_a_cpu_too(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
-"""A stage on every GPU of the machine: itself as torchrun's agent, once for each as a worker.
+"""A stage on every GPU of one machine: itself as torchrun's agent, once for each as a worker.
 
-torchrun takes all its options from the environment as well, under PET_ and their name in capitals, and so does every
-stage: `PET_NPROC_PER_NODE=2 dvc repro` runs two processes on a CPU, PET_NNODES and PET_RDZV_ENDPOINT join machines.
+torchrun takes its options from the environment as well, under PET_ and their name in capitals, and so does every
+stage: `PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one.
 """
 
 import os
 import re
 import sys
+import warnings
+from pathlib import Path
 from signal import SIGTERM, Signals
 
 import torch
@@ -30,20 +32,36 @@ _CONSEQUENCE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBack
 """What processes say whose counterpart is gone."""
 
 
-def on_every_gpu() -> None:
+def on_every_gpu(batch_size: int = 0) -> None:
     """Return in a process that does the work: at once where one is enough or torchrun is here already.
 
-    Otherwise start the workers, wait for them and end this process as they ended.
+    Otherwise start the workers, wait for them and end this process as they ended. Where the processes share a global
+    batch, they are as many as divide its `batch_size`, unless PET_NPROC_PER_NODE says how many.
 
     Raises:
-        UserError: one of them failed; says which was the first, and of what.
+        UserError: there are GPUs that PyTorch cannot use; or a worker failed: says which was the first, and of what.
         Stopped: a signal asked for it; the workers got it too, and have stopped.
     """
     devices = torch.cuda.device_count()
+    if devices and (reason := _unusable()):
+        raise UserError(
+            f"this machine has {devices} GPU(s) that PyTorch {torch.__version__} cannot use: {reason}; install a "
+            f"driver for CUDA {torch.version.cuda}, or ask for the CPU by CUDA_VISIBLE_DEVICES="
+        )
     asked_for = any(name.startswith("PET_") for name in os.environ)
     if dist.is_torchelastic_launched() or (devices <= 1 and not asked_for):
         return
-    for name, value in {"PET_NPROC_PER_NODE": str(max(1, devices)), **_DEFAULTS}.items():
+    processes = max((count for count in range(1, devices + 1) if batch_size % count == 0), default=1)
+    if processes < devices and "PET_NPROC_PER_NODE" not in os.environ:
+        stage = Path(sys.argv[0]).stem
+        print(  # noqa: T201
+            f"{stage}: {processes} of the {devices} GPUs are used; {stage}.batch_size = {batch_size} does not divide "
+            "among more",
+            file=sys.stderr,
+        )
+        if processes == 1 and not asked_for:
+            return
+    for name, value in {"PET_NPROC_PER_NODE": str(processes), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
     try:
         run.run(run.parse_args(sys.argv))
@@ -59,6 +77,19 @@ def on_every_gpu() -> None:
             print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
         raise UserError(in_words(rank, failure)) from None
     sys.exit()
+
+
+def _unusable() -> str:
+    """Why PyTorch can use none of the GPUs that the driver lists, such as a driver older than its CUDA; or nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's, of the same
+        if torch.cuda.is_available():
+            return ""
+        try:
+            torch.cuda.init()
+        except (AssertionError, RuntimeError) as error:
+            return str(error).strip().partition("\n")[0].rstrip(".")
+    return "it does not say why"
 
 
 def first(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFailure]:

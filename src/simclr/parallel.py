@@ -5,16 +5,49 @@ importing ffcv sets to one, and their pools do not outlive a fork.
 """
 
 import itertools
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-THREADS = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-"""The cores that may be used, shared among the processes that torchrun started on this machine."""
+
+def cores(root: Path = Path("/")) -> int:
+    """How many cores' time this process may take: of those it may run on, what its control groups allow, as of a
+    container (cgroups(7), cpu.max; in version 1 cpu.cfs_quota_us). `root` is where /proc and /sys are.
+    """
+    allowed = float(len(os.sched_getaffinity(0)))
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+                inside = base / group.lstrip("/")
+                outer = [folder for folder in inside.parents if folder.is_relative_to(base)]
+                allowed = min(allowed, *map(_quota, [inside, *outer]))
+    return max(1, int(allowed))
+
+
+def _quota(group: Path) -> float:
+    with suppress(OSError, ValueError):
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if int(quota) > 0:  # "max", or -1, is no limit
+            return int(quota) / int(period)
+    return math.inf
+
+
+THREADS = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")) - (torch.cuda.device_count() > 0))
+"""The cores that may be used, shared among the processes that torchrun started on this machine; on one with GPUs each
+keeps one for the thread that gives its GPU work."""
 _PARTS = 2
 """For each thread: some rows take longer than others."""
 

@@ -1,5 +1,6 @@
 """Checkpoints: found again whole by the run that wrote them, and by no other."""
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -89,6 +90,23 @@ def test_weights_that_are_not_sound_are_not_kept(tmp_path: Path) -> None:
     assert latest(tmp_path) == {"step": 1}
 
 
+def test_the_name_has_the_digest_of_what_was_written_in_parts(tmp_path: Path) -> None:
+    with opened(tmp_path) as checkpoints:
+        checkpoints.save(3, {"weights": torch.randn(300, 1000)}, SOUND)
+    (path,) = files(tmp_path)
+    assert path.name == f"step-000000003-{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.pt"
+    assert path.stat().st_size > 1_200_000
+
+
+def test_a_disk_that_fills_up_meanwhile_is_told_as_such(tmp_path: Path) -> None:
+    with opened(tmp_path) as checkpoints:
+        (tmp_path / RUN.folder / "..step-000000003.part.part").symlink_to("/dev/full")
+        checkpoints.save(3, {"weights": torch.randn(300, 1000)}, SOUND)
+        with pytest.raises(UserError, match=r"step-000000003.*: cannot be written \(No space left on device\)"):
+            checkpoints.flush()
+    assert not files(tmp_path)
+
+
 @pytest.mark.parametrize("damage", ["cut", "emptied", "bit", "foreign"])
 def test_a_damaged_one_is_set_aside_and_the_one_before_taken(damage: str, tmp_path: Path) -> None:
     saved(tmp_path, 5, 6)
@@ -118,7 +136,7 @@ def test_a_write_that_fails_is_told_at_the_next_occasion(tmp_path: Path, monkeyp
         raise UserError("step-1.pt: cannot be written (No space left on device)")
 
     with opened(tmp_path) as checkpoints:
-        monkeypatch.setattr(checkpoint.atomic, "write_bytes", full)
+        monkeypatch.setattr(checkpoint.atomic, "appearing", full)
         checkpoints.save(1, {}, SOUND)
         with pytest.raises(UserError, match="No space left"):
             checkpoints.save(2, {}, SOUND)

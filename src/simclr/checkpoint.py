@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor
@@ -164,15 +164,44 @@ class Checkpoints:
                 state, sound = _on_host(state), sound.cpu()
         if not sound:
             return
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        content = buffer.getvalue()
-        path = folder / f"step-{step:09d}-{hashlib.sha256(content).hexdigest()[:16]}.pt"
-        atomic.write_bytes(path, content)
+        torch.serialization.set_crc32_options(False)  # a checksum of its own, which is computed under the GIL
+        unnamed = folder / f".step-{step:09d}.part"
+        with atomic.appearing(unnamed) as temporary, temporary.open("wb") as file:
+            hashed = _Hashed(file)
+            torch.save(state, cast(IO[bytes], hashed))
+            hashed.check()
+        path = folder / f"step-{step:09d}-{hashed.digest.hexdigest()[:16]}.pt"
+        with atomic.appearing(path) as temporary:
+            unnamed.replace(temporary)
         self.last = path
         self.written += 1
         for old in _files(folder)[:-_KEPT]:
             old.unlink()
+
+
+class _Hashed:
+    """A file that is hashed as it is written, both without the GIL: training goes on meanwhile."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._error: OSError | None = None
+        self.digest = hashlib.sha256()
+
+    def write(self, part: memoryview) -> int:
+        self.digest.update(part)
+        try:
+            self._file.write(part)
+        except OSError as error:  # kept, because torch.save would make a RuntimeError of it
+            self._error = self._error or error
+        return part.nbytes
+
+    def flush(self) -> None:
+        pass
+
+    def check(self) -> None:
+        """Raise what `write` could not."""
+        if self._error:
+            raise self._error
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-faults test-processors lint lock bench bench-accuracy board clean
+.PHONY: help setup repro test test-faults test-processors lint lock bench bench-accuracy gpu-evidence board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench: ## measure against torchvision, lightly, kornia and FFCV: ten minutes; DE
 bench-accuracy: ## compare what few epochs teach with lightly's parts: IMAGES=folder with train/<class>/ and test/<class>/
 	@scripts/setup bench
 	python -m benchmarks.accuracy --write $(if $(IMAGES),--images "$(IMAGES)")
+
+gpu-evidence: setup ## measure what one GPU shows in ten minutes; IMAGES=folder with train/<class>/* and test/<class>/*
+	python -m benchmarks.gpu_evidence $(if $(IMAGES),--images "$(IMAGES)")
 
 board: setup ## TensorBoard over all experiments of this clone
 	tensorboard --logdir runs

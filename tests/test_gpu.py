@@ -1,15 +1,19 @@
-"""What only a CUDA device can show: the same views and losses as on a CPU, and a training step in bf16."""
+"""What only a CUDA device can show: the views and losses of a CPU, a step in bf16, ranks that share a device."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ranks import on_ranks
+from test_batch_norm import SHARE, batch, network, trained
 from test_lars import solver_of_many
-from test_pretrain import DIGESTS, Data, parameters, striped
+from test_pretrain import DIGESTS, Data, on_rank, parameters, striped
 from test_views import EVERYTHING, SIZE, drawn
+from torch import Tensor
 
 from simclr import distributed, loader, pretrain, views
+from simclr.batch_norm import synchronised
 from simclr.dataset import Description
 from simclr.distributed import Session
 from simclr.nt_xent import nt_xent
@@ -74,3 +78,36 @@ def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
     result = pretrain.pretrain(chosen, data, GPU, Contact())
     assert len(result.history) == 2
+
+
+def normalised(session: Session, inputs: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    model = synchronised(network().to(session.device, inputs.dtype), session)
+    part = slice(session.rank * SHARE, session.rank * SHARE + SHARE)
+    outputs = trained(model, inputs[part].to(session.device), weights[part].to(session.device))
+    gradients = [weight.grad.cpu() for weight in model.parameters() if weight.grad is not None]
+    return outputs.cpu(), gradients, {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
+    inputs, weights = batch(world, torch.float64)
+    model = network().double()
+    outputs = trained(model, inputs, weights)
+    found = on_ranks(world, normalised, inputs, weights)
+    torch.testing.assert_close(torch.cat([own for own, _, _ in found]), outputs)
+    for weight, *parts in zip(model.parameters(), *(gradients for _, gradients, _ in found), strict=True):
+        torch.testing.assert_close(sum(parts), weight.grad)
+    for _, _, state in found:
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(state[name], value)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    chosen = parameters(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
+    whole = pretrain.pretrain(chosen, data, GPU, Contact())
+    for (history, _), _ in on_ranks(2, on_rank, data, chosen):
+        for ours, theirs in zip(history, whole.history, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-2)

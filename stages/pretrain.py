@@ -12,7 +12,9 @@ import time
 from pathlib import Path
 
 from simclr import checkpoint, dataset, distributed, encoder, failure, fingerprint, interruption, launch, params
-from simclr.failure import UserError
+from simclr.distributed import Session
+from simclr.failure import Stopped, UserError
+from simclr.interruption import Interruption
 from simclr.pretrain import Contact, Data, PretrainParams, Result, identity, pretrain
 from simclr.report import pictures, provenance, tables
 from simclr.report.board import Board, run_folder
@@ -35,11 +37,17 @@ def main() -> None:
         interruption.noticed(among_others=session.world > 1) as interrupted,
     ):
         if not session.leads:
+            while waiting(session, interrupted):
+                pass
             pretrain(parameters, data, session, Contact(interruption=interrupted))
             return
         this = identity(parameters, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
-        with checkpoint.opened(folder, this, seconds, say) as checkpoints, Board(run_folder("pretrain")) as board:
+        with (
+            checkpoint.opened(folder, this, seconds, say, lambda: waiting(session, interrupted, True)) as checkpoints,
+            Board(run_folder("pretrain")) as board,
+        ):
+            waiting(session, interrupted)
             began = time.perf_counter()
             result = pretrain(parameters, data, session, Contact(board, checkpoints, interrupted, say))
             share = checkpoints.waited / (time.perf_counter() - began)
@@ -58,6 +66,19 @@ def main() -> None:
 
 def say(line: str) -> None:
     print(f"pretrain: {line}", file=sys.stderr)
+
+
+def waiting(session: Session, interrupted: Interruption, this: bool = False) -> bool:
+    """Whether the leading rank still waits for another process at this very run; all ranks ask together.
+
+    Raises:
+        Stopped: any of them was asked to stop.
+    """
+    any_rank, number = session.largest([this, interrupted.number])
+    if any_rank and number:
+        interrupted.heed()
+        raise Stopped(number, " while it waited for another process at this very run")
+    return bool(any_rank)
 
 
 def checkpoint_seconds() -> float:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import torch
 
 from simclr import checkpoint
 from simclr.checkpoint import Checkpoints, Identity
-from simclr.failure import UserError
+from simclr.failure import Stopped, UserError
 
 SOUND = torch.tensor(True)
 RUN = Identity({"parameters": {"pretrain.epochs": 80, "pretrain.split": "train"}, "data": {"train": "0" * 64}})
@@ -28,7 +29,8 @@ def changed(kind: str, name: str, value: Any) -> Identity:
 
 @contextmanager
 def opened(root: Path, identity: Identity = RUN, said: list[str] | None = None) -> Iterator[Checkpoints]:
-    with checkpoint.opened(root, identity, 0.0, (said if said is not None else []).append) as checkpoints:
+    tell = (said if said is not None else []).append
+    with checkpoint.opened(root, identity, 0.0, tell, lambda: None) as checkpoints:
         yield checkpoints
 
 
@@ -175,44 +177,79 @@ def test_another_run_s_checkpoint_is_not_taken_and_it_says_why(other: Identity, 
     assert said == []
 
 
-def hold(root: Path, line: Connection) -> None:
-    with opened(root):
+def hold(root: Path, witness: Path | None, line: Connection) -> None:
+    with opened(root) as checkpoints:
         line.send("held")
-        line.poll(30)
+        if line.poll(30) and line.recv() == "finish":
+            checkpoints.save(9, {"step": 9}, SOUND)
+            checkpoints.flush()
+            checkpoints.finish(witness)
+
+
+Holder = tuple[int, Connection]
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> Iterator[tuple[int, Connection]]:
-    """Another process with the same identity, and the line to it, by which it lets go once anything is said."""
+def holder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Holder]:
+    """Another process with the same identity, and the line to it, by which it finishes or lets go."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=hold, args=(tmp_path, theirs))
+    witness = getattr(request, "param", None)
+    process = context.Process(target=hold, args=(tmp_path, witness and tmp_path / witness, theirs))
     process.start()
     theirs.close()
     assert ours.poll(60)
+    assert ours.recv() == "held"
     assert process.pid is not None
     yield process.pid, ours
     ours.close()
     process.join()
 
 
-def test_a_second_process_of_the_run_is_refused(
-    holder: tuple[int, Connection], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_second_process_of_the_run_waits_and_says_for_whom(
+    holder: Holder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "_LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(checkpoint, "_TOLD_SECONDS", 1.2)
     said: list[str] = []
-    with pytest.raises(UserError, match=f"process {holder[0]} on .* is at this very run; wait for it"):
-        latest(tmp_path, said)
-    assert said == [line for line in said if f"process {holder[0]} on" in line and "waiting" in line]
-    assert len(said) == 1
+    calls: list[float] = []
+
+    def waits() -> None:
+        calls.append(time.monotonic())
+        if len(said) == 3:
+            raise Stopped(15, "")
+
+    with pytest.raises(Stopped), checkpoint.opened(tmp_path, RUN, 0.0, said.append, waits):
+        pytest.fail("two processes have it")
+    first, *later = said
+    assert re.fullmatch(rf"process {holder[0]} on \S+ is at this very run; waits for its result", first)
+    assert later == [f"{first}, since 0 min"] * 2
+    assert len(calls) > 5
 
 
-def test_it_waits_for_one_that_is_about_to_stop(holder: tuple[int, Connection], tmp_path: Path) -> None:
+@pytest.mark.parametrize("holder", [None, "dvc.lock"], indirect=True)
+def test_it_takes_the_result_of_the_one_it_waited_for(holder: Holder, tmp_path: Path) -> None:
+    """Be it that nobody collects the results, or that DVC has done so at once, or that a third run tidies up."""
+    said: list[str] = []
+
+    def waits() -> None:
+        if not said[1:]:
+            said.append("finish")
+            holder[1].send("finish")
+            os.waitpid(holder[0], 0)
+            (tmp_path / "dvc.lock").write_text("stages:")
+            with opened(tmp_path, changed("parameters", "pretrain.epochs", 1)):
+                pass
+
+    with checkpoint.opened(tmp_path, RUN, 0.0, said.append, waits) as checkpoints:
+        assert checkpoints.latest(pytest.fail) == {"step": 9}
+
+
+def test_one_that_waited_for_a_run_that_stopped_goes_on_alone(holder: Holder, tmp_path: Path) -> None:
     holder[1].send("let go")
     assert latest(tmp_path) is None
 
 
-def test_a_process_that_was_killed_leaves_nothing_in_the_way(holder: tuple[int, Connection], tmp_path: Path) -> None:
+def test_a_process_that_was_killed_leaves_nothing_in_the_way(holder: Holder, tmp_path: Path) -> None:
     (tmp_path / RUN.folder / ".step-000000007-0123456789abcdef.pt.part").write_bytes(b"half")
     os.kill(holder[0], 9)
     assert latest(tmp_path) is None

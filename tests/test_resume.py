@@ -52,7 +52,10 @@ def run(
     if not session.leads:
         return pretrain.pretrain(chosen, data, session, Contact(interruption=AtStep(stop))), []
     this = pretrain.identity(chosen, data, session)
-    with checkpoint.opened(root / "checkpoints", this, 1e9, say) as checkpoints, Board(root / "board") as board:
+    with (
+        checkpoint.opened(root / "checkpoints", this, 1e9, say, lambda: None) as checkpoints,
+        Board(root / "board") as board,
+    ):
         result = pretrain.pretrain(chosen, data, session, Contact(board, checkpoints, AtStep(stop), say))
         points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
         checkpoints.finish(None)

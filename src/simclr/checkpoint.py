@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import socket
@@ -18,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, TextIO, cast
 
 import torch
 from torch import Tensor
@@ -29,10 +30,10 @@ from simclr.failure import UserError
 _KEPT = 2
 _SHARE = 0.005
 """Training waits for checkpoints at most this share of its time: where they are slow there are fewer."""
-_LOCK_SECONDS = 60
-"""How long to wait for another process with the same identity, which may be about to stop."""
+_TOLD_SECONDS = 600
+"""How often a run says that it still waits for another process with the same identity."""
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
-_IDENTITY, _FINISHED, _LOCK = "identity.json", "finished.json", "lock"
+_IDENTITY, _FINISHED, _LOCK, _AWAITED = "identity.json", "finished.json", "lock", "awaited"
 
 Say = Callable[[str], None]
 
@@ -146,12 +147,14 @@ class Checkpoints:
         """The run is done and its results are written.
 
         The last checkpoint stays until they have been collected, which DVC shows by writing `witness`, its lock file:
-        killed before that, the run goes on from there. With None nobody collects them.
+        killed before that, the run goes on from there. With None nobody collects them. A process that waits for this
+        one takes the checkpoint in any case.
         """
         if self._folder is None:
             return
         if witness is None:
-            _clear(self._folder)
+            if not _awaited(self._folder):
+                _clear(self._folder)
         else:
             state = {"witness": str(witness.absolute()), "written": _written(witness)}
             atomic.write_bytes(self._folder / _FINISHED, json.dumps(state).encode())
@@ -205,20 +208,27 @@ class _Hashed:
 
 
 @contextmanager
-def opened(root: Path, identity: Identity, seconds: float, say: Say) -> Iterator[Checkpoints]:
+def opened(
+    root: Path, identity: Identity, seconds: float, say: Say, waits: Callable[[], object]
+) -> Iterator[Checkpoints]:
     """The checkpoints of the run `identity` among those in `root`, for this process alone while the context lasts.
 
-    `say` is told where the run cannot go on from a checkpoint although there are some, and why.
+    As long as another process has them, this one waits: it finds there what the other reached, be it the end. `say` is
+    told whom it waits for; and where the run cannot go on from a checkpoint although there are some, and why.
+
+    Args:
+        seconds: as in `Checkpoints`.
+        waits: called again and again while it waits; may raise to end that.
 
     Raises:
-        UserError: another process holds them and does not end soon, or the folder cannot be written.
+        UserError: the folder cannot be written.
     """
     folder = root / identity.folder
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(folder, say))
-            _tidy(root, folder)
+            waited = stack.enter_context(_locked(folder, say, waits))
+            _tidy(root, folder, keep=waited)
             atomic.write_bytes(folder / _IDENTITY, json.dumps(identity.parts, indent=2).encode())
             if not _files(folder) and (reason := _others(root, identity)):
                 say(reason)
@@ -229,36 +239,59 @@ def opened(root: Path, identity: Identity, seconds: float, say: Say) -> Iterator
         yield checkpoints
 
 
-def _tidy(root: Path, own: Path) -> None:
-    """Remove what runs left behind that are done, and what a killed process had half written in `own`."""
+def _tidy(root: Path, own: Path, *, keep: bool) -> None:
+    """Remove what runs left behind that are done, of `own` unless told to `keep` it, and what a killed process had half
+    written in `own`.
+    """
     for folder in root.iterdir():
-        if _collected(folder):
+        if _collected(folder) and not (folder == own and keep):
             with (folder / _LOCK).open("a") as file:
-                if folder == own or _taken(file.fileno()):
+                if folder == own or (_taken(file.fileno()) and not _awaited(folder)):
                     _clear(folder)
     for path in own.glob(".*.part"):
         path.unlink()
 
 
 @contextmanager
-def _locked(folder: Path, say: Say) -> Iterator[None]:
-    """Hold `folder`. The kernel lets go of it when the process ends, however it does."""
+def _locked(folder: Path, say: Say, waits: Callable[[], object]) -> Iterator[bool]:
+    """Hold `folder`, once no other process does; yields whether one did.
+
+    The kernel lets go of it when the process ends, however it does. Until then those who wait share a lock of their
+    own, by which the one before them knows that its last checkpoint is needed.
+    """
     with (folder / _LOCK).open("a+") as file:
-        end = time.monotonic() + _LOCK_SECONDS
-        told = False
-        while not _taken(file.fileno()):
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            if time.monotonic() > end:
-                raise UserError(f"{folder}: {holder} is at this very run; wait for it, or stop it and try again")
-            if not told:
-                say(f"{holder} is at this very run; waiting {_LOCK_SECONDS} s for it to end")
-                told = True
-            time.sleep(0.2)
+        waited = not _taken(file.fileno())
+        if waited:
+            with (folder / _AWAITED).open("a") as awaited:
+                fcntl.flock(awaited, fcntl.LOCK_SH)
+                _wait_for(file, say, waits)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        yield waited
+
+
+def _wait_for(file: TextIO, say: Say, waits: Callable[[], object]) -> None:
+    """Wait for the lock on `file`, in which its holder has written who it is."""
+    began, told = time.monotonic(), -math.inf
+    while not _taken(file.fileno()):
+        now = time.monotonic()
+        if now - told > _TOLD_SECONDS:
+            file.seek(0)
+            holder = file.read() or "another process"
+            since = f", since {(now - began) / 60:.0f} min" if now - began > 1 else ""
+            say(f"{holder} is at this very run; waits for its result{since}")
+            told = now
+        waits()
+        time.sleep(0.2)
+
+
+def _awaited(folder: Path) -> bool:
+    """Whether a process waits for the one that holds `folder`."""
+    if not (folder / _AWAITED).exists():
+        return False
+    with (folder / _AWAITED).open("a") as awaited:
+        return not _taken(awaited.fileno())
 
 
 def _taken(descriptor: int) -> bool:
@@ -298,9 +331,9 @@ def _written(path: Path) -> int | None:
 
 
 def _clear(folder: Path) -> None:
-    """Remove the checkpoints in `folder`, not the lock, which somebody may be waiting for."""
+    """Remove the checkpoints in `folder`, not the locks, which somebody may be waiting for."""
     for path in folder.iterdir():
-        if path.name != _LOCK:
+        if path.name not in (_LOCK, _AWAITED):
             path.unlink()
 
 

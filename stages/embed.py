@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, loader, params
-from simclr.embed import EmbedParams, encode, knn_accuracy, nearest, plane
+from simclr.embed import EmbedParams, check, encode, knn_accuracy, nearest, plane
 from simclr.report import pictures, provenance, tables
 from simclr.report.board import Board, run_folder
 
@@ -18,6 +18,7 @@ def main() -> None:
     description = dataset.description(BETON)
     classes = description.classes
     splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
+    check(parameters, len(splits["train"]), len(splits["test"]))
     with distributed.session() as session:
         encoded = encode(parameters, *encoder.load(MODEL), splits, session)
         if not session.leads:

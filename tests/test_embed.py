@@ -112,13 +112,17 @@ def test_a_collapsed_encoder_has_a_map_too(value: float) -> None:
 
 @pytest.mark.parametrize(("points", "allowed"), [(1000, 12), (10, 10)])
 def test_the_perplexity_must_be_below_the_number_of_points(points: int, allowed: int) -> None:
-    embed.plane(parameters(map_points=points, map_perplexity=allowed - 1.0), clusters(12))
+    fits = parameters(map_points=points, map_perplexity=allowed - 1.0)
+    embed.check(fits, train=3, test=12)
+    embed.plane(fits, clusters(12))
     with pytest.raises(UserError) as caught:
-        embed.plane(parameters(map_points=points, map_perplexity=float(allowed)), clusters(12))
+        embed.check(parameters(map_points=points, map_perplexity=float(allowed)), train=3, test=12)
     assert str(caught.value) == (
         f"params.yaml: embed.map_perplexity = {allowed}.0 is not allowed; "
         f"it takes a number < {allowed}, the points of the map"
     )
+    with pytest.raises(UserError, match=r"embed.neighbors = 3 is not allowed; it takes at most 2, the images of train"):
+        embed.check(fits, train=2, test=12)
 
 
 def test_the_nearest_training_samples_are_found() -> None:

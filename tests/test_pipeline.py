@@ -111,7 +111,7 @@ def test_clean_removes_what_the_stages_wrote_and_nothing_else(tmp_path: Path) ->
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_command_says_nothing_of_the_machine(stage: str) -> None:
-    assert STAGES[stage]["cmd"] == f"PYTHONPATH=src python stages/{stage}.py"
+    assert STAGES[stage]["cmd"] == f"scripts/stage {stage}"
 
 
 def paths(entries: list[Any]) -> set[str]:

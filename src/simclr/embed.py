@@ -12,7 +12,6 @@ from simclr import knn, params
 from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Encoder, Preparation
-from simclr.failure import UserError
 from simclr.features import Features, encoded
 from simclr.randomness import permutation
 
@@ -30,6 +29,20 @@ class EmbedParams:
     map_points: int = params.at_least(10)
     map_perplexity: float = params.above(0)
     seed: int = params.seed()
+
+
+def check(parameters: EmbedParams, train: int, test: int) -> None:
+    """Compare `parameters` with the numbers of images in `train` and `test`.
+
+    Raises:
+        UserError: there are fewer images than neighbors, or the perplexity is not below the number of points.
+    """
+    if parameters.neighbors > train:
+        raise params.refusal("embed.neighbors", parameters.neighbors, f"at most {train}, the images of train")
+    points = min(parameters.map_points, test)
+    if parameters.map_perplexity >= points:
+        takes = f"a number < {points}, the points of the map"
+        raise params.refusal("embed.map_perplexity", parameters.map_perplexity, takes)
 
 
 @dataclass(frozen=True)
@@ -70,15 +83,9 @@ def knn_accuracy(parameters: EmbedParams, bank: Features, queries: Features, cla
 def plane(parameters: EmbedParams, features: Features) -> Map:
     """A map of at most `map_points` samples by t-SNE (van der Maaten and Hinton 2008) in cosine distance.
 
-    Raises:
-        UserError: the perplexity is not below the number of points.
+    The perplexity has to be below the number of points: see `check`.
     """
     samples = np.sort(permutation(len(features.h), parameters.seed)[: parameters.map_points])
-    if parameters.map_perplexity >= len(samples):
-        raise UserError(
-            f"params.yaml: embed.map_perplexity = {parameters.map_perplexity} is not allowed; "
-            f"it takes a number < {len(samples)}, the points of the map"
-        )
     h = torch.nn.functional.normalize(features.h[samples], dim=1).numpy()
     collapsed = bool((h == h[0]).all())  # without a principal component, scikit-learn 1.9 starts from NaN and crashes
     solver = TSNE(

@@ -155,7 +155,7 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
         if key not in values:
             raise UserError(f"{origin}: {name}.{key} is missing; it takes {_takes(field)}")
         given = values[key]
-        wrong = UserError(f"{origin}: {name}.{key} = {_shown(given)} is not allowed; it takes {_takes(field)}")
+        wrong = refusal(f"{name}.{key}", given, _takes(field), origin)
         if dataclasses.is_dataclass(field.type):
             if not isinstance(given, dict):
                 raise wrong
@@ -170,6 +170,11 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
         if not kept or not (given is None or allowed is None or allowed.test(given)):
             raise wrong
     return cast(T, OmegaConf.to_object(config))
+
+
+def refusal(key: str, given: Any, takes: str, origin: str = str(FILE)) -> UserError:
+    """The error that says that `key` has a value, `given`, which is none of those that it `takes`."""
+    return UserError(f"{origin}: {key} = {_shown(given)} is not allowed; it takes {takes}")
 
 
 def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:

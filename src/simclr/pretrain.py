@@ -94,6 +94,21 @@ class PretrainParams:
     early_stopping: EarlyStoppingParams
 
 
+def check(parameters: PretrainParams, source: int, train: int) -> None:
+    """Compare `parameters` with the numbers of images in the split to pretrain on, `source`, and in `train`.
+
+    Raises:
+        UserError: there are fewer images than a batch takes, or than there are neighbors in the validation.
+    """
+    if parameters.batch_size > source:
+        takes = f"at most {source}, the images of {parameters.split}"
+        raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
+    neighbors, voters = parameters.validation.neighbors, min(train, _BANK)
+    if neighbors > voters:
+        takes = f"at most {voters}, the images of train that vote"
+        raise params.refusal("pretrain.validation.neighbors", neighbors, takes)
+
+
 @dataclass(frozen=True)
 class Data:
     """The opened splits: `source` is pretrained on, `train` and `val` are labelled and validate."""
@@ -173,26 +188,17 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
     on `data.val`. Only the leading rank needs a `contact` that does something, but for its interruption.
 
     Raises:
-        UserError: the global batch does not fit the data or the number of processes, the gradient is not finite, or a
-            checkpoint cannot be written.
+        UserError: as `check`, the processes cannot share the global batch, the gradient is not finite, or a checkpoint
+            cannot be written.
         Stopped: at the interruption of any rank, after the step in progress; a checkpoint of it is written.
     """
-    batch_size = parameters.batch_size
-    if batch_size > len(data.source):
-        raise UserError(
-            f"params.yaml: pretrain.batch_size = {batch_size} is not allowed; "
-            f"{data.source.path} holds {len(data.source)} images"
-        )
-    if batch_size % session.world:
-        raise UserError(
-            f"params.yaml: pretrain.batch_size = {batch_size} is not allowed; "
-            f"it takes a multiple of the {session.world} processes"
-        )
+    check(parameters, len(data.source), len(data.train))
+    if parameters.batch_size % session.world:
+        takes = f"a multiple of the {session.world} processes"
+        raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
-        raise UserError(
-            "params.yaml: pretrain.precision = bf16 is not allowed on a CPU that is held to AVX2, where it takes ten "
-            "times as long as fp32; it takes auto or fp32, or SIMCLR_CPU=native in the environment"
-        )
+        takes = "auto or fp32 on a CPU that is held to AVX2, which takes ten times as long for it (SIMCLR_CPU=native lifts that)"
+        raise params.refusal("pretrain.precision", "bf16", takes)
     trainer = _Trainer(parameters, data, session, contact)
     trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))
     course = trainer.course

@@ -1,8 +1,10 @@
 """The compiled loops of a CPU give the bits of the batched operations, which a GPU runs."""
 
+import numba
 import numpy as np
 import pytest
 import torch
+from numba.core import caching
 from PIL import Image, ImageOps
 
 from simclr import crop, fused, views
@@ -66,3 +68,14 @@ def test_cut_pixels_as_pillow_does() -> None:
 def test_unpacked() -> None:
     pixels = torch.randint(0, 256, (3, 2, 5, 5, 3), dtype=torch.uint8)
     assert torch.equal(fused.unpacked(pixels), pixels.float().movedim(-1, -3) / 255)
+
+
+def test_where_nothing_can_be_written_there_is_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
+
+    def double(value):  # type: ignore[no-untyped-def]
+        return 2 * value
+
+    with pytest.raises(RuntimeError, match="no locator available"):
+        numba.njit(double, cache=True)
+    assert fused._njit(double)(4) == 8

@@ -4,6 +4,8 @@ The results are those of `crop`, `color` and `blur`, bit for bit: the same float
 each operation is a pass over the batch, as a GPU wants it; on a CPU the passes over memory would take the time.
 """
 
+from functools import partial
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +15,16 @@ from torch import Tensor
 from simclr import parallel
 
 _over_rows = parallel.crew("views")
-_njit = numba.njit(nogil=True, cache=True, error_model="numpy")
 F = np.float32  # without it, numbers of Python would make the arithmetic that of float64
+
+
+def _njit(function):  # type: ignore[no-untyped-def]
+    """`function` compiled, and kept for the next process where numba finds a folder for it."""
+    compiled = partial(numba.njit, function, nogil=True, error_model="numpy")
+    try:
+        return compiled(cache=True)
+    except RuntimeError:  # neither beside the source nor in a home can anything be written
+        return compiled()
 
 
 # --- cutting a box out of an image

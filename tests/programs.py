@@ -59,6 +59,21 @@ def stage(name: str, folder: Path, *launcher: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
+def unread(*command: str, folder: Path, unbuffered: bool) -> subprocess.CompletedProcess[str]:
+    """A program in `folder` whose stdout is a pipe that nobody reads any more."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONUNBUFFERED": "1" * unbuffered,
+    }
+    with os.fdopen(writing) as stdout:
+        return subprocess.run(
+            command, cwd=folder, env=environment, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=300
+        )
+
+
 def _program(name: str) -> str:
     return str(ROOT / "stages" / f"{name}.py")
 
@@ -176,12 +191,12 @@ def ready(name: str, done: Path, folder: Path) -> None:
 
 
 def made(folder: Path) -> dict[str, bytes]:
-    """What has been made in `folder`, half or whole, but for what differs from run to run."""
+    """What has been made in `folder`, half or whole."""
     files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()}
     return {
         str(name): path.read_bytes()
         for name, path in files.items()
-        if ".part" in str(name) or (name.parts[0] in ("data", "models", "reports") and name.name != "run.json")
+        if ".part" in str(name) or name.parts[0] in ("data", "models", "reports")
     }
 
 

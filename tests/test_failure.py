@@ -1,4 +1,8 @@
+import sys
+from pathlib import Path
+
 import pytest
+from programs import unread
 
 from simclr import failure
 from simclr.failure import UserError
@@ -38,3 +42,18 @@ def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(ValueError, match="a bug") as caught:
         failure.run("fetch", main)
     assert caught.traceback[-1].name == "main"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_what_nobody_reads_ends_it_without_a_word(unbuffered: bool, tmp_path: Path) -> None:
+    code = "from simclr import failure; failure.run('stage', lambda: print(3))"
+    done = unread(sys.executable, "-c", code, folder=tmp_path, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_pipe_of_our_own_that_breaks_is_a_bug() -> None:
+    def main() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        failure.run("fetch", main)

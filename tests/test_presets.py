@@ -1,4 +1,5 @@
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
+from programs import unread
 
 from simclr import params, presets
 from simclr.beton import RAW
@@ -231,3 +233,11 @@ def test_an_error_of_the_command_is_one_line_and_exit_code_1(file: Path) -> None
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("presets: error: there is no preset cifar; did you mean cifar10? ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("show", "imagenet"), ("apply", "imagenet")])
+def test_it_ends_without_a_word_where_nobody_reads_on(arguments: tuple[str, ...], unbuffered: bool, file: Path) -> None:
+    done = unread(sys.executable, "-m", "simclr.presets", *arguments, folder=file.parent, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+    assert (file.read_text() == SHIPPED) == ("apply" not in arguments)

@@ -5,6 +5,7 @@ Tracebacks are for our own bugs only.
 
 import json
 import os
+import select
 import signal
 import sys
 import time
@@ -30,15 +31,16 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 def run(stage: str, main: Callable[[], None]) -> None:
     """Call `main`, the whole of a stage, which ends with the process that started it.
 
-    A `UserError` ends it with one line and exit code 1, a signal with one line and 128 + its number. Any other
-    exception is a bug of ours and keeps its traceback. Under torchrun, whose agent reports for all its processes, both
-    go into the file that the agent reads.
+    A `UserError` ends it with one line and exit code 1, a signal with one line and 128 + its number; a stdout or
+    stderr that nobody reads any more does so without a line. Any other exception is a bug of ours and keeps its
+    traceback. Under torchrun, whose agent reports for all its processes, both go into the file that the agent reads.
     """
     orphan.watch()
     try:
         if reason := processor.refused():
             raise UserError(reason)
         main()
+        sys.stdout.flush()
     except UserError as error:
         _end(f"{stage}: error: {error}", 1)
     except Stopped as stop:
@@ -46,9 +48,19 @@ def run(stage: str, main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         _end(f"{stage}: interrupted", 128 + signal.SIGINT)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            os._exit(128 + signal.SIGPIPE)  # at once: the interpreter would try again to write what is left
         if not _left_for_agent(f"{type(error).__name__}: {error}", traceback.format_exc()):
             raise
         sys.exit(1)
+
+
+def _unread() -> bool:
+    """Whether stdout or stderr is a pipe that nobody reads any more."""
+    pipes = select.poll()
+    for descriptor in (1, 2):
+        pipes.register(descriptor, 0)
+    return any(event & select.POLLERR for _, event in pipes.poll(0))
 
 
 def _end(message: str, code: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import signal
 
 from simclr import failure, params, presets
 from simclr.atomic import appearing
@@ -59,4 +60,5 @@ def _change(preset: str, overrides: list[str], *, write: bool) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who reads no further wants no traceback
     failure.run("presets", main)

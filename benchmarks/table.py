@@ -1,6 +1,7 @@
 """The rows as Markdown, with what they were measured on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import platform
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
@@ -46,12 +47,11 @@ def page(rows: Sequence[Row], notes: Iterable[str], device: torch.device, load: 
 
 def machine(device: torch.device, load: float, seconds: float) -> str:
     """What the figures were measured on, and of which revision."""
-    record = provenance.record({}, device)
-    versions: Mapping[str, str] = record["versions"] | _versions(_PEERS)
-    found = record["machine"]
-    revision = record["git"]["revision"][:12] + (" with changes" if record["git"]["dirty"] else "")
+    versions = provenance.versions(device) | {"python": platform.python_version()} | _versions(_PEERS)
+    found, git = provenance.hardware(device), provenance.git("benchmarks")
+    revision = str(git["revision"])[:12] + (" with changes" if git.get("dirty") else "") or f"unknown: {git['reason']}"
     gpu = f", {found['gpu']}" if "gpu" in found else ""
-    listed = ", ".join(f"{name} {number}" for name, number in versions.items() if name != "dvc")
+    listed = ", ".join(f"{name} {number}" for name, number in versions.items())
     return (
         f"# {name(device)}\n\n{found['cpu']}, {found['cores']} cores{gpu}; measured on {device.type} in "
         f"{seconds / 60:.1f} minutes.\nThe load average was {load:.1f} before. Revision {revision}.\n\n{listed}"
@@ -60,7 +60,7 @@ def machine(device: torch.device, load: float, seconds: float) -> str:
 
 def name(device: torch.device) -> str:
     """What the machine is called."""
-    found = provenance.record({}, device)["machine"]
+    found = provenance.hardware(device)
     return str(found["gpu"]) if "gpu" in found else f"{found['cpu']}, {found['cores']} cores"
 
 

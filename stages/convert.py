@@ -16,11 +16,6 @@ def main() -> None:
     parameters = params.load("convert", ConvertParams)
     report = convert(parameters, source, BETON)
     tables.write_json(REPORTS / "metrics.json", report)
-    fingerprints = {
-        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
-        "data": fingerprint.of_values(dataset.description(BETON).digests),
-    }
-    tables.write_json(REPORTS / "run.json", provenance.record(fingerprints))
     splits = {name: dataset.open_split(BETON, name) for name in report if dataset.has_split(BETON, name)}
     tables.write_csv(
         REPORTS / "classes.csv",
@@ -38,6 +33,11 @@ def main() -> None:
             source.classes,
             f"{name}: {len(beton):,} images of {source.source}",
         )
+    fingerprints = {
+        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
+        "data": fingerprint.of_values(dataset.description(BETON).digests),
+    }
+    provenance.write(REPORTS, [BETON], fingerprints)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,6 @@ def main() -> None:
     metrics = knn_accuracy(parameters, train, test, len(classes))
     features.save(FEATURES, encoded)
     tables.write_json(REPORTS / "metrics.json", metrics)
-    fingerprints = {
-        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
-        "data": fingerprint.of_values(description.digests),
-        "encoder": fingerprint.of_file(MODEL),
-    }
-    tables.write_json(REPORTS / "run.json", provenance.record(fingerprints, session.device, session.world))
 
     plan = plane(parameters, test)
     labels = splits["test"].labels[plan.samples]
@@ -55,6 +49,12 @@ def main() -> None:
             list(loader.thumbnails(splits["test"], plan.samples, size=32)),
             "test",
         )
+    fingerprints = {
+        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
+        "data": fingerprint.of_values(description.digests),
+        "encoder": fingerprint.of_file(MODEL),
+    }
+    provenance.write(REPORTS, [FEATURES], fingerprints, session.device, {0: session.world})
     print("embed: " + ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items()))
 
 

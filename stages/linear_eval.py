@@ -54,7 +54,7 @@ def main() -> None:
         "data": fingerprint.of_values(description.digests),
         "encoder": fingerprint.of_file(MODEL),
     }
-    tables.write_json(REPORTS / "run.json", provenance.record(fingerprints, session.device, session.world))
+    provenance.write(REPORTS, [], fingerprints, session.device, {0: session.world})
 
 
 def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Features) -> None:

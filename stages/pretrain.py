@@ -52,14 +52,9 @@ def main() -> None:
             result = pretrain(parameters, data, session, Contact(board, checkpoints, interrupted, say))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
-            record = provenance.record(
-                {kind: fingerprint.of_values(values) for kind, values in this.parts.items()},
-                session.device,
-                session.world,
-            )
-            record["processes_from_step"] = {str(step): world for step, world in result.starts.items()}
-            record["checkpoints"] = {"written": checkpoints.written, "waited_percent": 100 * share}
-            tables.write_json(REPORTS / "run.json", record)
+            fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data", "code")}
+            kept = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
+            provenance.write(REPORTS, [MODEL], fingerprints, session.device, result.starts, kept)
             # nobody but DVC says when it has collected the results
             checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
 

@@ -49,3 +49,13 @@ def test_the_code_of_pretraining_is_what_its_stage_depends_on() -> None:
     # the stage itself imports these too; they decide no result
     besides = {f"src/simclr/{name}.py" for name in ("launch",)}
     assert own | besides == {dep for dep in stages["pretrain"]["deps"] if dep.startswith("src/")}
+
+
+def test_files_and_folders_have_the_digests_of_dvc(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in.ner").mkdir()
+    for name, text in {"b": "a", "in/a": "b", "in.ner/a": "c", "é": "d"}.items():
+        (tmp_path / name).write_text(text)
+    assert fingerprint.of_out(tmp_path / "b") == "0cc175b9c0f1b6a831c399e269772661"
+    # by `dvc add`, 3.67
+    assert fingerprint.of_out(tmp_path) == "e00d7ed731ccf672406505cea8e359db.dir"

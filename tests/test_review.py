@@ -2,11 +2,13 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from programs import unread
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +128,7 @@ def cells(table: str) -> list[list[str]]:
 def test_the_comment_has_what_changed_and_only_that(clone: Path) -> None:
     sections = comment(clone, "slow")
     assert list(sections) == [
-        "Compared with `slow`", "Metrics", "Parameters", "Plots, pictures and other outputs"
+        "Compared with `slow`", "Metrics", "Parameters", "Plots, pictures and other outputs", "Made by"
     ]  # fmt: skip
     assert sections["Compared with `slow`"].startswith("`dvc.lock` is up to date: ")
     header, _, *rows = cells(sections["Metrics"])
@@ -150,6 +152,7 @@ def test_a_comparison_without_a_difference_says_so(clone: Path) -> None:
         "Metrics": "No metrics differ from `fast`.",
         "Parameters": "No params differ from `fast`.",
         "Plots, pictures and other outputs": "None differ from `fast`.",
+        "Made by": "- `train`: not recorded",
     }
 
 
@@ -177,6 +180,32 @@ def test_results_of_other_code_or_parameters_are_called_out_of_date(
     path.write_text(path.read_text().replace(old, new))
     stale = comment(clone, "fast")["Compared with `fast`"]
     assert stale.startswith(f"**`dvc.lock` is out of date:** `{stage}` would run again, ")
+
+
+def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -> None:
+    locked = YAML(typ="safe").load(clone / "dvc.lock")["stages"]["train"]["outs"]
+    record = {
+        "outs": {out["path"]: out["md5"] for out in locked},
+        "versions": {"numpy": "2.4", "torch": "2.14"},
+        "device": "cpu",
+        "threads": 1,
+        "processes_from_step": {"0": 2, "70": 1},
+    }
+    file = clone / "reports" / "train" / "run.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(record))
+    words = "- `train`: cpu (processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14"
+    assert comment(clone, "fast")["Made by"] == words
+    file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
+    assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"  # as of results from DVC's run cache
+    file.write_text('{"outs": []}')
+    assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: Path) -> None:
+    done = unread(sys.executable, str(SCRIPT), "fast", folder=clone, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_metrics_that_cannot_be_read_are_mentioned(clone: Path) -> None:

@@ -1,4 +1,4 @@
-"""Digests (SHA-256, in hexadecimal) by which values, files and code are told apart."""
+"""Digests (SHA-256, in hexadecimal) by which values, files and code are told apart; and DVC's, which are MD5."""
 
 import ast
 import hashlib
@@ -18,6 +18,23 @@ def of_file(path: Path) -> str:
     """Of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_out(path: Path) -> str:
+    """Of a file or a folder, as dvc.lock has it under `md5`.
+
+    A folder's is that of the JSON text which lists its files by their paths, and ends in ".dir" (DVC 3).
+    """
+    if not path.is_dir():
+        return _md5(path)
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    listed = [{"md5": _md5(file), "relpath": name} for name, file in sorted(files.items())]
+    return hashlib.md5(json.dumps(listed).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def of_code(module: str, without: str) -> dict[str, str]:

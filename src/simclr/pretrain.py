@@ -197,7 +197,7 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
         takes = f"a multiple of the {session.world} processes"
         raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
-        takes = "auto or fp32 on a CPU that is held to AVX2, which takes ten times as long for it (SIMCLR_CPU=native lifts that)"
+        takes = "auto or fp32 on a CPU held to AVX2, where it is ten times as slow (SIMCLR_CPU=native lifts that)"
         raise params.refusal("pretrain.precision", "bf16", takes)
     trainer = _Trainer(parameters, data, session, contact)
     trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))

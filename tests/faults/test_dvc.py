@@ -59,9 +59,9 @@ def cloned(origin: Path, folder: Path) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Everything that the pipeline wrote, but for the records of the run."""
+    """Everything that the pipeline wrote."""
     paths = [path for name in ("data", "models", "reports") for path in (folder / name).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.name != "run.json"}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +84,52 @@ def test_twice_and_in_two_clones_it_gives_the_same_bytes(done: Path, origin: Pat
     assert contents(other) == first
     assert (other / "dvc.lock").read_bytes() == lock
     assert command("dvc", "repro", folder=other).count("didn't change, skipping") == 5
+
+
+def test_a_fresh_clone_is_clean_after_a_run(done: Path, tmp_path: Path) -> None:
+    clone = cloned(done, tmp_path / "clone")
+    command("dvc", "repro", folder=clone)
+    assert command("git", "status", "--short", folder=clone) == ""
+
+
+def test_a_wrong_value_of_the_last_stage_is_refused_before_the_first(origin: Path, tmp_path: Path) -> None:
+    clone = cloned(origin, tmp_path / "clone")
+    wrong = ("-S", "linear_eval.cached.max_iterations=0")
+    said = command("dvc", "exp", "run", *wrong, folder=clone, code=255)
+    assert "fetch: error: params.yaml: linear_eval.cached.max_iterations = 0 is not allowed; it takes" in said
+    assert not (clone / "data").exists()
+
+
+@pytest.mark.parametrize("mode", ["repro", "exp run --temp"])
+def test_it_runs_without_the_environment_on_the_path(mode: str, origin: Path, tmp_path: Path) -> None:
+    clone = cloned(origin, tmp_path / "clone")
+    (clone / ".venv").symlink_to(sys.prefix)
+    dvc = [str(clone / ".venv" / "bin" / "dvc"), *mode.split(), "-s", "fetch"]
+    done = subprocess.run(dvc, cwd=clone, env=environment() | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_queued_experiments_share_their_pretraining(done: Path, tmp_path: Path) -> None:
+    clone = ready(done, tmp_path)
+    # other parameters than those of `done`, whose result DVC would take from its run cache
+    changed = ("-S", f"pretrain.epochs={EPOCHS - 1}", "-S", "linear_eval.seed=range(0,2)")
+    command("dvc", "exp", "run", "--queue", *changed, folder=clone)
+    subprocess.run(
+        ["dvc", "queue", "start", "-j", "2"], cwd=clone, env=environment(), check=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while (table := command("dvc", "queue", "status", folder=clone)).count("Success") < 2:
+        assert time.monotonic() < deadline, table
+        time.sleep(1)
+    tasks = [line.split()[0] for line in table.splitlines() if "Success" in line]
+    said = "".join(command("dvc", "queue", "logs", task, folder=clone) for task in tasks)
+    assert said.count(" is at this very run; waits for its result") == 1
+    steps = 5 * (EPOCHS - 1)
+    assert f"goes on from step {steps} of {steps}" in said
+    names = command("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*", folder=clone).split()
+    locks = {hashed(command("git", "show", f"{name}:dvc.lock", folder=clone)) for name in names if "-" in name}
+    assert len(locks) == 1
 
 
 def test_two_at_once_do_no_harm(done: Path, tmp_path: Path) -> None:
@@ -176,7 +222,7 @@ def test_a_queued_experiment_that_was_killed_goes_on_when_queued_again(done: Pat
     await_status(clone, "Success")
     name = command("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/name", folder=clone).strip()
     lock = command("git", "show", f"{name}:dvc.lock", folder=clone)
-    record = command("git", "show", f"{name}:reports/pretrain/run.json", folder=clone)
+    record = (clone / "runs" / "name" / "pretrain" / "machine.json").read_text()
     assert '"0": 1,' in record  # and another start after it
     other = cloned(clone, tmp_path / "other")
     command("dvc", "config", "cache.dir", str(tmp_path / "cache"), folder=other)

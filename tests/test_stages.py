@@ -3,14 +3,21 @@
 import csv
 import json
 import re
+import runpy
 import shutil
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 from programs import ROOT, STAGES, TINY, change, run, stage
 from ruamel.yaml import YAML
+
+from simclr.distributed import Session
+from simclr.failure import Stopped
+from simclr.interruption import Interruption
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -83,6 +90,17 @@ def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path,
     )
     assert together[0] == pytest.approx(alone[0], rel=1e-4)
     assert together[1] == pytest.approx(alone[1], rel=1e-2)  # rounding grows from step to step
+
+
+def test_a_signal_ends_the_waiting_for_another_process_and_nothing_else() -> None:
+    waiting = runpy.run_path(str(ROOT / "stages" / "pretrain.py"))["waiting"]
+    alone, interrupted = Session(rank=0, world=1, device=torch.device("cpu")), Interruption()
+    assert waiting(alone, interrupted, True)
+    assert not waiting(alone, interrupted)
+    interrupted.number = signal.SIGTERM
+    assert not waiting(alone, interrupted)  # the run stops after its first step, with a checkpoint
+    with pytest.raises(Stopped, match="stopped by SIGTERM while it waited for another process at this very run"):
+        waiting(alone, interrupted, True)
 
 
 BAD = {

@@ -69,7 +69,7 @@ def waiting(session: Session, interrupted: Interruption, this: bool = False) -> 
     Raises:
         Stopped: any of them was asked to stop.
     """
-    any_rank, number = session.largest([this, interrupted.number])
+    any_rank, number = session.largest_later([this, interrupted.number])()
     if any_rank and number:
         interrupted.heed()
         raise Stopped(number, " while it waited for another process at this very run")

@@ -188,13 +188,14 @@ def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -
         "outs": {out["path"]: out["md5"] for out in locked},
         "versions": {"numpy": "2.4", "torch": "2.14"},
         "device": "cpu",
+        "instructions": "held",
         "threads": 1,
         "processes_from_step": {"0": 2, "70": 1},
     }
     file = clone / "reports" / "train" / "run.json"
     file.parent.mkdir()
     file.write_text(json.dumps(record))
-    words = "- `train`: cpu (processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14"
+    words = "- `train`: cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14"
     assert comment(clone, "fast")["Made by"] == words
     file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
     assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"  # as of results from DVC's run cache

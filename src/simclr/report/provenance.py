@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from simclr import fingerprint
+from simclr import fingerprint, processor
 from simclr.report import board, tables
 
 _BEGAN = time.monotonic()
@@ -58,7 +58,12 @@ def write(
         record: dict[str, Any] = {"outs": made, "fingerprints": fingerprints, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-            record |= {"device": name, "threads": torch.get_num_threads(), "processes_from_step": _changes(starts)}
+            record |= {
+                "device": name,
+                "instructions": processor.mode(),
+                "threads": torch.get_num_threads(),
+                "processes_from_step": _changes(starts),
+            }
         tables.write_json(reports / _RUN, record)
     tables.write_json(
         board.run_folder(reports.name) / _MACHINE,

@@ -21,7 +21,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     options: list[Any] = []
     monkeypatch.setattr(launch.run, "run", options.append)
     monkeypatch.setattr("sys.argv", ["stages/pretrain.py"])
-    for name in ("PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE", "OMP_NUM_THREADS"):
+    for name in ("PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE"):
         monkeypatch.setenv(name, "")  # so that it is removed again afterwards
         monkeypatch.delenv(name)
     return options

@@ -24,7 +24,6 @@ _DEFAULTS = {
     # so long a run may take to come to its checkpoint, where whoever sent the signal waits for it
     "PET_SHUTDOWN_TIMEOUT": "600",
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGUSR1",
-    "OMP_NUM_THREADS": "1",  # as torchrun does, which warns of it
 }
 _KNOWN = ": error: "
 """In the line of a UserError: see `failure`."""

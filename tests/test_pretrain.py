@@ -249,6 +249,7 @@ def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_t
     assert run(data, epochs=1, precision="bf16").metrics["epochs"] == 1
 
 
+<<<<<<< ours
 @pytest.mark.parametrize(("name", "value"), [("SIMCLR_CPU", "native"), ("SIMCLR_THREADS", "2")])
 def test_what_changes_the_last_bits_is_of_the_identity(
     name: str, value: str, data: Data, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +271,14 @@ def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> Non
     for (history, _), _ in on_ranks(2, on_rank_natively, data, chosen):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=0.02)
+=======
+def test_ranks_train_in_bf16(data: Data) -> None:
+    """For an epoch; later its rounding, 2^-8, has grown."""
+    chosen = parameters(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
+    whole = pretrain.pretrain(chosen, data, ALONE, Contact())
+    for (history, _), _ in on_ranks(2, on_rank, data, chosen):
+        assert history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.02)
+>>>>>>> theirs
 
 
 def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
@@ -277,7 +286,8 @@ def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data)
         trainer = pretrain._Trainer(parameters(optimizer__clip_grad_norm=most), data, ALONE, Contact())
         weights = [weight for weight in trainer.model.parameters() if weight.requires_grad][:2]
         weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
-        weights[0].grad.view(-1)[0], weights[1].grad.view(-1)[0] = 5.0, 12.0
+        for weight, value in zip(weights, (5.0, 12.0), strict=True):
+            weight.grad[(0,) * weight.ndim] = value
         assert trainer._clipped().item() == pytest.approx(13.0)
         assert weights[1].grad.sum().item() == pytest.approx(12 * factor, rel=1e-5)
 

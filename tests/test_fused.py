@@ -27,7 +27,7 @@ def images(count: int, size: int) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("size", [8, 33, 96])
+@pytest.mark.parametrize("size", [1, 2, 8, 33, 96])
 @pytest.mark.parametrize("without", ["", "jitter", "hue", "contrast", "blur", "grayscale", "solarize"])
 def test_views(size: int, without: str) -> None:
     parameters = ViewParams(**{**PARAMETERS.__dict__, **({without: 0.0} if without else {})})
@@ -51,6 +51,36 @@ def test_resized_crops(height: int, width: int, size: int) -> None:
     boxes[0, 2] = (0, 0, height, -width)
     plain = crop.resized_crops(pixels.float(), torch.from_numpy(boxes), size) / 255
     assert torch.equal(fused.resized_crops(pixels, boxes, size), plain)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size", "box"),
+    [
+        (512, 10, 8, (0, 0, 512, 10)),
+        (512, 10, 8, (100, 3, 400, -5)),
+        (4, 3, 1, (0, 0, 4, 3)),
+        (100, 75, 1, (0, 0, 100, -75)),
+        (10, 512, 8, (0, 0, 10, 512)),
+        (10, 512, 1, (2, 0, 3, 512)),
+        (1, 1, 1, (0, 0, 1, 1)),
+        (300, 1, 2, (0, 0, 300, 1)),
+    ],
+)
+def test_boxes_far_taller_or_wider_than_the_view(
+    height: int, width: int, size: int, box: tuple[int, int, int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    top, left, rows, columns = box
+    cut = Image.fromarray(pixels[top : top + rows, left : left + abs(columns)])
+    cut = ImageOps.mirror(cut) if columns < 0 else cut
+    expected = np.asarray(cut.resize((size, size), Image.Resampling.BILINEAR)).astype(float)
+    boxes = np.array([[box, box]])
+    whole = torch.from_numpy(pixels)[None]
+    for found in 255 * fused.resized_crops(whole, boxes, size)[0].permute(0, 2, 3, 1).numpy():
+        assert np.abs(found - expected).max() <= 1
+    packed = np.empty((2, size, size, 3), np.uint8)
+    fused.cut_pixels(pixels, boxes[0], packed)
+    assert np.abs(packed - expected).max() <= 1
 
 
 def test_cut_pixels_as_pillow_does() -> None:

@@ -9,14 +9,15 @@ KERNEL_SHARE = 0.1
 
 
 def kernel_size(size: int) -> int:
-    """The odd number of taps, at least 3, for images of `size` pixels."""
-    return max(3, 2 * round((KERNEL_SHARE * size - 1) / 2) + 1)
+    """The odd number of taps for images of `size` pixels: at least 3, but never more than reflected borders can serve,
+    which leaves one for a single pixel."""
+    return min(2 * size - 1, max(3, 2 * round((KERNEL_SHARE * size - 1) / 2) + 1))
 
 
 def kernel(size: int, sigmas: Tensor) -> tuple[Tensor, Tensor]:
     """For `sigmas` (N,): the weights of the distances 1, 2, ... (N, half), that of 0 being 1, and the sums (N,)."""
-    weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(1, kernel_size(size) // 2 + 1)]
-    return torch.stack(weights, dim=1), 1 + 2 * sum(weights, torch.zeros_like(sigmas))
+    weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(kernel_size(size) // 2 + 1)]
+    return torch.stack(weights, dim=1)[:, 1:].contiguous(), 1 + 2 * sum(weights[1:], torch.zeros_like(sigmas))
 
 
 def gaussian_blur(images: Tensor, sigmas: Tensor) -> Tensor:

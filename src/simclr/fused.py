@@ -31,15 +31,21 @@ def _njit(function):  # type: ignore[no-untyped-def]
 
 
 @_njit
+def _count(length, size):  # type: ignore[no-untyped-def]
+    """K, the taps of each target pixel, where `length` >= 0 pixels become `size`."""
+    return int(np.ceil(2 * max(1.0, length / size)))
+
+
+@_njit
 def _taps(length, size, first, weights):  # type: ignore[no-untyped-def]
     """The filter of `crop` that takes |`length`| pixels to `size`, from last to first if it is negative: target pixel
     i is the sum over k < K of source pixel `first[i]` + k times `weights[i, k]`, which is 0 beyond the ends. Returns
-    K."""
+    K, see `_count`."""
     backward = length < 0
     length = abs(length)
     scale = F(length) / F(size)
     reach = max(scale, F(1))
-    count = int(np.ceil(2 * max(1.0, length / size)))
+    count = _count(length, size)
     for i in range(size):
         target = (F(size - 1 - i if backward else i) + F(0.5)) * scale
         first[i] = np.int64(np.floor(target - reach + F(0.5)))
@@ -103,18 +109,26 @@ def _many(line, first, weights, count, out):  # type: ignore[no-untyped-def]
 
 
 @_njit
+def _padded(width, size):  # type: ignore[no-untyped-def]
+    """The elements of a line of `width` pixels with room on both sides for taps without weight, and of one more, which
+    the last vector of four reaches."""
+    return 3 * (width + 2 * _count(width, size)) + 1
+
+
+@_njit
 def _cut(image, box, size, lines, scratch):  # type: ignore[no-untyped-def]
-    """The `box` of `image` (H, 3 W) as `size` lines of `size` pixels: `lines` (size, 3 size + 1)."""
+    """The `box` of `image` (H, 3 W) as `size` lines of `size` pixels: `lines` (size, 3 size + 1); `scratch` of
+    `_padded(W, size)` elements."""
     top, left, height, signed_width = box
     width = abs(signed_width)
-    most = int(np.ceil(2 * max(1.0, max(height, width) / size)))
     rows, columns = np.empty(size, np.int64), np.empty(size, np.int64)
-    row_weights, column_weights = np.empty((size, most), np.float32), np.empty((size, most), np.float32)
+    row_weights = np.empty((size, _count(height, size)), np.float32)
+    column_weights = np.empty((size, _count(width, size)), np.float32)
     row_taps, column_taps = _taps(height, size, rows, row_weights), _taps(signed_width, size, columns, column_weights)
-    columns += most
-    padded = scratch[: 3 * (width + 2 * most) + 1]  # on both sides, room for taps without weight
+    columns += column_taps
+    padded = scratch[: _padded(width, size)]
     padded[:] = 0
-    line = padded[3 * most : 3 * (most + width)]
+    line = padded[3 * column_taps : 3 * (column_taps + width)]
     for y in range(size):
         line[:] = 0
         for k in range(row_taps):
@@ -135,7 +149,7 @@ def cut_pixels(image, boxes, out):  # type: ignore[no-untyped-def]
     """All `boxes` (V, 4) of `image` (H, W, 3) uint8, resized to `out` (V, S, S, 3) uint8."""
     height, width, _ = image.shape
     size = out.shape[1]
-    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(9 * (width + size), np.float32)
+    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(_padded(width, size), np.float32)
     flat = image.reshape(height, 3 * width)
     for v in range(len(boxes)):
         _cut(flat, boxes[v], size, lines, scratch)
@@ -149,7 +163,7 @@ def cut_pixels(image, boxes, out):  # type: ignore[no-untyped-def]
 def _resized_crops(images, boxes, out):  # type: ignore[no-untyped-def]
     count, height, width, _ = images.shape
     size = out.shape[-1]
-    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(9 * (width + size), np.float32)
+    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(_padded(width, size), np.float32)
     flat = images.reshape(count, height, 3 * width)
     for n in range(count):
         for v in range(boxes.shape[1]):

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from benchmarks.contest import Row, Run, compare, milliseconds, peer
 from benchmarks.loading import view_params
-from simclr import loader, views
+from simclr import crop, loader, transfer, views
 from simclr.blur import kernel_size
 from simclr.views import Draws, ViewParams
 
@@ -58,10 +58,15 @@ def rows(device: torch.device, *, count: int, size: int, least: float, repeats: 
     yield from compare(
         f"all of them, {2 * samples} views of {size} px",
         "ms",
-        milliseconds(lambda: views.augment(together, draws, chosen), device, least),
+        milliseconds(lambda: _augmented(together, draws, chosen), device, least),
         {"kornia": lambda: milliseconds(_kornia_all(together, chosen), device, least)},
         repeats,
     )
+
+
+def _augmented(images: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
+    rows = transfer.packed(views.rows(draws, parameters, images.device), images.device)
+    return views.augment(images, rows.to(images.device), parameters)
 
 
 def _drawn(parameters: ViewParams, samples: int, side: int, views_each: int = 1) -> Draws:
@@ -77,7 +82,7 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
     def ours(**on: float) -> tuple[Call, Draws]:
         parameters = dataclasses.replace(chosen, **off | on)
         draws = _drawn(parameters, len(images), chosen.size)
-        return lambda: views.augment(images, draws, parameters), draws
+        return lambda: _augmented(images, draws, parameters), draws
 
     found: dict[str, Contest] = {}
     functional, both = v2.functional, (kernel_size(chosen.size),) * 2
@@ -119,6 +124,8 @@ def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, Co
     generator, size = torch.Generator().manual_seed(0), chosen.size
     stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
     boxes = _drawn(chosen, count, _SOURCE).boxes
+    arrays = {"pixels": stored.numpy(), "boxes": boxes, "filters": crop.filters(boxes, size)}
+    loaded = transfer.packed(arrays, device)
     planes = stored.to(device).permute(0, 3, 1, 2)
     floats = planes.contiguous() / 255
 
@@ -131,7 +138,7 @@ def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, Co
 
     return {
         "crop and resize": (
-            lambda: loader.crops(stored, boxes, size, device),
+            lambda: loader.crops(loaded.to(device), size),
             torchvision,
             lambda: _kornia_crop(floats, torch.from_numpy(boxes[:, 0]), size),
         )

@@ -29,6 +29,7 @@ from simclr import batches, loader, params, presets, views
 from simclr.beton import Beton
 from simclr.blur import kernel_size
 from simclr.images import Pixels
+from simclr.transfer import Parcel
 from simclr.views import ViewParams
 
 _ENDLESS = 1 << 30
@@ -142,10 +143,11 @@ def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
 def _ours(task: _Task) -> Callable[[], Stream]:
     source, parameters = task.beton, task.parameters
 
-    def load(item: tuple[int, batches.Indices]) -> tuple[Tensor, views.Draws]:
+    def load(item: tuple[int, batches.Indices]) -> Parcel:
         epoch, samples = item
         draws = views.draw(parameters, source.heights[samples], source.widths[samples], 0, epoch, samples)
-        return loader.pixels(source, samples, draws.boxes, parameters.size), draws
+        rows = views.rows(draws, parameters, task.device)
+        return loader.load(source, samples, draws.boxes, parameters.size, task.device, rows)
 
     def stream() -> Stream:
         epochs = (
@@ -153,12 +155,12 @@ def _ours(task: _Task) -> Callable[[], Stream]:
             for epoch in itertools.count()
         )
         with closing(batches.prefetched(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
-            for pixels, draws in loaded:
+            for parcel in loaded:
                 if task.colored:
-                    crops = loader.crops(pixels, draws.boxes, parameters.size, task.device)
-                    yield views.augment(crops, draws, parameters)
+                    batch = parcel.to(task.device)
+                    yield views.augment(loader.crops(batch, parameters.size), batch, parameters)
                 else:
-                    yield pixels
+                    yield parcel["pixels"]
 
     return stream
 

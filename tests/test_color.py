@@ -1,3 +1,8 @@
+"""The chain of color operations against torchvision's functions, image by image."""
+
+import itertools
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -5,53 +10,63 @@ from torchvision.transforms.v2 import functional as tv
 
 from simclr import color
 
+ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
 
-@pytest.fixture
-def images() -> Tensor:
-    images = torch.rand(12, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+
+def pictures(count: int) -> Tensor:
+    images = torch.rand(count, 3, 9, 11, generator=torch.Generator().manual_seed(0))
     images[0] = 0.5  # gray: no hue
     images[1] = 0
     images[2] = 1
     images[3, 1] = images[3, 0]  # two channels tie
     images[4, 2] = images[4, 1]
+    images[5, 2] = images[5, 0]
     return images
 
 
-CASES = [
-    (color.adjust_brightness, tv.adjust_brightness, 0.0, 2.0),
-    (color.adjust_contrast, tv.adjust_contrast, 0.0, 2.0),
-    (color.adjust_saturation, tv.adjust_saturation, 0.0, 2.0),
-    (color.adjust_hue, tv.adjust_hue, -0.5, 0.5),
-]
+def jittered(images: Tensor, order: np.ndarray, factors: np.ndarray, active: list[int]) -> Tensor:
+    rows = color.chain(order, factors.astype(np.float32), active)
+    return color.jitter(images, {name: torch.from_numpy(array) for name, array in rows.items()})
 
 
-@pytest.mark.parametrize(("ours", "theirs", "low", "high"), CASES, ids=["brightness", "contrast", "saturation", "hue"])
-def test_each_operation_agrees_with_torchvision(ours, theirs, low: float, high: float, images: Tensor) -> None:
-    factors = torch.linspace(low, high, len(images))
-    expected = torch.stack([theirs(image, factor.item()) for image, factor in zip(images, factors, strict=True)])
-    torch.testing.assert_close(ours(images, factors), expected, atol=3e-6, rtol=0)
+@pytest.mark.parametrize("operation", range(4))
+@pytest.mark.parametrize("active", [[], [0, 1, 2, 3]])
+def test_each_operation_agrees_with_torchvision(operation: int, active: list[int]) -> None:
+    images = pictures(12)
+    factors, order = np.zeros((12, 4)), np.full((12, 4), -1)
+    factors[:, operation] = np.linspace(-0.5, 0.5, 12) if operation == 3 else np.linspace(0, 2, 12)
+    order[:, 2] = operation
+    found = jittered(images, order, factors, active or [operation])
+    for own, image, factor in zip(found, images, factors[:, operation], strict=True):
+        torch.testing.assert_close(own, ADJUST[operation](image, factor), atol=3e-6, rtol=0)
 
 
-def test_grayscale_and_solarize_agree_with_torchvision(images: Tensor) -> None:
-    torch.testing.assert_close(color.grayscale(images), tv.rgb_to_grayscale(images), atol=1e-6, rtol=0)
-    torch.testing.assert_close(color.solarize(images, 0.3), tv.solarize(images, 0.3))
-
-
-def test_jitter_applies_each_samples_operations_in_its_own_order(images: Tensor) -> None:
-    generator = torch.Generator().manual_seed(1)
-    factors = torch.rand(len(images), 4, generator=generator) * 0.8 + 0.6
-    factors[:, 3] -= 1
-    orders = torch.stack([torch.randperm(4, generator=generator) for _ in images])
-    groups = [
-        (operation, torch.tensor([row for row in range(len(images)) if orders[row, position] == operation]))
-        for position in range(4)
-        for operation in range(4)
-    ]
+@pytest.mark.parametrize("active", [list(some) for r in range(1, 5) for some in itertools.combinations(range(4), r)])
+def test_each_image_has_its_own_operations_in_its_own_order(active: list[int]) -> None:
+    generator = np.random.default_rng(1)
+    orders = np.array([order for order in itertools.permutations(range(4)) for _ in range(2)])
+    images = pictures(len(orders))
+    factors = generator.random((len(orders), 4)) * 1.6 + 0.2
+    factors[:, 3] = generator.random(len(orders)) - 0.5
+    used = np.where(np.isin(orders, active) & (np.arange(len(orders)) % 5 > 0)[:, None], orders, -1)
     untouched = images.clone()
-    found = color.jitter(images, factors, [(operation, rows.long()) for operation, rows in groups if len(rows)])
-    theirs = [tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue]
+    found = jittered(images, used, factors, active)
     for row, image in enumerate(images):
-        for operation in orders[row].tolist():
-            image = theirs[operation](image, factors[row, operation].item())
+        for operation in used[row][used[row] >= 0]:
+            image = ADJUST[operation](image, factors[row, operation])
         torch.testing.assert_close(found[row], image, atol=1e-5, rtol=0)
     assert torch.equal(images, untouched)
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+def test_grayscale_and_solarize_agree_with_torchvision() -> None:
+    images = pictures(12)
+    gray = torch.arange(12) % 2 == 0
+    found = color.jitter(images, {"gray": gray})
+    torch.testing.assert_close(found[gray], tv.rgb_to_grayscale(images[gray], 3), atol=1e-6, rtol=0)
+    assert torch.equal(found[~gray], images[~gray])
+    thresholds = torch.where(gray, 0.3, torch.inf)
+    found = color.solarize(images, thresholds)
+    torch.testing.assert_close(found[gray], tv.solarize(images[gray], 0.3))
+    assert torch.equal(found[~gray], images[~gray])

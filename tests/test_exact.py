@@ -18,9 +18,11 @@ from simclr import batches, beton, loader, parallel, views
 from simclr.batches import Indices
 from simclr.beton import JPEG, RAW, Beton, StoredImage
 from simclr.projection import HashedDropout
+from simclr.transfer import Parcel
 from simclr.views import ViewParams
 
 COUNT = 13
+CPU = torch.device("cpu")
 SEED, EPOCH = 3, 2
 Views = dict[tuple[int, int], Tensor]
 """(3, S, S) by sample and view."""
@@ -83,14 +85,13 @@ def finished(
     torch.set_num_threads(threads)
     parallel.THREADS = threads
 
-    def load(samples: Indices) -> tuple[Indices, Tensor, views.Draws]:
+    def load(samples: Indices) -> tuple[Indices, Parcel]:
         draws = views.draw(chosen, file.heights[samples], file.widths[samples], SEED, epoch, samples, count)
-        return samples, loader.pixels(file, samples, draws.boxes, size), draws
+        return samples, loader.load(file, samples, draws.boxes, size, CPU, views.rows(draws, chosen, CPU))
 
     found: Views = {}
-    for samples, pixels, draws in batches.prefetched(load, parts, prefetching):
-        crops = loader.crops(pixels, draws.boxes, size, torch.device("cpu"))
-        images = views.augment(crops, draws, chosen).unflatten(0, (count, len(samples)))
+    for samples, loaded in batches.prefetched(load, parts, prefetching):
+        images = views.augment(loader.crops(loaded, size), loaded, chosen).unflatten(0, (count, len(samples)))
         found |= {(sample, view): images[view, row] for row, sample in enumerate(samples) for view in range(count)}
     return found
 
@@ -168,7 +169,7 @@ def masks(parts: list[Indices], count: int = 2) -> Views:
     sizes, module, found = np.full(COUNT, 8), HashedDropout(0.5), {}
     for samples in parts:
         draws = views.draw(parameters(8), sizes[samples], sizes[samples], SEED, EPOCH, samples, count)
-        rows = module(torch.ones(count * len(samples), 50), views.by_view(draws.keys, torch.device("cpu")))
+        rows = module(torch.ones(count * len(samples), 50), torch.from_numpy(views.by_view(draws.keys)))
         rows = rows.unflatten(0, (count, len(samples)))
         found |= {(sample, view): rows[view, row] for row, sample in enumerate(samples) for view in range(count)}
     return found

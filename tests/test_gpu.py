@@ -1,5 +1,6 @@
 """What only a CUDA device can show: the views and losses of a CPU, a step in bf16, ranks that share a device."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,36 +8,61 @@ import pytest
 import torch
 from ranks import on_ranks
 from test_batch_norm import SHARE, batch, network, trained
+from test_fake_cuda import view_maker
+from test_fused import images
 from test_lars import solver_of_many
 from test_pretrain import DIGESTS, Data, on_rank, parameters, striped
-from test_views import EVERYTHING, SIZE, drawn
+from test_views import EVERYTHING, drawn
 from torch import Tensor
 
-from simclr import distributed, loader, pretrain, views
+from simclr import distributed, loader, pretrain, transfer, views
 from simclr.batch_norm import synchronised
 from simclr.dataset import Description
 from simclr.distributed import Session
 from simclr.nt_xent import nt_xent
 from simclr.pretrain import Contact
+from simclr.transfer import Parcel
+from simclr.views import Draws, ViewParams
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU, GPU = (Session(rank=0, world=1, device=torch.device(name)) for name in ("cpu", "cuda"))
 
 
-def test_views_are_those_of_the_cpu() -> None:
-    draws = drawn(range(64))
-    crops = torch.rand(128, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    found = views.augment(crops.cuda(), draws, EVERYTHING).cpu()
-    off = (found - views.augment(crops, draws, EVERYTHING)).abs() > 1e-4
+def on(device: torch.device, draws: Draws, chosen: ViewParams) -> Parcel:
+    return transfer.packed(views.rows(draws, chosen, device), device).to(device)
+
+
+@pytest.mark.parametrize("size", [1, 8, 33, 96, 224])
+def test_views_are_those_of_the_cpu(size: int) -> None:
+    chosen, draws = dataclasses.replace(EVERYTHING, size=size, hue=0.5), drawn(range(64))
+    crops = images(128, size)
+    found = views.augment(crops.cuda(), on(GPU.device, draws, chosen), chosen).cpu()
+    off = (found - views.augment(crops, on(CPU.device, draws, chosen), chosen)).abs() > 1e-4
     assert off.float().mean() < 0.005  # values at the threshold of solarize
 
 
 def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
     file = striped(tmp_path / "file.beton", 16, 0)
-    samples, boxes = np.arange(16), np.tile(np.array([[1, 2, 5, 4], [0, 0, 8, 8]]), (16, 1, 1))
-    pixels = loader.pixels(file, samples, boxes, 12)
-    found = loader.crops(pixels, boxes, 12, GPU.device).cpu()
-    torch.testing.assert_close(found, loader.crops(pixels, boxes, 12, CPU.device), atol=1e-5, rtol=0)
+    samples, boxes = np.arange(16), np.tile(np.array([[1, 2, 5, 4], [0, 0, 8, -8]]), (16, 1, 1))
+    there, here = (
+        loader.crops(loader.load(file, samples, boxes, 12, device).to(device), 12)
+        for device in (GPU.device, CPU.device)
+    )
+    torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("preset", ["cifar10", "imagenet"])
+def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
+    """Views and what the encoder is given, after a first batch."""
+    trainer, samples = view_maker(preset, tmp_path)
+    for step in range(3):
+        loaded = pretrain._Trainer._load(trainer, samples, step)
+        torch.cuda.set_sync_debug_mode("error" if step else "default")
+        try:
+            views_, _ = pretrain._Trainer._views(trainer, loaded)
+            trainer.preparation.normalise(views_)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
 
 def test_nt_xent_is_that_of_the_cpu() -> None:

@@ -14,7 +14,7 @@ from simclr import beton, loader, parallel
 from simclr.beton import JPEG, RAW, Beton, StoredImage
 from simclr.failure import UserError
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIZES = [(24, 40), (90, 33), (64, 64), (5, 7), (120, 161)]  # height, width
 
 
@@ -110,7 +110,7 @@ def test_crops_of_images_of_one_size(tmp_path: Path) -> None:
     images = noise(3, 20, seed=0)
     file = stored(tmp_path / "x.beton", images, np.zeros(3, np.int64))
     boxes = random_boxes(0, [(20, 20)] * 3, count=4)
-    found = loader.crops(loader.pixels(file, np.arange(3), boxes, 8), boxes, 8, CPU)
+    found = loader.crops(loader.load(file, np.arange(3), boxes, 8, CPU), 8)
     assert found.dtype == torch.float32
     assert found.shape == (12, 3, 8, 8)
     for view in range(4):  # all first boxes come before all second ones
@@ -123,8 +123,8 @@ def test_crops_of_images_of_one_size(tmp_path: Path) -> None:
 def test_crops_of_images_of_any_size(tmp_path: Path) -> None:
     file, _ = varied(tmp_path / "x.beton", [RAW, JPEG, RAW, JPEG, RAW])
     boxes = random_boxes(0, SIZES, count=3)
-    pixels = loader.pixels(file, np.arange(5), boxes, 8)
-    found = loader.crops(pixels, boxes, 8, CPU)
+    loaded = loader.load(file, np.arange(5), boxes, 8, CPU)
+    pixels, found = loaded["pixels"], loader.crops(loaded, 8)
     assert found.dtype == torch.float32
     assert found.shape == (15, 3, 8, 8)
     for view in range(3):
@@ -134,15 +134,18 @@ def test_crops_of_images_of_any_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_crops_on_a_gpu_are_those_on_the_cpu(tmp_path: Path) -> None:
-    file = stored(tmp_path / "x.beton", noise(8, 20, seed=0), np.zeros(8, np.int64))
-    boxes = random_boxes(0, [(20, 20)] * 8, count=2)
-    pixels = loader.pixels(file, np.arange(8), boxes, 8)
-    found = loader.crops(pixels, boxes, 8, torch.device("cuda"))
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["of one size", "of any size"])
+def test_crops_on_a_gpu_are_those_on_the_cpu(tmp_path: Path, kind: str) -> None:
+    if kind == "of one size":
+        file = stored(tmp_path / "x.beton", noise(5, 20, seed=0), np.zeros(5, np.int64))
+    else:
+        file, _ = varied(tmp_path / "x.beton", [RAW, JPEG, RAW, JPEG, RAW])
+    boxes = random_boxes(0, list(zip(file.heights, file.widths, strict=True)), count=2)
+    found = loader.crops(loader.load(file, np.arange(5), boxes, 8, GPU).to(GPU), 8)
     assert found.device.type == "cuda"
-    torch.testing.assert_close(found.cpu(), loader.crops(pixels, boxes, 8, CPU), atol=2e-3, rtol=0)  # TF32
+    expected = loader.crops(loader.load(file, np.arange(5), boxes, 8, CPU), 8)
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=0)
 
 
 @pytest.fixture
@@ -164,7 +167,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
         parallel.THREADS = threads
         for file, sizes in ((one_size, [(40, 40)] * 100), (mixed, [SIZES[sample] for sample in samples])):
             boxes = random_boxes(1, sizes, count=2)
-            found.append(loader.crops(loader.pixels(file, samples, boxes, 16), boxes, 16, CPU))
+            found.append(loader.crops(loader.load(file, samples, boxes, 16, CPU), 16))
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[3])
 
@@ -237,3 +240,15 @@ def test_thumbnails_of_images_of_any_size_are_their_central_squares(tmp_path: Pa
     boxes = [(0, 8, 24, 24), (28, 0, 33, 33), (0, 0, 64, 64), (0, 1, 5, 5), (0, 20, 120, 120)]
     for thumbnail, image, box in zip(found, images, boxes, strict=True):
         assert np.abs(thumbnail.astype(int) - expected(image, np.array([box]), 20)[0]).max() <= 1
+
+
+def test_what_no_device_is_sent_makes_no_context_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a GPU could be used, but another process has it to itself."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for file in (
+        stored(tmp_path / "x.beton", noise(4, 7, seed=0), np.zeros(4, np.int64)),
+        varied(tmp_path / "y.beton", [RAW] * 5)[0],
+    ):
+        loader.thumbnails(file, np.arange(4), size=3)
+        boxes = np.tile([0, 0, 5, 5], (4, 1, 1))
+        loader.crops(loader.load(file, np.arange(4), boxes, 3, CPU), 3)

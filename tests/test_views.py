@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from simclr import views
+from simclr import transfer, views
 from simclr.blur import kernel_size
 from simclr.randomness import hashes
 from simclr.views import Draws, ViewParams
@@ -61,9 +61,9 @@ def test_the_keys_of_dropout_are_hashes_of_sample_and_view() -> None:
 
 def test_by_view_is_the_order_of_the_crops() -> None:
     values = np.array([[[10, 11], [20, 21]], [[30, 31], [40, 41]], [[50, 51], [60, 61]]])  # 3 samples, 2 views
-    found = views.by_view(values, torch.device("cpu"))
+    found = views.by_view(values)
     assert found.tolist() == [[10, 11], [30, 31], [50, 51], [20, 21], [40, 41], [60, 61]]
-    assert views.by_view(values[..., 0], torch.device("cpu")).tolist() == [10, 30, 50, 20, 40, 60]
+    assert views.by_view(values[..., 0]).tolist() == [10, 30, 50, 20, 40, 60]
 
 
 def test_turning_one_operation_off_leaves_the_other_draws() -> None:
@@ -116,11 +116,21 @@ def reference(crop: Tensor, draws: Draws, sample: int, view: int, parameters: Vi
     return image
 
 
-def test_views_are_those_of_torchvision_for_the_same_draws() -> None:
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def augmented(crops: Tensor, draws: Draws, parameters: ViewParams, way: torch.device = CPU) -> Tensor:
+    """As `views.augment` does it on a CPU or, with the same operations, on a GPU."""
+    rows = transfer.packed(views.rows(draws, parameters, way), CPU)
+    return views.augment(crops, rows, parameters) if way == CPU else views._all_at_once(crops, rows)
+
+
+@pytest.mark.parametrize("way", [CPU, GPU])
+def test_views_are_those_of_torchvision_for_the_same_draws(way: torch.device) -> None:
     count = 64
     draws = drawn(range(count))
     crops = torch.rand(2 * count, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    found = views.augment(crops, draws, EVERYTHING)
+    found = augmented(crops, draws, EVERYTHING, way)
     for view in range(2):
         for sample in range(count):
             row = view * count + sample
@@ -130,21 +140,33 @@ def test_views_are_those_of_torchvision_for_the_same_draws() -> None:
             assert off.float().mean() < (0.01 if draws.solarize[sample, view] else 1e-9)
 
 
-def test_the_crops_stay_as_they_are() -> None:
+@pytest.mark.parametrize("way", [CPU, GPU])
+def test_the_crops_stay_as_they_are(way: torch.device) -> None:
     crops = torch.rand(16, 3, SIZE, SIZE)
     for off in ({}, {"jitter": 0, "grayscale": 0, "solarize": 0}):  # what follows may be first
         before, parameters = crops.clone(), dataclasses.replace(EVERYTHING, **off)
-        assert not torch.equal(views.augment(crops, drawn(range(8), parameters), parameters), crops)
+        assert not torch.equal(augmented(crops, drawn(range(8), parameters), parameters, way), crops)
         assert torch.equal(crops, before)
 
 
 def test_nothing_happens_where_no_draw_asks_for_it() -> None:
     rare = dataclasses.replace(EVERYTHING, jitter=1e-9, grayscale=1e-9, blur=1e-9, solarize=1e-9)
     crops = torch.rand(8, 3, SIZE, SIZE)
-    assert torch.equal(views.augment(crops, drawn(range(4), rare), rare), crops)
+    assert torch.equal(augmented(crops, drawn(range(4), rare), rare), crops)
+    found = augmented(crops, drawn(range(4), rare), rare, GPU)
+    torch.testing.assert_close(found, crops, atol=1e-6, rtol=0)  # hue is turned by nothing, to and fro
 
 
-def test_nothing_happens_where_everything_is_off() -> None:
+@pytest.mark.parametrize("way", [CPU, GPU])
+def test_nothing_happens_where_everything_is_off(way: torch.device) -> None:
     nothing = dataclasses.replace(EVERYTHING, jitter=0, grayscale=0, blur=0, solarize=0)
     crops = torch.rand(8, 3, SIZE, SIZE)
-    assert torch.equal(views.augment(crops, drawn(range(4), nothing), nothing), crops)
+    assert torch.equal(augmented(crops, drawn(range(4), nothing), nothing, way), crops)
+
+
+def test_a_gpu_is_sent_only_what_it_needs() -> None:
+    nothing = dataclasses.replace(EVERYTHING, jitter=0, grayscale=0, blur=0, solarize=0)
+    assert views.rows(drawn(range(4)), nothing, GPU).keys() == {"keys"}
+    for rows in (views.rows(drawn(range(4)), EVERYTHING, way) for way in (CPU, GPU)):
+        assert {len(array) for array in rows.values()} == {8}
+        assert rows["keys"].tolist() == drawn(range(4)).keys.T.flatten().tolist()

@@ -1,84 +1,131 @@
-"""Color operations on a batch, with a strength of its own for every sample.
+"""Color jitter and grayscale of a batch, with strengths and an order of operations of its own for every view.
 
-Images are (N, 3, H, W) floating point in [0, 1]; factors are (N,). Each operation agrees with the function of the
-same purpose in torchvision.transforms.functional, applied image by image.
+This is how a GPU does it: by the same operations for all views, whatever was drawn, so that shapes are fixed and the
+host is never asked. `fused` does it on a CPU, view by view. Both agree with the functions of the same purposes in
+torchvision.transforms.functional, applied image by image.
+
+Brightness, contrast and saturation are one operation with different coefficients: x becomes f x + r g, held to
+[0, 1]. For brightness g is black; for contrast it is the mean luma of the image, and for saturation its luma, with
+r = 1 - f; with f = 1 and r = 0 nothing happens. Hue is another operation, at any place among these three. So the chain
+is: as many blends as there can be, a turn of the hue, and as many blends again, of which a view uses some.
 """
 
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from simclr.constant import constant
 
-def grayscale(images: Tensor) -> Tensor:
-    """The luma of ITU-R BT.601, (N, 1, H, W)."""
-    red, green, blue = images.unbind(1)
-    return (0.2989 * red + 0.587 * green + 0.114 * blue).unsqueeze(1)
-
-
-def _blend(images: Tensor, other: Tensor, factors: Tensor) -> Tensor:
-    weight = factors[:, None, None, None]
-    return (weight * images + (1 - weight) * other).clamp(0, 1)
+JITTER = ("brightness", "contrast", "saturation", "hue")
+"""The operations of color jitter, as they are numbered."""
+_CONTRAST, _HUE = JITTER.index("contrast"), JITTER.index("hue")
+_LUMA = (0.2989, 0.587, 0.114)
+"""The weights of red, green and blue in the luma of ITU-R BT.601, as torchvision rounds them."""
 
 
-def _mean(gray: Tensor) -> Tensor:
-    """Of each image, (N, 1, 1, 1). Values are summed as integers, in steps of 2^-24, because a sum in floating point
-    depends on its order, and that on the number of images and threads."""
-    total = (gray * 2**24).round_().sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64)
-    return total / (2**24 * gray.shape[2] * gray.shape[3])
-
-
-def adjust_brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply by `factors` >= 0: 0 is black, 1 the image itself."""
-    return _blend(images, torch.zeros_like(images), factors)
-
-
-def adjust_contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Move away from the mean luma of the image by `factors` >= 0: 0 is that gray, 1 the image itself."""
-    return _blend(images, _mean(grayscale(images)), factors)
-
-
-def adjust_saturation(images: Tensor, factors: Tensor) -> Tensor:
-    """Move away from the gray image by `factors` >= 0: 0 is the gray image, 1 the image itself."""
-    return _blend(images, grayscale(images), factors)
-
-
-def adjust_hue(images: Tensor, shifts: Tensor) -> Tensor:
-    """Turn the hue by `shifts` in [-0.5, 0.5] of a full turn.
-
-    In HSV, a channel is v - v s max(0, min(k, 4 - k, 1)) with k = (n + 6 h) mod 6 and n = 5, 3, 1 for R, G, B.
-    """
-    value, _ = images.max(dim=1)
-    chroma = value - images.min(dim=1).values
-    red, green, blue = images.unbind(1)
-    divisor = torch.where(chroma == 0, 1, chroma)
-    sextant = torch.where(
-        value == red,
-        (green - blue) / divisor,
-        torch.where(value == green, 2 + (blue - red) / divisor, 4 + (red - green) / divisor),
-    )
-    turned = sextant + 6 * shifts[:, None, None]
-    position = (turned[:, None] + torch.tensor([5.0, 3.0, 1.0], device=images.device)[:, None, None]) % 6
-    return value[:, None] - chroma[:, None] * torch.minimum(position, 4 - position).clamp(0, 1)
-
-
-def solarize(images: Tensor, threshold: float) -> Tensor:
-    """Invert the values that are at least `threshold`."""
-    return torch.where(images >= threshold, 1 - images, images)
-
-
-JITTER = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
-"""The operations of color jitter, in the order in which `jitter` numbers them."""
-
-
-def jitter(images: Tensor, factors: Tensor, groups: list[tuple[int, Tensor]]) -> Tensor:
-    """Color jitter with an order of operations for each sample.
+def chain(
+    order: npt.NDArray[np.int64], factors: npt.NDArray[np.float32], active: Sequence[int]
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The coefficients of the chain, for N views.
 
     Args:
-        images: (N, 3, H, W).
-        factors: (N, 4), of brightness, contrast, saturation and the shift of hue.
-        groups: (operation, samples) in the order of application; samples are int64 indices, prepared on the host so
-            that the device never has to report how many there are.
+        order: (N, 4), operations by number in the order of application; -1 for none.
+        factors: (N, 4), of brightness, contrast, saturation and the shift of hue in turns.
+        active: the numbers that may occur in `order`.
+
+    Returns:
+        `factors` (N, K), `lumas` (N, K, 3) and `contrasts` (N, K) of the K blends: f, r times the weights of the luma,
+        and whether its mean is meant. Where hue may occur, `hues` (N, 3), in sixths of a turn: the shift, plus 0 for
+        red, 2 for green and 4 for blue; and half of the blends come before it. Floats are float32.
     """
-    images = images.clone()
-    for operation, samples in groups:
-        images[samples] = JITTER[operation](images[samples], factors[samples, operation])
+    turned = order == _HUE
+    blended = (order >= 0) & ~turned
+    later = turned.cumsum(axis=1) > 0
+    blends = len({*active} - {_HUE})
+    place = np.where(later, blends + (blended & later).cumsum(axis=1), (blended & ~later).cumsum(axis=1)) - 1
+    slots = 2 * blends if _HUE in active else blends
+    found_factors, found_lumas = np.ones((len(order), slots), np.float32), np.zeros((len(order), slots, 3), np.float32)
+    found_contrasts = np.zeros((len(order), slots), np.bool_)
+    rows, positions = blended.nonzero()
+    operations, slot = order[rows, positions], place[rows, positions]
+    factor = factors[rows, operations]
+    rest = np.where(operations == JITTER.index("brightness"), 0, 1 - factor)
+    found_factors[rows, slot] = factor
+    found_lumas[rows, slot] = rest[:, None] * np.array(_LUMA, np.float32)
+    found_contrasts[rows, slot] = operations == _CONTRAST
+    found = {"factors": found_factors, "lumas": found_lumas, "contrasts": found_contrasts}
+    if _HUE in active:
+        shift = np.where(turned.any(axis=1), factors[:, _HUE], 0)
+        found["hues"] = (6 * shift[:, None] + np.array([0, 2, 4])).astype(np.float32)
+    return found
+
+
+def jitter(images: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+    """Color jitter, then grayscale.
+
+    Args:
+        images: (N, 3, H, W) float32 in [0, 1].
+        rows: what `chain` says, and `gray` (N,) bool: which views lose their color. What is missing is left out.
+
+    Returns:
+        The same shape and range.
+    """
+    return step_by_step(images, *(rows.get(name) for name in ("factors", "lumas", "contrasts", "hues", "gray")))
+
+
+def step_by_step(
+    images: Tensor,
+    factors: Tensor | None,
+    lumas: Tensor | None,
+    contrasts: Tensor | None,
+    hues: Tensor | None,
+    gray: Tensor | None,
+) -> Tensor:
+    """`jitter`, one operation of torch after another."""
+    if factors is not None and lumas is not None and contrasts is not None:
+        slots = list(zip(factors.unbind(1), lumas.unbind(1), contrasts.unbind(1), strict=True))
+        before = len(slots) // 2 if hues is not None else 0
+        for slot in slots[:before]:
+            images = _blend(images, *slot)
+        if hues is not None:
+            images = _turn_hue(images, hues)
+        for slot in slots[before:]:
+            images = _blend(images, *slot)
+    if gray is not None:
+        luma = _luma(images, constant(_LUMA, images.device))
+        images = torch.where(gray[:, None, None, None], luma, images)
     return images
+
+
+def _luma(images: Tensor, weights: Tensor) -> Tensor:
+    """(N, 1, H, W); `weights` of the channels (3,) or, of each image, (N, 3)."""
+    return (images * weights[..., None, None]).sum(dim=1, keepdim=True)
+
+
+def _blend(images: Tensor, factors: Tensor, lumas: Tensor, contrasts: Tensor) -> Tensor:
+    luma = _luma(images, lumas)
+    other = torch.where(contrasts[:, None, None, None], luma.mean(dim=(2, 3), keepdim=True), luma)
+    return torch.addcmul(other, images, factors[:, None, None, None]).clamp_(0, 1)
+
+
+def _turn_hue(images: Tensor, hues: Tensor) -> Tensor:
+    """In HSV, hue in sixths of a turn is 2 n + (next channel - the one before) / chroma, where n = 0, 1, 2 is the
+    channel of the largest value v. A channel is v - chroma max(0, min(k, 4 - k, 1)) with k = (m + hue) mod 6 and
+    m = 5, 3, 1 for R, G, B.
+    """
+    least, value = torch.aminmax(images, dim=1, keepdim=True)
+    chroma = value - least
+    # the vector product with (1, 1, 1) is (G - B, B - R, R - G)
+    differences = torch.linalg.cross(images, constant((1, 1, 1), images.device).view(1, 3, 1, 1), dim=1)
+    of_channels = torch.addcdiv(hues[..., None, None], differences, chroma.clamp(min=torch.finfo(chroma.dtype).tiny))
+    hue = of_channels.masked_fill_(images < value, -torch.inf).amax(dim=1, keepdim=True)
+    place = (hue + constant((5, 3, 1), images.device)[:, None, None]).remainder_(6)
+    return torch.addcmul(value, chroma, torch.minimum(place, 4 - place).clamp_(0, 1), value=-1)
+
+
+def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
+    """Invert the values that are at least `thresholds` (N,)."""
+    return torch.where(images >= thresholds[:, None, None, None], 1 - images, images)

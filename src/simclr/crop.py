@@ -1,16 +1,16 @@
-"""Boxes cut from images, mirrored or not, and resized: which box is decided on the host, small images are cut on the
-device.
+"""Boxes cut from images, mirrored or not, and resized: which box is decided on the host, and small images are cut on
+a GPU by what stands here; elsewhere they are cut by `fused`.
 
 A box is top, left, height, width in pixels. Where its width is negative, what lies in it is mirrored left to right,
 which costs nothing in a resize, and a pass over the views elsewhere.
 """
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from simclr import precision
 
 ATTEMPTS = 10
 """Boxes tried by `random_boxes` before it settles for a central one, as in torchvision."""
@@ -69,53 +69,51 @@ def mirrored(boxes: npt.NDArray[np.int64], where: npt.NDArray[np.bool_]) -> npt.
     return np.stack([top, left, height, np.where(where, -width, width)], axis=-1)
 
 
-def _resampled(rows: Tensor, first: Tensor, lengths: Tensor, longest: int, size: int) -> Tensor:
-    """Runs of rows, each resampled to `size` rows by a triangle filter, widened by the scale when shrinking: the
-    antialiased bilinear resize of PIL and torchvision.
+def filters(boxes: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float32]:
+    """How `resized_crops` takes `boxes` (B, V, 4) to `size` pixels: (2, V * B, 5), first downwards, then across, all
+    first boxes before all second ones.
 
-    Args:
-        rows: (R, D) floating point.
-        first: (N,) int64: where in `rows` each run begins.
-        lengths: (N,) int64: how many rows it has, at most `longest`; negative where the result is reversed.
-
-    Returns:
-        (N, size, D).
+    The five are, in pixels of the image: where the box begins and how long it is; from there, the place of the first
+    target pixel and the step to the next; and the slope of the filter, a triangle that is widened by the scale when
+    shrinking.
     """
-    place = torch.arange(size, device=rows.device)
-    place = torch.where(lengths[:, None] < 0, size - 1 - place, place)
-    lengths = lengths[:, None].abs()
-    scale = lengths.float() / size
-    reach = scale.clamp(min=1)
-    target = (place + 0.5) * scale
-    lowest = (target - reach + 0.5).floor().long()
-    # tap by tap, because sums of whole tensors round alike in any batch; in a product of matrices the shape and the
-    # number of threads choose the order of the terms
-    taps = [lowest + tap for tap in range(math.ceil(2 * max(1, longest / size)))]
-    weights = [(1 - (tap + 0.5 - target).abs() / reach).clamp(min=0) * ((tap >= 0) & (tap < lengths)) for tap in taps]
-    total = sum(weights)
-    resampled = rows.new_zeros(lengths.shape[0] * size, rows.shape[1])
-    for tap, weight in zip(taps, weights, strict=True):
-        index = first[:, None] + tap.clamp(min=0).minimum(lengths - 1)
-        resampled += rows.index_select(0, index.flatten()).mul_((weight / total).view(-1, 1))
-    return resampled.view(-1, size, rows.shape[1])
+    begin, signed = boxes.swapaxes(0, 1).reshape(-1, 2, 2).swapaxes(0, 1).astype(np.float32)  # (V * B, 2) of both axes
+    length = np.abs(signed)
+    scale = length / np.float32(size)
+    first = np.where(signed < 0, np.float32(size - 0.5), np.float32(0.5)) * scale
+    step = np.where(signed < 0, -scale, scale)
+    return np.stack([begin, length, first, step, -1 / np.maximum(scale, 1)], axis=-1).swapaxes(0, 1)
 
 
-def resized_crops(images: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Cut every box from its image and resize it to a square, antialiased.
+def _matrices(filters: Tensor, size: int, longest: int) -> Tensor:
+    """(2, N, size, longest): what turns a line of up to `longest` pixels into its box, resized."""
+    begin, length, first, step, slope = filters[..., None].unbind(-2)
+    source = torch.arange(0.5, longest, device=filters.device) - begin
+    target = torch.addcmul(first, torch.arange(float(size), device=filters.device), step)
+    distance = (source[..., None, :] - target[..., :, None]).abs_()
+    weights = distance.mul_(slope[..., None]).add_(1).clamp_(min=0)
+    weights *= ((source > 0) & (source < length))[..., None, :]
+    return weights / weights.sum(dim=-1, keepdim=True)
+
+
+def resized_crops(images: Tensor, filters: Tensor, size: int) -> Tensor:
+    """Cut boxes from images and resize them to squares by the antialiased bilinear filter of PIL and torchvision.
+
+    Each direction is a product of an image with a matrix, because on a GPU that takes one pass.
 
     Args:
-        images: (B, H, W, C) floating point.
-        boxes: (B, V, 4) int64, the V boxes of each image, mirrored where their width is negative.
+        images: (B, H, W, 3) uint8.
+        filters: (2, V * B, 5): what the function of that name says of the boxes.
         size: the side of the result in pixels.
 
     Returns:
-        (B, V, C, size, size).
+        (V * B, 3, size, size) float32 in [0, 1], all first boxes before all second ones.
     """
-    (count, height, width, channels), views = images.shape, boxes.shape[1]
-    tops, lefts, heights, widths = boxes.reshape(-1, 4).unbind(-1)
-    box = torch.arange(count * views, device=images.device)
-    rows = images.reshape(count * height, width * channels)
-    rows = _resampled(rows, box // views * height + tops, heights, height, size)
-    columns = rows.view(-1, size, width, channels).permute(0, 2, 3, 1).reshape(-1, channels * size)
-    columns = _resampled(columns, box * width + lefts, widths, width, size)
-    return columns.view(count, views, size, channels, size).permute(0, 1, 3, 4, 2)
+    count, (height, width, channels) = filters.shape[1], images.shape[1:]
+    rows, columns = _matrices(filters, size, max(height, width))
+    each = images.expand(count // len(images), *images.shape) / 255
+    with precision.full(images.device):
+        # from (y, x, channel) to (x, channel, row) to (channel, row, column)
+        cut = torch.bmm(each.reshape(count, height, width * channels).mT, rows[..., :height].mT)
+        cut = torch.bmm(cut.view(count, width, channels * size).mT, columns[..., :width].mT)
+    return cut.view(count, channels, size, size)

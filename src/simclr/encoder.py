@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from simclr import atomic, params
+from simclr.constant import constant
 from simclr.failure import UserError
 
 _LAYERS: dict[str, tuple[type[nn.Module], list[int]]] = {
@@ -53,7 +53,7 @@ class Preparation:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to zero mean and unit variance over the training split."""
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (self.mean, self.std))
+        mean, std = (constant(tuple(values), images.device)[:, None, None] for values in (self.mean, self.std))
         return (images - mean) / std
 
 

@@ -1,7 +1,8 @@
 """Views on a CPU: each is cut and changed by compiled loops while it lies in the cache of one core.
 
-The results are those of `crop`, `color` and `blur`, bit for bit: the same float32 operations in the same order. There
-each operation is a pass over the batch, as a GPU wants it; on a CPU the passes over memory would take the time.
+The results are those of `crop`, `color` and `blur` up to rounding. There each operation is a pass over the batch, as a
+GPU wants it; on a CPU the passes over memory would take the time. And here a view's bits depend on nothing but its own
+pixels and draws: sums are taken in one order, or of integers, whatever the batch and the number of threads.
 """
 
 from functools import partial

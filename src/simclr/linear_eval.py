@@ -22,6 +22,7 @@ from simclr.features import Features, encoded
 from simclr.knn import accuracy
 from simclr.report import progress
 from simclr.schedule import scaled_lr, warmup_cosine
+from simclr.transfer import Parcel
 from simclr.views import ViewParams
 
 _RAW_PIXELS = 32
@@ -147,11 +148,11 @@ def _augmented_batches(
     cropping = _crop_and_flip(chosen, preparation.size)
     for epoch in range(1, chosen.epochs + 1):
 
-        def load(samples: batches.Indices, epoch: int = epoch) -> tuple[Tensor, npt.NDArray[np.int64], Tensor]:
+        def load(samples: batches.Indices, epoch: int = epoch) -> Parcel:
             heights, widths = train.heights[samples], train.widths[samples]
             boxes = views.draw(cropping, heights, widths, parameters.seed, epoch, samples, views=1).boxes
-            pixels = loader.pixels(train, samples, boxes, preparation.size)
-            return pixels, boxes, torch.from_numpy(train.labels[samples])
+            labels = {"labels": train.labels[samples]}
+            return loader.load(train, samples, boxes, preparation.size, session.device, labels)
 
         shares = batches.shuffled(
             len(train),
@@ -163,11 +164,11 @@ def _augmented_batches(
             drop_last=False,
         )
         left = len(train)
-        for pixels, boxes, labels in batches.prefetched(load, shares):
-            crops = loader.crops(pixels, boxes, preparation.size, session.device)
-            images = preparation.normalise(crops)
+        for loaded in batches.prefetched(load, shares):
+            batch = loaded.to(session.device)
+            images = preparation.normalise(loader.crops(batch, preparation.size))
             size = min(chosen.batch_size, left)
-            yield images.contiguous(memory_format=torch.channels_last), labels.to(session.device), size
+            yield images.contiguous(memory_format=torch.channels_last), batch["labels"], size
             left -= size
 
 

@@ -1,7 +1,8 @@
 """Pixels out of a .beton file, by ffcv's native code: each image is read and decoded once, and every box cut from it.
 
 Small images of one size are stored raw: a batch of them is copied whole and the boxes are cut on the device, all at
-once. Other images (JPEG, or of different sizes) are decoded and cut on the host, one thread per core. Upstream's
+once. Other images (JPEG, or of different sizes) are decoded and cut on the host, one thread per core. For a GPU, pixels
+and whatever else it has to know of a batch are packed together, and sent in one copy. Upstream's
 Loader is not used, because its thread forwards no exception (an error blocks the consumer for ever), its random
 crops cannot be seeded, it decodes once per view, and it takes the previous image's pixels for a damaged JPEG.
 
@@ -11,7 +12,8 @@ boxes have to be 2 S wide and high, which of images of 512 px, as `convert` stor
 most; and a view's pixels would depend on the other's box.
 """
 
-from functools import cache, partial
+from collections.abc import Mapping
+from functools import partial
 
 import numba
 import numpy as np
@@ -20,9 +22,10 @@ import torch
 from ffcv.libffcv import ctypes_imdecode
 from torch import Tensor
 
-from simclr import crop, fused, parallel
+from simclr import crop, fused, parallel, transfer
 from simclr.beton import JPEG, Beton
 from simclr.failure import UserError
+from simclr.transfer import Parcel
 
 _JPEG = int(JPEG)
 _over_rows = parallel.crew("decode")
@@ -72,8 +75,31 @@ def decodable(jpeg: bytes, height: int, width: int) -> bool:
     return sound
 
 
+def _shape(beton: Beton, boxes: npt.NDArray[np.int64], size: int) -> tuple[int, ...]:
+    """What `_read` fills for `boxes` (B, V, 4): (B, H, W, 3), whole images, if the file is uniform; else
+    (B, V, size, size, 3)."""
+    if beton.uniform:
+        return len(boxes), int(beton.heights[0]), int(beton.widths[0]), 3
+    return *boxes.shape[:2], size, size, 3
+
+
+def _read(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], out: Tensor) -> None:
+    """Load the `samples` (B,) with their `boxes` (B, V, 4) into `out`, see `pixels`."""
+    if beton.uniform:
+        for row, start in zip(out.flatten(1).numpy(), beton.starts[samples], strict=True):
+            row[:] = beton.data[start : start + row.size]
+        return
+    damaged = np.zeros(len(samples), np.bool_)
+    _over_rows(
+        partial(_decode_and_crop, beton.data), beton.starts[samples], beton.sizes[samples], beton.modes[samples],
+        beton.heights[samples], beton.widths[samples], boxes, out.numpy(), damaged,
+    )  # fmt: skip
+    if damaged.any():
+        raise UserError(f"{beton.path}: the JPEG of sample {samples[damaged.argmax()]} is damaged; run convert again")
+
+
 def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:
-    """The uint8 pixels that `crops` needs for the `samples` (B,) and their `boxes` (B, V, 4).
+    """The uint8 pixels of the `samples` (B,), as far as their `boxes` (B, V, 4) need them.
 
     Returns:
         (B, H, W, 3), the whole images, if the file is uniform; else (B, V, size, size, 3), cut and resized with
@@ -82,60 +108,60 @@ def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.i
     Raises:
         UserError: an image is damaged; names the file and the first such sample.
     """
-    if beton.uniform:
-        height, width = int(beton.heights[0]), int(beton.widths[0])
-        whole = _on_host(len(samples), height, width, 3)
-        for row, start in zip(whole.flatten(1).numpy(), beton.starts[samples], strict=True):
-            row[:] = beton.data[start : start + row.size]
-        return whole
-    out = _on_host(*boxes.shape[:2], size, size, 3)
-    damaged = np.zeros(len(samples), np.bool_)
-    _over_rows(
-        partial(_decode_and_crop, beton.data), beton.starts[samples], beton.sizes[samples], beton.modes[samples],
-        beton.heights[samples], beton.widths[samples], boxes, out.numpy(), damaged,
-    )  # fmt: skip
-    if damaged.any():
-        raise UserError(f"{beton.path}: the JPEG of sample {samples[damaged.argmax()]} is damaged; run convert again")
+    out = torch.empty(_shape(beton, boxes, size), dtype=torch.uint8)
+    _read(beton, samples, boxes, out)
     return out
 
 
-def _on_host(*shape: int) -> Tensor:
-    """Bytes that a GPU, where there is one, can take while the host goes on."""
-    return torch.empty(shape, dtype=torch.uint8, pin_memory=torch.cuda.is_available())
-
-
-def crops(pixels: Tensor, boxes: npt.NDArray[np.int64], size: int, device: torch.device) -> Tensor:
-    """The crops on `device`, all first boxes before all second ones.
+def load(
+    beton: Beton,
+    samples: npt.NDArray[np.int64],
+    boxes: npt.NDArray[np.int64],
+    size: int,
+    device: torch.device,
+    rows: Mapping[str, npt.NDArray[np.generic]] | None = None,
+) -> Parcel:
+    """All that `crops` needs for the `samples` (B,) and their `boxes` (B, V, 4), to be sent to `device`.
 
     Args:
-        pixels: what the function of that name returned for the same `boxes` (B, V, 4) and `size`.
+        rows: more arrays to go with them.
+
+    Raises:
+        UserError: as `pixels`.
+    """
+    arrays = dict(rows or {})
+    if beton.uniform:
+        arrays |= {"boxes": boxes} if device.type == "cpu" else {"filters": crop.filters(boxes, size)}
+    room = {"pixels": (torch.uint8, _shape(beton, boxes, size))}
+    loaded = transfer.packed(arrays, device, room)
+    _read(beton, samples, boxes, loaded["pixels"])
+    return loaded
+
+
+def crops(loaded: Parcel, size: int) -> Tensor:
+    """The crops, where `loaded` is, all first boxes before all second ones.
+
+    Args:
+        loaded: what `load` returned for the same `size`, sent to its device.
 
     Returns:
         (V * B, 3, size, size) float32 in [0, 1].
     """
-    whole = pixels.ndim == 4
-    if device.type == "cpu":
-        images = fused.resized_crops(pixels, boxes, size) if whole else fused.unpacked(pixels)
-    else:
-        values = _copied(pixels, device).float()
-        cut = crop.resized_crops(values, torch.from_numpy(boxes).to(device), size) if whole else values.movedim(-1, -3)
-        images = cut / 255
-    return images.transpose(0, 1).flatten(0, 1)
+    pixels = loaded["pixels"]
+    if pixels.device.type == "cpu":
+        boxes = loaded.get("boxes")
+        images = fused.unpacked(pixels) if boxes is None else fused.resized_crops(pixels, boxes.numpy(), size)
+        return images.transpose(0, 1).flatten(0, 1)
+    if "filters" in loaded:
+        return crop.resized_crops(pixels, loaded["filters"], size)
+    return _unpacked(pixels)
 
 
-@cache
-def _copying(device: torch.device) -> torch.cuda.Stream:
-    return torch.cuda.Stream(device)
-
-
-def _copied(pixels: Tensor, device: torch.device) -> Tensor:
-    """`pixels` on the GPU, copied while it still works on what it was given before."""
-    computing = torch.cuda.current_stream(device)
-    with torch.cuda.stream(_copying(device)):
-        copied = pixels.to(device, non_blocking=True)
-    computing.wait_stream(_copying(device))
-    copied.record_stream(computing)  # its memory is not given to the next copy before it has been read
-    return copied
+def _unpacked(pixels: Tensor) -> Tensor:
+    """(B, V, S, S, 3) uint8 to (V * B, 3, S, S) float32 in [0, 1], in one pass."""
+    views = pixels.permute(1, 0, 4, 2, 3)
+    out = torch.empty(views.shape, device=pixels.device)
+    return torch.div(views, 255, out=out).flatten(0, 1)
 
 
 def thumbnails(beton: Beton, samples: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:

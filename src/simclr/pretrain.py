@@ -46,7 +46,8 @@ from simclr.report.board import Board
 from simclr.represent import representations
 from simclr.schedule import scaled_lr, warmup_cosine
 from simclr.statistics import contrast
-from simclr.views import Draws, ViewParams
+from simclr.transfer import Parcel
+from simclr.views import ViewParams
 
 _LOG_STEPS = 20
 """Statistics are taken, and the device waited for, every so many steps."""
@@ -319,11 +320,11 @@ class _Trainer:
         self.model.train()
         began, began_step = time.perf_counter(), self.step
         left = shares[course.epoch_step :]
-        for pixels, draws in batches.prefetched(lambda samples: self._load(samples, epoch), left):
+        for loaded in batches.prefetched(lambda samples: self._load(samples, epoch), left):
             lr = self.lr(self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
-            images, keys = self._views(pixels, draws), views.by_view(draws.keys, self.session.device)
+            images, keys = self._views(loaded)
             h, z = self._forward(images, keys)
             loss = nt_xent(z, self.parameters.temperature, self.session)
             self.optimizer.zero_grad()
@@ -429,19 +430,21 @@ class _Trainer:
             "lower pretrain.optimizer.lr, or set pretrain.optimizer.clip_grad_norm"
         )
 
-    def _load(self, samples: batches.Indices, epoch: int) -> tuple[Tensor, Draws]:
+    def _load(self, samples: batches.Indices, epoch: int) -> Parcel:
         """Host work for one batch: draw the views and read the pixels they need."""
-        source, parameters = self.data.source, self.parameters
+        source, parameters, device = self.data.source, self.parameters, self.session.device
         draws = views.draw(
             parameters.views, source.heights[samples], source.widths[samples], parameters.seed, epoch, samples
         )
-        return loader.pixels(source, samples, draws.boxes, parameters.views.size), draws
+        rows = views.rows(draws, parameters.views, device)
+        return loader.load(source, samples, draws.boxes, parameters.views.size, device, rows)
 
-    def _views(self, pixels: Tensor, draws: Draws) -> Tensor:
-        """Device work for one batch: (2B, 3, S, S) in [0, 1], the second views after the first."""
-        crops = loader.crops(pixels, draws.boxes, self.parameters.views.size, self.session.device)
-        augmented = views.augment(crops, draws, self.parameters.views)
-        return augmented.contiguous(memory_format=torch.channels_last)
+    def _views(self, loaded: Parcel) -> tuple[Tensor, Tensor]:
+        """Device work for one batch: (2B, 3, S, S) in [0, 1], the second views after the first; and their keys (2B,)
+        for dropout."""
+        batch = loaded.to(self.session.device)
+        augmented = views.augment(loader.crops(batch, self.parameters.views.size), batch, self.parameters.views)
+        return augmented.contiguous(memory_format=torch.channels_last), batch["keys"]
 
     def _penalty(self, h: Tensor) -> Tensor:
         penalty = h.new_zeros((), dtype=torch.float32)
@@ -487,6 +490,6 @@ class _Trainer:
     def view_grid(self) -> npt.NDArray[np.uint8]:
         """Pairs of views of the first samples, as the first epoch sees them: (H, W, 3)."""
         first = np.arange(min(_SHOWN, len(self.data.source)))
-        images = self._views(*self._load(first, epoch=1))
+        images, _ = self._views(self._load(first, epoch=1))
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return pictures.view_grid(pixels[: len(first)], pixels[len(first) :])

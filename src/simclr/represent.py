@@ -9,6 +9,7 @@ from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Preparation
 from simclr.report import progress
+from simclr.transfer import Parcel
 
 
 @torch.no_grad()
@@ -30,16 +31,16 @@ def representations(
     padding = -len(samples) % session.world
     own = np.concatenate([samples, samples[-1:].repeat(padding)])[session.rank :: session.world]
 
-    def load(batch: batches.Indices) -> tuple[Tensor, batches.Indices]:
+    def load(batch: batches.Indices) -> Parcel:
         boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], preparation.crop_share)[:, None]
-        return loader.pixels(beton, batch, boxes, preparation.size), boxes
+        return loader.load(beton, batch, boxes, preparation.size, session.device)
 
     training = encoder.training
     encoder.eval()
     encoded = []
     with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
-        for pixels, boxes in batches.prefetched(load, batches.in_order(own, batch_size)):
-            images = preparation.normalise(loader.crops(pixels, boxes, preparation.size, session.device))
+        for loaded in batches.prefetched(load, batches.in_order(own, batch_size)):
+            images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))
             encoded.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
             bar.update(len(images))
     encoder.train(training)

@@ -1,12 +1,14 @@
 """The random views of SimCLR (Chen et al. 2020, section 3 and appendix A).
 
 Every draw is a function of (seed, epoch, sample, view): see `randomness`. Draws are made on the host, where the
-loader needs the boxes; the images are changed on the device, a whole batch at a time.
+loader needs the boxes; the images are changed on the device, on a GPU a whole batch at a time.
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +16,10 @@ import torch
 from torch import Tensor
 
 from simclr import color, crop, fused, params
-from simclr.blur import gaussian_blur, kernel
+from simclr.blur import gaussian_blur, kernel, taps
 from simclr.randomness import Counter, hashes, uniform
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 _ORDERS = np.array(list(itertools.permutations(range(len(color.JITTER)))))
 
 
@@ -124,72 +127,65 @@ def draw(
     )
 
 
-def by_view(values: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """(B, V, ...) on the host to (V * B, ...) on the device, in the order of the crops: all first views come first."""
-    ordered = np.ascontiguousarray(values.swapaxes(0, 1)).reshape(-1, *values.shape[2:])
-    return torch.from_numpy(ordered).to(device, non_blocking=True)
+def by_view(values: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
+    """(B, V, ...) to (V * B, ...), in the order of the crops: all first views come first."""
+    return np.ascontiguousarray(values.swapaxes(0, 1)).reshape(-1, *values.shape[2:])
 
 
-def augment(crops: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
+def rows(draws: Draws, parameters: ViewParams, device: torch.device) -> dict[str, npt.NDArray[np.generic]]:
+    """What `augment` on `device` and dropout want to know of each view, (V * B, ...), in the order of the crops.
+
+    Made on the host, where the loader's threads have time for it, so that a GPU only has to be sent it.
+    """
+    active = [number for number, name in enumerate(color.JITTER) if getattr(parameters, name) > 0]
+    order = by_view(np.where(draws.jitter[..., None] & np.isin(draws.order, active), draws.order, -1))
+    factors = by_view(draws.factors).astype(np.float32)
+    gray, blurred, solarized = by_view(draws.grayscale), by_view(draws.blur), by_view(draws.solarize)
+    sigmas = by_view(draws.sigma).astype(np.float32)
+    found: dict[str, npt.NDArray[np.generic]] = {"keys": by_view(draws.keys)}
+    if device.type == "cpu":
+        weights, totals = kernel(parameters.size, torch.from_numpy(sigmas))
+        return found | {
+            "order": order, "factors": factors, "gray": gray, "blurred": blurred, "weights": weights.numpy(),
+            "totals": totals.numpy(), "solarized": solarized,
+        }  # fmt: skip
+    if parameters.jitter > 0 and active:
+        found |= color.chain(order, factors, active)
+    if parameters.grayscale > 0:
+        found["gray"] = gray
+    if parameters.blur > 0:
+        found["taps"] = taps(parameters.size, sigmas, blurred)
+    if parameters.solarize > 0:
+        found["thresholds"] = np.where(solarized, parameters.solarize_threshold, np.inf).astype(np.float32)
+    return found
+
+
+def augment(crops: Tensor, rows: Mapping[str, Tensor], parameters: ViewParams) -> Tensor:
     """Apply what follows crop and flip, in the order of the paper: color jitter, grayscale, blur, solarize.
+
+    On a CPU a view's bits do not depend on the batch that it is in, nor on threads or ranks. On a GPU the views are the
+    same up to rounding, some 1e-6 (where a value is at the very threshold of solarize, that can invert it).
 
     Args:
         crops: (V * B, 3, S, S) float32 in [0, 1], all first views before all second ones.
+        rows: what the function of that name says of these views, on the same device.
 
     Returns:
         The views, same shape and range.
     """
-    active = [
-        number
-        for number, name in enumerate(("brightness", "contrast", "saturation", "hue"))
-        if getattr(parameters, name) > 0
-    ]
-    return (_one_by_one if crops.device.type == "cpu" else _all_at_once)(crops, draws, parameters, active)
+    return _one_by_one(crops, rows, parameters) if crops.device.type == "cpu" else _all_at_once(crops, rows)
 
 
-def _one_by_one(crops: Tensor, draws: Draws, parameters: ViewParams, active: list[int]) -> Tensor:
-    def rows(values: npt.NDArray[np.generic]) -> Tensor:
-        return by_view(values, crops.device)
-
-    order = np.where(draws.jitter[..., None] & np.isin(draws.order, active), draws.order, -1)
-    weights, totals = kernel(crops.shape[-1], rows(draws.sigma).float())
+def _one_by_one(crops: Tensor, rows: Mapping[str, Tensor], parameters: ViewParams) -> Tensor:
     threshold = torch.full((len(crops),), parameters.solarize_threshold)
-    return fused.augmented(
-        crops, rows(order), rows(draws.factors).float(), rows(draws.grayscale), rows(draws.blur),
-        weights, totals, rows(draws.solarize), threshold,
-    )  # fmt: skip
+    names = ("order", "factors", "gray", "blurred", "weights", "totals", "solarized")
+    return fused.augmented(crops, *(rows[name] for name in names), threshold)
 
 
-def _all_at_once(crops: Tensor, draws: Draws, parameters: ViewParams, active: list[int]) -> Tensor:
-    def on_device(values: npt.NDArray[np.generic]) -> Tensor:
-        return by_view(values, crops.device)
-
-    def where(mask: npt.NDArray[np.bool_], changed: Tensor, images: Tensor) -> Tensor:
-        return torch.where(on_device(mask)[:, None, None, None], changed, images)
-
-    images = crops
-    if parameters.jitter > 0 and active:
-        images = color.jitter(images, on_device(draws.factors).float(), _groups(draws, active, crops.device))
-    if parameters.grayscale > 0:
-        images = where(draws.grayscale, color.grayscale(images).expand_as(images), images)
-    if parameters.blur > 0:
-        blurred = torch.from_numpy(np.flatnonzero(draws.blur.T)).to(crops.device, non_blocking=True)
-        sigmas = on_device(draws.sigma).float()
-        images = images.index_copy(0, blurred, gaussian_blur(images[blurred], sigmas[blurred]))
-    if parameters.solarize > 0:
-        images = where(draws.solarize, color.solarize(images, parameters.solarize_threshold), images)
+def _all_at_once(crops: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+    images = color.jitter(crops, rows)
+    if "taps" in rows:
+        images = gaussian_blur(images, rows["taps"])
+    if "thresholds" in rows:
+        images = color.solarize(images, rows["thresholds"])
     return images
-
-
-def _groups(draws: Draws, active: list[int], device: torch.device) -> list[tuple[int, Tensor]]:
-    """Which of the V * B rows undergo which color operation, in the order of application: see `color.jitter`."""
-    jittered = draws.jitter.T.reshape(-1)
-    order = draws.order.swapaxes(0, 1).reshape(-1, len(color.JITTER))
-    groups = [
-        (operation, np.flatnonzero(jittered & (order[:, position] == operation)))
-        for position in range(order.shape[1])
-        for operation in active
-    ]
-    return [
-        (operation, torch.from_numpy(rows).to(device, non_blocking=True)) for operation, rows in groups if len(rows)
-    ]

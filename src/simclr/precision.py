@@ -1,0 +1,23 @@
+"""Matrix products in full precision, where a result would not bear TF32 or bf16."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def full(device: torch.device) -> Iterator[None]:
+    """Have matrix products of float32 on `device` computed as such: without autocast, and on a GPU without TF32.
+
+    torch has TF32 off for them, but TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which some containers set, and
+    torch.set_float32_matmul_precision turn it on for the whole process.
+    """
+    matmul = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    matmul.fp32_precision = "ieee"
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        matmul.fp32_precision = before

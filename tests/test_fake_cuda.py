@@ -1,0 +1,81 @@
+"""What making views asks of a GPU, counted where there is none: launches, memory traffic, and who waits for whom."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import fake_cuda
+import numpy as np
+import pytest
+import torch
+from betons import noise, stored
+from fake_cuda import Asked
+from test_loader import SOUND, write
+
+from simclr import params, presets, pretrain
+from simclr.batches import Indices
+from simclr.beton import JPEG, StoredImage
+from simclr.distributed import Session
+from simclr.encoder import Preparation
+from simclr.views import ViewParams
+
+SAMPLES = {"cifar10": 512, "imagenet": 256}
+
+
+def view_maker(preset: str, folder: Path) -> tuple[Any, Indices]:
+    """As much of a trainer as makes views on a GPU, by a preset; and the samples of a batch."""
+    chosen = params.check(presets.compose(preset)["pretrain"]["views"], ViewParams, "pretrain.views", preset)
+    if preset == "cifar10":
+        file = stored(folder / "x.beton", noise(3, 32, seed=0), np.zeros(3, np.int64))
+    else:
+        file = write(folder / "x.beton", [StoredImage(JPEG, 48, 64, SOUND)] * 3)
+    trainer = SimpleNamespace(
+        session=Session(rank=0, world=1, device=torch.device("cuda")),
+        parameters=SimpleNamespace(views=chosen, seed=0),
+        data=SimpleNamespace(source=file),
+        preparation=Preparation(chosen.size, 1.0, [0.5] * 3, [0.2] * 3),
+    )
+    return trainer, np.arange(SAMPLES[preset]) % len(file)
+
+
+def asked(preset: str, folder: Path) -> Asked:
+    """In the second step: from pixels on the host to what the encoder is given, but for the cast to bfloat16."""
+    trainer, samples = view_maker(preset, folder)
+    with fake_cuda.present():
+        for _ in range(2):
+            loaded = pretrain._Trainer._load(trainer, samples, 1)
+            with fake_cuda.counted() as counts:
+                images, _ = pretrain._Trainer._views(trainer, loaded)
+                images = trainer.preparation.normalise(images)
+            assert images.shape == (2 * len(samples), 3, *[trainer.parameters.views.size] * 2)
+            assert images.is_contiguous(memory_format=torch.channels_last)
+    return counts
+
+
+@pytest.mark.parametrize(("preset", "operations", "gigabytes"), [("imagenet", 60, 30), ("cifar10", 75, 1.4)])
+def test_the_views_of_a_step(preset: str, operations: int, gigabytes: float, tmp_path: Path) -> None:
+    counts = asked(preset, tmp_path)
+    assert counts.operations <= operations
+    assert counts.bytes <= gigabytes * 1e9
+    assert counts.waits == []
+    assert len(counts.copied) == 1
+
+
+def test_what_is_counted() -> None:
+    """Each kind once, so that numbers above mean something."""
+    with fake_cuda.counted() as counts:
+        images = torch.empty(4, 5, device="cuda")
+        (images.T[:2].expand(3, 2, 4) + 1).sum()
+        assert counts.names == {"aten.add.Tensor": 1, "aten.sum.default": 1}
+        assert counts.bytes == 4 * (2 * 4 + 24 + 24 + 1)
+        assert counts.waits == []
+        torch.empty(6).to("cuda", non_blocking=True)
+        images.copy_(torch.empty(4, 5), non_blocking=True)
+        assert counts.copied == [24, 80]
+        assert counts.waits == []
+        torch.empty(6).to("cuda")
+        images.copy_(torch.empty(4, 5))
+        torch.tensor([1.0, 2.0], device="cuda")
+        images.cpu()
+        assert len(counts.waits) == 4
+        assert counts.operations == 8

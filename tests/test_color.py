@@ -70,3 +70,16 @@ def test_grayscale_and_solarize_agree_with_torchvision() -> None:
     found = color.solarize(images, thresholds)
     torch.testing.assert_close(found[gray], tv.solarize(images[gray], 0.3))
     assert torch.equal(found[~gray], images[~gray])
+
+
+def test_where_triton_does_not_work_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*_: object) -> Tensor:
+        raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(color, "_in_one_kernel", failing)
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.empty(1, 3, 1, 1))
+    color._triton_works.cache_clear()
+    with pytest.warns(UserWarning, match="Triton does not work here.*C compiler"):
+        assert not color._triton_works()
+    assert not color._triton_works()
+    color._triton_works.cache_clear()

@@ -12,7 +12,7 @@ from betons import noise, stored
 from fake_cuda import Asked
 from test_loader import SOUND, write
 
-from simclr import params, presets, pretrain
+from simclr import color, params, presets, pretrain
 from simclr.batches import Indices
 from simclr.beton import JPEG, StoredImage
 from simclr.distributed import Session
@@ -52,8 +52,19 @@ def asked(preset: str, folder: Path) -> Asked:
     return counts
 
 
-@pytest.mark.parametrize(("preset", "operations", "gigabytes"), [("imagenet", 60, 30), ("cifar10", 75, 1.4)])
-def test_the_views_of_a_step(preset: str, operations: int, gigabytes: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("preset", "kernel", "operations", "gigabytes"),
+    [
+        ("imagenet", True, 8, 4.5),
+        ("imagenet", False, 60, 30),
+        ("cifar10", True, 23, 0.4),
+        ("cifar10", False, 75, 1.4),
+    ],
+)
+def test_the_views_of_a_step(
+    preset: str, kernel: bool, operations: int, gigabytes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(color, "_triton_works", lambda: kernel)
     counts = asked(preset, tmp_path)
     assert counts.operations <= operations
     assert counts.bytes <= gigabytes * 1e9

@@ -15,7 +15,7 @@ from test_pretrain import DIGESTS, Data, on_rank, parameters, striped
 from test_views import EVERYTHING, drawn
 from torch import Tensor
 
-from simclr import distributed, loader, pretrain, transfer, views
+from simclr import color, distributed, loader, pretrain, transfer, views
 from simclr.batch_norm import synchronised
 from simclr.dataset import Description
 from simclr.distributed import Session
@@ -33,12 +33,19 @@ def on(device: torch.device, draws: Draws, chosen: ViewParams) -> Parcel:
 
 
 @pytest.mark.parametrize("size", [1, 8, 33, 96, 224])
-def test_views_are_those_of_the_cpu(size: int) -> None:
+@pytest.mark.parametrize("triton", [True, False])
+def test_views_are_those_of_the_cpu(size: int, triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not triton:
+        monkeypatch.setattr(color, "_triton_works", lambda: False)
     chosen, draws = dataclasses.replace(EVERYTHING, size=size, hue=0.5), drawn(range(64))
     crops = images(128, size)
     found = views.augment(crops.cuda(), on(GPU.device, draws, chosen), chosen).cpu()
     off = (found - views.augment(crops, on(CPU.device, draws, chosen), chosen)).abs() > 1e-4
     assert off.float().mean() < 0.005  # values at the threshold of solarize
+
+
+def test_triton_works() -> None:
+    assert color._triton_works()
 
 
 def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:

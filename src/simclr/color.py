@@ -10,7 +10,10 @@ r = 1 - f; with f = 1 and r = 0 nothing happens. Hue is another operation, at an
 is: as many blends as there can be, a turn of the hue, and as many blends again, of which a view uses some.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +69,8 @@ def chain(
 def jitter(images: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
     """Color jitter, then grayscale.
 
+    A GPU does it in one kernel where Triton works, which wants a C compiler; else step by step.
+
     Args:
         images: (N, 3, H, W) float32 in [0, 1].
         rows: what `chain` says, and `gray` (N,) bool: which views lose their color. What is missing is left out.
@@ -73,7 +78,11 @@ def jitter(images: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
     Returns:
         The same shape and range.
     """
-    return step_by_step(images, *(rows.get(name) for name in ("factors", "lumas", "contrasts", "hues", "gray")))
+    given = [rows.get(name) for name in ("factors", "lumas", "contrasts", "hues", "gray")]
+    if images.device.type == "cuda" and _triton_works():
+        changed: Tensor = _in_one_kernel(images, *given)
+        return changed
+    return step_by_step(images, *given)
 
 
 def step_by_step(
@@ -129,3 +138,33 @@ def _turn_hue(images: Tensor, hues: Tensor) -> Tensor:
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
     """Invert the values that are at least `thresholds` (N,)."""
     return torch.where(images >= thresholds[:, None, None, None], 1 - images, images)
+
+
+@torch.library.custom_op("simclr::jitter", mutates_args=(), device_types="cuda")
+def _in_one_kernel(
+    images: Tensor,
+    factors: Optional[Tensor],  # noqa: UP045 (torch 2.11 reads the signature)
+    lumas: Optional[Tensor],  # noqa: UP045
+    contrasts: Optional[Tensor],  # noqa: UP045
+    hues: Optional[Tensor],  # noqa: UP045
+    gray: Optional[Tensor],  # noqa: UP045
+) -> Tensor:
+    from simclr import jitter_kernel  # imports Triton, which a CPU needs not
+
+    return jitter_kernel.jittered(images, factors, lumas, contrasts, hues, gray)
+
+
+@_in_one_kernel.register_fake
+def _(images: Tensor, *_: Tensor | None) -> Tensor:
+    return torch.empty_like(images)
+
+
+@cache
+def _triton_works() -> bool:
+    """Whether kernels can be compiled here; tried with one."""
+    try:
+        _in_one_kernel(torch.zeros(1, 3, 1, 1, device="cuda"), None, None, None, None, None)
+    except Exception as error:  # of the compiler, the driver, a package that is missing: anything
+        warnings.warn(f"Triton does not work here, the views take more time: {error}", stacklevel=2)
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""The chain of `color` as one kernel for GPUs, in which a view's pixels stay in registers from one operation to the
+next: they are read twice, once for the mean luma that contrast needs and once to change them, and written once.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_BLOCK = 1024
+"""Pixels in registers at once, of each program."""
+
+
+@triton.jit
+def _clamped(x):  # type: ignore[no-untyped-def]
+    return tl.minimum(tl.maximum(x, 0.0), 1.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _blends(r, g, b, mean, factors, lumas, contrasts, first: tl.constexpr, stop: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Slots `first` to `stop` of one view, with the `mean` where contrast asks for it; and the luma found there."""
+    found = tl.zeros_like(r)
+    for slot in range(first, stop):
+        weights = lumas + 3 * slot
+        luma = tl.load(weights) * r + tl.load(weights + 1) * g + tl.load(weights + 2) * b
+        contrast = tl.load(contrasts + slot) != 0
+        found += tl.where(contrast, luma, 0.0)
+        other = tl.where(contrast, mean, luma)
+        factor = tl.load(factors + slot)
+        r, g, b = _clamped(factor * r + other), _clamped(factor * g + other), _clamped(factor * b + other)
+    return r, g, b, found
+
+
+@triton.jit
+def _channel(value, chroma, place):  # type: ignore[no-untyped-def]
+    place = place - 6.0 * tl.floor(place * (1.0 / 6.0))
+    return value - chroma * _clamped(tl.minimum(place, 4.0 - place))
+
+
+@triton.jit
+def _turned(r, g, b, shift):  # type: ignore[no-untyped-def]
+    value = tl.maximum(tl.maximum(r, g), b)
+    chroma = value - tl.minimum(tl.minimum(r, g), b)
+    difference = tl.where(value == r, g - b, tl.where(value == g, b - r, r - g))
+    middle = tl.where(value == r, 0.0, tl.where(value == g, 2.0, 4.0))
+    hue = middle + difference / tl.where(chroma == 0.0, 1.0, chroma) + shift
+    return _channel(value, chroma, hue + 5.0), _channel(value, chroma, hue + 3.0), _channel(value, chroma, hue + 1.0)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _changed(  # type: ignore[no-untyped-def]
+    r, g, b, mean, factors, lumas, contrasts, hues, slots: tl.constexpr, before: tl.constexpr, hue: tl.constexpr
+):
+    r, g, b, first = _blends(r, g, b, mean, factors, lumas, contrasts, 0, before)
+    if hue:
+        r, g, b = _turned(r, g, b, tl.load(hues))
+    r, g, b, second = _blends(r, g, b, mean, factors, lumas, contrasts, before, slots)
+    return r, g, b, first + second
+
+
+@triton.jit  # type: ignore[untyped-decorator]
+def _jitter(  # type: ignore[no-untyped-def]
+    images, factors, lumas, contrasts, hues, gray, out, pixels,
+    slots: tl.constexpr, before: tl.constexpr, hue: tl.constexpr, grays: tl.constexpr, block: tl.constexpr,
+):  # fmt: skip
+    view = tl.program_id(0)
+    source, target = images + view.to(tl.int64) * 3 * pixels, out + view.to(tl.int64) * 3 * pixels
+    factors, lumas, contrasts, hues = (
+        factors + slots * view, lumas + 3 * slots * view, contrasts + slots * view, hues + 3 * view
+    )  # fmt: skip
+    mean = 0.0
+    if slots > 0:
+        # a view has one contrast at most, and what comes before it does not need the mean
+        total = tl.zeros([block], tl.float32)
+        for start in range(0, pixels, block):
+            at = start + tl.arange(0, block)
+            inside = at < pixels
+            r = tl.load(source + at, mask=inside, other=0.0)
+            g = tl.load(source + pixels + at, mask=inside, other=0.0)
+            b = tl.load(source + 2 * pixels + at, mask=inside, other=0.0)
+            r, g, b, found = _changed(r, g, b, 0.0, factors, lumas, contrasts, hues, slots, before, hue)
+            total += tl.where(inside, found, 0.0)
+        mean = tl.sum(total) / pixels
+    for start in range(0, pixels, block):
+        at = start + tl.arange(0, block)
+        inside = at < pixels
+        r = tl.load(source + at, mask=inside, other=0.0)
+        g = tl.load(source + pixels + at, mask=inside, other=0.0)
+        b = tl.load(source + 2 * pixels + at, mask=inside, other=0.0)
+        r, g, b, found = _changed(r, g, b, mean, factors, lumas, contrasts, hues, slots, before, hue)
+        if grays:
+            luma = 0.2989 * r + 0.587 * g + 0.114 * b
+            is_gray = tl.load(gray + view) != 0
+            r, g, b = tl.where(is_gray, luma, r), tl.where(is_gray, luma, g), tl.where(is_gray, luma, b)
+        tl.store(target + at, r, mask=inside)
+        tl.store(target + pixels + at, g, mask=inside)
+        tl.store(target + 2 * pixels + at, b, mask=inside)
+
+
+def jittered(
+    images: Tensor,
+    factors: Tensor | None,
+    lumas: Tensor | None,
+    contrasts: Tensor | None,
+    hues: Tensor | None,
+    gray: Tensor | None,
+) -> Tensor:
+    """As `color.step_by_step`, on a GPU."""
+    images = images.contiguous()
+    out = torch.empty_like(images)
+    slots = 0 if factors is None else factors.shape[1]
+
+    def pointer(tensor: Tensor | None) -> Tensor:
+        """Of bytes where values are booleans; of something that is not read where there is no tensor."""
+        found = images if tensor is None else tensor.contiguous()
+        return found.view(torch.uint8) if found.dtype == torch.bool else found
+
+    _jitter[(len(images),)](
+        images, pointer(factors), pointer(lumas), pointer(contrasts), pointer(hues), pointer(gray), out,
+        images.shape[2] * images.shape[3],
+        slots=slots, before=slots // 2 if hues is not None else 0, hue=hues is not None, grays=gray is not None,
+        block=_BLOCK,
+    )  # fmt: skip
+    return out

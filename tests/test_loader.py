@@ -1,4 +1,5 @@
 import io
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,3 +253,18 @@ def test_what_no_device_is_sent_makes_no_context_on_a_gpu(tmp_path: Path, monkey
         loader.thumbnails(file, np.arange(4), size=3)
         boxes = np.tile([0, 0, 5, 5], (4, 1, 1))
         loader.crops(loader.load(file, np.arange(4), boxes, 3, CPU), 3)
+
+
+def test_images_of_one_size_are_read_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, copy, parts = noise(40, 9, seed=0), loader._copy, []
+
+    def noted(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> None:
+        parts.append((threading.current_thread().name.partition("_")[0], len(starts)))
+        copy(data, starts, out)
+
+    monkeypatch.setattr(loader, "_copy", noted)
+    monkeypatch.setattr(parallel, "THREADS", 4)
+    file = stored(tmp_path / "x.beton", images, np.zeros(40, np.int64))
+    found = loader.pixels(file, np.arange(40), np.zeros((40, 1, 4), np.int64), 4)
+    assert (found.numpy() == images).all()
+    assert parts == [("decode", 5)] * 8

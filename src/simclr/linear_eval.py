@@ -164,7 +164,7 @@ def _augmented_batches(
             drop_last=False,
         )
         left = len(train)
-        for loaded in batches.prefetched(load, shares):
+        for loaded in batches.prefetched(load, shares, loader.ahead(session.device)):
             batch = loaded.to(session.device)
             images = preparation.normalise(loader.crops(batch, preparation.size))
             size = min(chosen.batch_size, left)

@@ -320,7 +320,8 @@ class _Trainer:
         self.model.train()
         began, began_step = time.perf_counter(), self.step
         left = shares[course.epoch_step :]
-        for loaded in batches.prefetched(lambda samples: self._load(samples, epoch), left):
+        ahead = loader.ahead(self.session.device)
+        for loaded in batches.prefetched(lambda samples: self._load(samples, epoch), left, ahead):
             lr = self.lr(self.step)
             for group in self.optimizer.param_groups:
                 group["lr"] = lr

@@ -39,7 +39,8 @@ def representations(
     encoder.eval()
     encoded = []
     with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
-        for loaded in batches.prefetched(load, batches.in_order(own, batch_size)):
+        ahead = loader.ahead(session.device)
+        for loaded in batches.prefetched(load, batches.in_order(own, batch_size), ahead):
             images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))
             encoded.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
             bar.update(len(images))

@@ -284,9 +284,11 @@ def _views(scale: Scale) -> None:
         samples = np.arange(len(source))
         draw = partial(views.draw, chosen.views, source.heights, source.widths, 0, 1, samples)
         draws = draw()
-        read = partial(loader.pixels, source, samples, draws.boxes, size)
-        cut = partial(loader.crops, read(), draws.boxes, size, scale.device)
-        calls: list[Callable[[], object]] = [draw, read, cut, partial(views.augment, cut(), draws, chosen.views)]
+        rows = views.rows(draws, chosen.views, scale.device)
+        read = partial(loader.load, source, samples, draws.boxes, size, scale.device, rows)
+        loaded = read().to(scale.device)
+        cut = partial(loader.crops, loaded, size)
+        calls: list[Callable[[], object]] = [draw, read, cut, partial(views.augment, cut(), loaded, chosen.views)]
         times = [milliseconds(call, scale.device, 0.5 if scale.real else 0)() for call in calls]
         print(f"| {2 * len(source)} of {size} px | " + " | ".join(f"{found:.2f}" for found in times) + " |", flush=True)
 

@@ -8,12 +8,17 @@ the negatives of each are all rows of all ranks but itself and its positive:
     anchor i  [ s s s | s + s |     s s s | s s s | ... ]     s = z_i . z_j / tau,  + the positive,
                                                               s_ii left out
 
-The loss of row i is lse_i - s_i,pos(i), with lse_i the log-sum-exp of row i. Similarities are never kept: both
+With p_i the similarity of the positive and n_i the log-sum-exp of the negatives, the loss of row i is
+log(1 + exp(n_i - p_i)), and lse_i = log(exp(n_i) + exp(p_i)) that of all its keys. Similarities are never kept: both
 passes make them anew, block of anchors by block, in float32, so that memory grows with the block and not with the
 square of the batch. Since anchors are keys too, the gradient of the global mean with respect to a local row needs
 only the other ranks' z and lse, both gathered in the forward pass:
 
-    dz_i = (sum over j != i of (exp(s_ij - lse_i) + exp(s_ij - lse_j)) z_j  -  2 z_pos(i)) / (tau M)
+    dz_i = (sum over negatives j of (exp(s_ij - lse_i) + exp(s_ij - lse_j)) z_j
+            - (sigmoid(n_i - p_i) + sigmoid(n_pos(i) - p_i)) z_pos(i)) / (tau M)
+
+The positive stands apart because its two weights, exp(p_i - lse_i) - 1 and its counterpart, cancel where the views
+are well aligned and tau is small; written as sigmoids, like the loss, they keep all their digits.
 
 DDP averages over ranks, which turns 1 / M into 1 / (W M): exactly the gradient of the global mean.
 """
@@ -25,10 +30,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr import precision
 from simclr.distributed import Session
 
-_BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Similarities in a block at most: 16 MiB of float32 on a CPU; 256 MiB on a GPU, which a few rows would not fill."""
+_BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 24}
+"""Similarities in a block at most: 4 MiB of float32 on a CPU, which its cache holds; 64 MiB on a GPU, which a few rows
+would not fill."""
+_LARGEST = 60.0
+"""Up to 1 / tau of this, exp(s) and sums of it are far inside of what float32 can hold, without a shift."""
 
 
 def nt_xent(z: Tensor, temperature: float, session: Session) -> Tensor:
@@ -50,44 +59,53 @@ def positives(z: Tensor) -> Tensor:
     return z.roll(len(z) // 2, dims=0)
 
 
-def _memory(z: Tensor, keys: Tensor) -> Tensor:
-    """Room for a block of similarities; allocated once, because an allocator may leave a gap behind each new one."""
+def _blocks(z: Tensor, keys: Tensor, temperature: float, offset: int) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of the anchors `z`, each with its s, which the next one overwrites.
+
+    -inf stands where a row meets itself, row `offset + i` of the keys, or its positive.
+    """
+    rows = torch.arange(len(z), device=z.device)
+    left_out = offset + torch.stack([rows, positives(rows)], dim=1)
     height = min(len(z), max(1, _BLOCK_ELEMENTS[z.device.type] // len(keys)))
-    return z.new_empty((height, len(keys)))
-
-
-def _blocks(z: Tensor, keys: Tensor, temperature: float, offset: int, memory: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the anchors `z`, each with its s in `memory`; -inf where a row meets itself, row `offset + i` of the
-    keys."""
-    for start in range(0, len(z), len(memory)):
-        block = slice(start, min(start + len(memory), len(z)))
+    memory = z.new_empty((height, len(keys)))  # once, because an allocator may leave a gap behind each new one
+    for start in range(0, len(z), height):
+        block = slice(start, min(start + height, len(z)))
         similarity = torch.mm(z[block] / temperature, keys.T, out=memory[: block.stop - start])
-        similarity.diagonal(offset + start).fill_(-torch.inf)
-        yield block, similarity
+        yield block, similarity.scatter_(1, left_out[block], -torch.inf)
 
 
 class _NTXent(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, temperature: float, session: Session) -> Tensor:
-        with torch.autocast(z.device.type, enabled=False):
+        with precision.full(z.device):
             keys = session.gather_rows(z)
             offset = session.rank * len(z)
-            lse = z.new_empty(len(z))
-            for block, similarity in _blocks(z, keys, temperature, offset, _memory(z, keys)):
-                largest = similarity.amax(dim=1)  # in place, where torch's logsumexp makes several copies
-                lse[block] = similarity.sub_(largest[:, None]).exp_().sum(dim=1).log_().add_(largest)
-            ctx.save_for_backward(z, keys, lse, session.gather_rows(lse))
+            positive = (z * positives(z)).sum(dim=1) / temperature
+            negative = torch.empty_like(positive)
+            for block, similarity in _blocks(z, keys, temperature, offset):
+                if temperature * _LARGEST >= 1:
+                    negative[block] = similarity.exp_().sum(dim=1).log_()
+                else:
+                    negative[block] = similarity.logsumexp(dim=1)
+            margin = positive - negative
+            lse = torch.logaddexp(positive, negative)
+            ctx.save_for_backward(z, keys, margin, lse, session.gather_rows(lse))
             ctx.temperature, ctx.offset = temperature, offset
-            return (lse - (z * positives(z)).sum(dim=1) / temperature).mean()
+            return -F.logsigmoid(margin).mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        z, keys, lse, all_lse = ctx.saved_tensors
-        with torch.autocast(z.device.type, enabled=False):
-            dz = -2 * positives(z)
-            memory, other = _memory(z, keys), _memory(z, keys)
-            for block, similarity in _blocks(z, keys, ctx.temperature, ctx.offset, memory):
-                weights = torch.sub(similarity, lse[block, None], out=other[: len(similarity)]).exp_()
-                weights += similarity.sub_(all_lse).exp_()
-                dz[block].addmm_(weights, keys)
+        z, keys, margin, lse, all_lse = ctx.saved_tensors
+        blocks = (z, keys, ctx.temperature, ctx.offset)
+        with precision.full(z.device):
+            missing = torch.sigmoid(-margin)
+            dz = (missing + positives(missing)).neg_()[:, None] * positives(z)
+            if ctx.temperature * _LARGEST >= 1:
+                own, others = (-lse).exp(), (-all_lse).exp()
+                for block, similarity in _blocks(*blocks):  # exp(s - lse_i) + exp(s - lse_j), by one exponential
+                    dz[block].addmm_(similarity.exp_().mul_(own[block, None] + others), keys)
+            else:
+                for shift in (lse[:, None], all_lse.expand(len(z), -1)):
+                    for block, similarity in _blocks(*blocks):
+                        dz[block].addmm_(similarity.sub_(shift[block]).exp_(), keys)
             return dz * (gradients[0] / (ctx.temperature * len(z))), None, None

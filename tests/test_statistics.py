@@ -56,3 +56,10 @@ def test_large_batches_are_compared_in_part(monkeypatch: pytest.MonkeyPatch) -> 
     found = statistics.contrast(z)
     assert found["uniformity"].item() == pytest.approx(loops(torch.cat([z[:3], z[10:13]]))["uniformity"], abs=1e-5)
     assert found["alignment"].item() == pytest.approx(loops(z)["alignment"], abs=1e-5)
+
+
+def test_one_sample_has_no_negatives() -> None:
+    found = statistics.contrast(torch.tensor([[3.0, 0.0], [1.0, 1.0]]))
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(
+        {"positive_similarity": math.sqrt(0.5), "alignment": 2 - math.sqrt(2)}
+    )

@@ -309,6 +309,16 @@ def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: 
     assert all(speed <= 32 / 0.5 for speed in board.found)
 
 
+def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
+    """The head alone, on what the encoder gives in bf16."""
+    trainer = pretrain._Trainer(parameters(precision="bf16"), data, ALONE, Contact())
+    images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
+    h, z = trainer._forward(images, keys)
+    assert h.dtype == torch.bfloat16
+    assert z.dtype == torch.float32
+    torch.testing.assert_close(z, trainer.network.head(h.float(), keys), rtol=1e-4, atol=1e-4)
+
+
 def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:
     with distributed.session(deterministic=True) as session:
         result = pretrain.pretrain(parameters(encoder__stem="imagenet"), data, session, Contact())

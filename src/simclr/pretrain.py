@@ -161,7 +161,8 @@ class SimCLR(nn.Module):
 
     def forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         h = self.encoder(images)
-        return h, self.head(h, keys)
+        with torch.autocast(h.device.type, enabled=False):  # bf16 has 8 bits: of z they are noise in the gradient
+            return h, self.head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
 
 
 def identity(parameters: PretrainParams, data: Data, session: Session) -> Identity:

@@ -27,20 +27,31 @@ from torch.utils.data import DataLoader
 from benchmarks import table
 from benchmarks.contest import CORES, MissingError, peer
 from benchmarks.loading import TwoViews, lightly_transform, opened
-from simclr import batches, beton, distributed, embed, encoder, failure, loader, params, presets, pretrain, probe
+from simclr import (
+    batches,
+    beton,
+    distributed,
+    embed,
+    encoder,
+    failure,
+    features,
+    loader,
+    params,
+    presets,
+    pretrain,
+    probe,
+)
 from simclr.beton import RAW, Beton, StoredImage
 from simclr.dataset import Description
 from simclr.distributed import Session
 from simclr.embed import EmbedParams
 from simclr.encoder import Encoder, Preparation
 from simclr.failure import UserError
-from simclr.features import Features
 from simclr.images import Pixels
 from simclr.knn import accuracy
 from simclr.pretrain import Contact, Data, PretrainParams
 from simclr.report import figure, progress
 from simclr.report.pictures import COLORS
-from simclr.represent import representations
 from simclr.schedule import scaled_lr, warmup_cosine
 
 SETUP = (
@@ -234,17 +245,13 @@ def _preparation(given: Given, chosen: PretrainParams) -> Preparation:
 
 def _score(trained: Encoder, given: Given, chosen: PretrainParams, session: Session) -> Score:
     preparation, classes = _preparation(given, chosen), len(given.description.classes)
-    train, test = (
-        Features(
-            representations(trained, split, np.arange(len(split)), preparation, _ENCODED, session),
-            torch.from_numpy(split.labels),
-        )
-        for split in (given.train, given.test)
-    )
+    splits = {"train": given.train, "test": given.test}
+    found = features.encoded(trained, splits, preparation, _ENCODED, session)
+    train, test = found["train"], found["test"]
     voting = params.check(presets.compose("cifar10")["embed"], EmbedParams, "embed", "cifar10")
-    fitted = probe.fit(train.h, train.labels, classes, _L2, iterations=200)
+    fitted = probe.fit(train, classes, _L2, iterations=200, session=session)
     return Score(
-        knn=embed.knn_accuracy(voting, train, test, classes)["knn_top1"],
+        knn=embed.knn_accuracy(voting, train, test, classes, session)["knn_top1"],
         linear=100 * accuracy(fitted(test.h), test.labels),
     )
 

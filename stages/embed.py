@@ -20,20 +20,22 @@ def main() -> None:
     splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
     check(parameters, len(splits["train"]), len(splits["test"]))
     with distributed.session() as session:
-        encoded = encode(parameters, *encoder.load(MODEL), splits, session)
+        shared = encode(parameters, *encoder.load(MODEL), splits, session)
+        train, test = shared["train"], shared["test"]
+        metrics = knn_accuracy(parameters, train, test, len(classes), session)
+        found = nearest(parameters, train, test, session)
+        encoded = features.collected(shared, session)
         if not session.leads:
             return
-    train, test = encoded["train"], encoded["test"]
-    metrics = knn_accuracy(parameters, train, test, len(classes))
     features.save(FEATURES, encoded)
     tables.write_json(REPORTS / "metrics.json", metrics)
 
+    test = encoded["test"]
     plan = plane(parameters, test)
     labels = splits["test"].labels[plan.samples]
     pictures.embedding_map(
         REPORTS / "map.png", plan.points, labels, classes, "Test images, by t-SNE of their representations"
     )
-    found = nearest(parameters, train, test)
     pictures.neighbor_sheet(
         REPORTS / "neighbors.png",
         list(loader.thumbnails(splits["test"], found.queries, size=96)),

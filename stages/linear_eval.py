@@ -1,7 +1,11 @@
 """Stage `linear_eval`: linear probes of the encoder, of an untrained one and of raw pixels, in reports/linear_eval."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, params
 from simclr.linear_eval import (
@@ -28,27 +32,26 @@ def main() -> None:
     description = dataset.description(BETON)
     classes = description.classes
     splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
-    cached = {name: features.load(FEATURES, name) for name in splits}
     network, preparation = encoder.load(MODEL)
     with distributed.session() as session:
-        count = len(classes)
-        inputs = {
-            "pretrained": cached,
-            "untrained": untrained_features(parameters.seed, network, preparation, splits, session),
-            "raw_pixels": pixel_features(preparation, splits, session),
+        inputs: dict[
+            str, Callable[[], dict[str, features.Features]]
+        ] = {  # made one after the other: together they may not fit into memory
+            "pretrained": lambda: {name: features.load(FEATURES, name, session) for name in splits},
+            "untrained": lambda: untrained_features(parameters.seed, network, preparation, splits, session),
+            "raw_pixels": lambda: pixel_features(preparation, splits, session),
         }
         verdicts = {
-            name: on_cached(
-                parameters.cached, found, count, session.device, title=f"probe, {name}" if session.leads else ""
-            )
-            for name, found in inputs.items()
+            name: on_cached(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
+            for name, make in inputs.items()
         }
+        unseen = {name: features.load(FEATURES, name, session) for name in ("val", "test")}
         verdicts["augmented"] = through_encoder(
-            parameters, network, preparation, splits["train"], cached, session, count
+            parameters, network, preparation, splits["train"], unseen, session, len(classes)
         )
         if not session.leads:
             return
-    report(verdicts, classes, cached["test"])
+    report(verdicts, classes, torch.from_numpy(splits["test"].labels))
     fingerprints = {
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
         "data": fingerprint.of_values(description.digests),
@@ -57,8 +60,8 @@ def main() -> None:
     provenance.write(REPORTS, [], fingerprints, session.device, {0: session.world})
 
 
-def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Features) -> None:
-    tops = {name: top(verdict.scores, test.labels) for name, verdict in verdicts.items()}
+def report(verdicts: dict[str, Verdict], classes: list[str], labels: Tensor) -> None:
+    tops = {name: top(verdict.scores, labels) for name, verdict in verdicts.items()}
     metrics = {
         **{name: tops[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
         "gain_over_untrained": tops["pretrained"]["top1"] - tops["untrained"]["top1"],
@@ -71,13 +74,13 @@ def report(verdicts: dict[str, Verdict], classes: list[str], test: features.Feat
         },
     }
     tables.write_json(REPORTS / "metrics.json", metrics)
-    counts = confusion(verdicts["pretrained"].scores, test.labels, len(classes))
+    counts = confusion(verdicts["pretrained"].scores, labels, len(classes))
     predicted = verdicts["pretrained"].scores.argmax(dim=1).tolist()
     tables.write_csv(
         REPORTS / "predictions.csv",
         [
             {"actual": classes[actual], "predicted": classes[guess]}
-            for actual, guess in list(zip(test.labels.tolist(), predicted, strict=True))[:PREDICTIONS]
+            for actual, guess in list(zip(labels.tolist(), predicted, strict=True))[:PREDICTIONS]
         ],
     )
     tables.write_csv(

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from betons import noise, stored
+from fake_memory import CUDA, GIB, counted
+from ranks import on_ranks
 from threadpoolctl import threadpool_limits
 
-from simclr import embed
+from simclr import embed, shares
 from simclr.distributed import Session
 from simclr.embed import EmbedParams
 from simclr.encoder import Encoder, Preparation
 from simclr.failure import UserError
-from simclr.features import Features
+from simclr.features import Features, collected
 
 ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
 
@@ -30,7 +32,7 @@ def clusters(count: int, dimension: int = 16) -> Features:
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(count) % 3
     h = 5 * torch.nn.functional.one_hot(labels, dimension) + torch.randn(count, dimension, generator=generator)
-    return Features(h * torch.rand(count, 1, generator=generator).clamp(min=0.1), labels)
+    return Features(h * torch.rand(count, 1, generator=generator).clamp(min=0.1), labels, count)
 
 
 def test_every_split_is_encoded_in_the_order_of_its_file(tmp_path: Path) -> None:
@@ -57,21 +59,26 @@ def directions(*degrees: float) -> torch.Tensor:
 
 def test_knn_accuracy_by_hand() -> None:
     """Each query looks at the three training samples next to it; one vote of a near one outweighs two of far ones."""
-    bank = Features(10 * directions(0, 40, 50, 180, 190, 200), torch.tensor([0, 1, 1, 2, 3, 4]))
+    bank = Features(10 * directions(0, 40, 50, 180, 190, 200), torch.tensor([0, 1, 1, 2, 3, 4]), 6)
     queries = Features(
-        directions(1, 44, 182, 199), torch.tensor([0, 0, 2, 2])  # 44 is taken for class 1, 199 for class 4
+        directions(1, 44, 182, 199), torch.tensor([0, 0, 2, 2]), 4  # 44 is taken for class 1, 199 for class 4
     )  # fmt: skip
-    found = embed.knn_accuracy(parameters(temperature=0.1), bank, queries, classes=7)
+    found = embed.knn_accuracy(parameters(temperature=0.1), bank, queries, classes=7, session=ALONE)
     assert found == {"knn_top1": 50.0, "knn_top5": 100.0}
-    even = embed.knn_accuracy(parameters(temperature=100.0), bank, queries, classes=7)
+    even = embed.knn_accuracy(parameters(temperature=100.0), bank, queries, classes=7, session=ALONE)
     assert even["knn_top1"] < 50.0  # two far samples of class 1 outvote the near one of class 0
-    assert embed.knn_accuracy(parameters(temperature=100.0, neighbors=1), bank, queries, classes=7)["knn_top1"] == 50.0
+    assert (
+        embed.knn_accuracy(parameters(temperature=100.0, neighbors=1), bank, queries, classes=7, session=ALONE)[
+            "knn_top1"
+        ]
+        == 50.0
+    )
 
 
 def test_one_neighbor_cannot_vote_for_five_classes() -> None:
-    bank = Features(directions(0, 90), torch.tensor([0, 1]))
-    queries = Features(directions(10, 20, 80), torch.tensor([0, 1, 1]))
-    found = embed.knn_accuracy(parameters(neighbors=1), bank, queries, classes=2)
+    bank = Features(directions(0, 90), torch.tensor([0, 1]), 2)
+    queries = Features(directions(10, 20, 80), torch.tensor([0, 1, 1]), 3)
+    found = embed.knn_accuracy(parameters(neighbors=1), bank, queries, classes=2, session=ALONE)
     assert found == {"knn_top1": pytest.approx(200 / 3), "knn_top5": 100.0}  # of two classes, both are among five
 
 
@@ -106,7 +113,7 @@ def test_the_map_does_not_depend_on_the_number_of_cores() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_collapsed_encoder_has_a_map_too(value: float) -> None:
-    plan = embed.plane(parameters(), Features(torch.full((30, 4), value), torch.zeros(30, dtype=torch.int64)))
+    plan = embed.plane(parameters(), Features(torch.full((30, 4), value), torch.zeros(30, dtype=torch.int64), 30))
     assert np.isfinite(plan.points).all()
 
 
@@ -127,15 +134,47 @@ def test_the_perplexity_must_be_below_the_number_of_points(points: int, allowed:
 
 def test_the_nearest_training_samples_are_found() -> None:
     bank, test = clusters(50), clusters(30)
-    found = embed.nearest(parameters(), bank, test)
+    found = embed.nearest(parameters(), bank, test, ALONE)
     assert len(set(found.queries.tolist())) == 8
     for query, nearest in zip(found.queries, found.nearest, strict=True):
         similarity = torch.nn.functional.cosine_similarity(test.h[query], bank.h)
         assert nearest.tolist() == similarity.argsort(descending=True)[:10].tolist()
-    assert embed.nearest(parameters(seed=1), bank, test).queries.tolist() != found.queries.tolist()
+    assert embed.nearest(parameters(seed=1), bank, test, ALONE).queries.tolist() != found.queries.tolist()
 
 
 def test_few_samples_make_a_small_sheet() -> None:
-    found = embed.nearest(parameters(), clusters(4), clusters(3))
+    found = embed.nearest(parameters(), clusters(4), clusters(3), ALONE)
     assert sorted(found.queries.tolist()) == [0, 1, 2]
     assert found.nearest.shape == (3, 4)
+
+
+def on_rank(session: Session) -> tuple[dict[str, float], list[list[int]]]:
+    bank, test = (
+        Features(*(rows[shares.own(whole.count, session)] for rows in (whole.h, whole.labels)), count=whole.count)
+        for whole in (clusters(50), clusters(31))
+    )
+    metrics = embed.knn_accuracy(parameters(), bank, test, 3, session)
+    return metrics, embed.nearest(parameters(), bank, test, session).nearest.tolist()
+
+
+def test_ranks_find_what_one_process_does() -> None:
+    alone = on_rank(ALONE)
+    assert on_ranks(3, on_rank) == [alone] * 3
+
+
+def test_imagenet_fits_into_64_gb_of_host_memory_and_40_of_a_gpu() -> None:
+    """A ResNet-50's features of all splits on one GPU, and then in the memory of its host; more GPUs have a share each.
+
+    Beside them the encoder takes 8 GiB at most (see test_pretrain), and after it the search for neighbors 5 (test_knn).
+    """
+    session = Session(rank=0, world=1, device=CUDA)
+    with counted() as peak:
+        shared = {
+            name: Features(
+                torch.empty(count, 2048, device=CUDA), torch.empty(count, dtype=torch.int64, device=CUDA), count
+            )
+            for name, count in (("train", 1_268_355), ("val", 12_812), ("test", 50_000))
+        }
+        collected(shared, session)
+    assert peak.gpu + 8 * GIB < 40e9
+    assert peak.host < 64e9

@@ -2,18 +2,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from ranks import on_ranks
 from safetensors.torch import save_file
+from torch import Tensor
 
 from simclr import features
+from simclr.distributed import Session
 from simclr.failure import UserError
 from simclr.features import Features
+
+ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
 
 
 def splits(seed: int = 0) -> dict[str, Features]:
     generator = torch.Generator().manual_seed(seed)
     return {
         name: Features(
-            torch.randn(3, count, generator=generator).T, torch.randint(9, (count,), generator=generator)
+            torch.randn(3, count, generator=generator).T, torch.randint(9, (count,), generator=generator), count
         )  # T: not contiguous
         for name, count in (("train", 5), ("test", 2))
     }
@@ -22,11 +27,29 @@ def splits(seed: int = 0) -> dict[str, Features]:
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     features.save(tmp_path / "new" / "features", splits())
     for name, expected in splits().items():
-        found = features.load(tmp_path / "new" / "features", name)
+        found = features.load(tmp_path / "new" / "features", name, ALONE)
         assert found.h.dtype == torch.float32
         assert found.labels.dtype == torch.int64
         assert torch.equal(found.h, expected.h)
         assert torch.equal(found.labels, expected.labels)
+
+
+def on_rank(session: Session, folder: Path) -> tuple[tuple[Tensor, Tensor, int], Features]:
+    own = features.load(folder, "train", session)
+    return (own.h, own.labels, own.count), features.collected({"train": own}, session)["train"]
+
+
+def test_each_rank_loads_its_share_and_the_leader_has_them_whole_again(tmp_path: Path) -> None:
+    features.save(tmp_path, splits())
+    expected = splits()["train"]
+    by_rank = on_ranks(4, on_rank, tmp_path)  # of 5 rows: two, two, one and none
+    assert [len(own[0]) for own, _ in by_rank] == [2, 2, 1, 0]
+    assert torch.equal(torch.cat([own[0] for own, _ in by_rank]), expected.h)
+    assert torch.equal(torch.cat([own[1] for own, _ in by_rank]), expected.labels)
+    assert all(own[2] == 5 for own, _ in by_rank)
+    whole = by_rank[0][1]
+    assert torch.equal(whole.h, expected.h)
+    assert torch.equal(whole.labels, expected.labels)
 
 
 def test_equal_features_give_equal_files_readable_as_others(tmp_path: Path) -> None:
@@ -43,17 +66,17 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
     features.save(folder, {**splits(), "unlabelled": splits()["train"]})
     features.save(folder, splits(1))
     assert sorted(path.name for path in folder.iterdir()) == ["test.safetensors", "train.safetensors"]
-    assert torch.equal(features.load(folder, "train").h, splits(1)["train"].h)
+    assert torch.equal(features.load(folder, "train", ALONE).h, splits(1)["train"].h)
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_after_a_failure_the_old_folder_stays(tmp_path: Path) -> None:
     folder = tmp_path / "features"
     features.save(folder, splits())
-    broken = Features(torch.zeros(2, 2).to_sparse(), torch.zeros(2, dtype=torch.int64))
+    broken = Features(torch.zeros(2, 2).to_sparse(), torch.zeros(2, dtype=torch.int64), 2)
     with pytest.raises((ValueError, RuntimeError)):
         features.save(folder, {"train": splits(1)["train"], "test": broken})
-    assert torch.equal(features.load(folder, "train").h, splits()["train"].h)
+    assert torch.equal(features.load(folder, "train", ALONE).h, splits()["train"].h)
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -63,7 +86,7 @@ def test_a_missing_file_is_one_line_that_says_who_writes_it(tmp_path: Path, ther
     if there:
         features.save(folder, splits())
     with pytest.raises(UserError) as caught:
-        features.load(folder, "val")
+        features.load(folder, "val", ALONE)
     message = str(caught.value)
     assert message.startswith(f"{folder / 'val.safetensors'}: cannot be read (")
     assert message.endswith("; the embed stage writes it")
@@ -76,10 +99,10 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, length: int) -> None:
     path = tmp_path / "train.safetensors"
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(UserError, match=r"train\.safetensors: damaged; the embed stage writes it$"):
-        features.load(tmp_path, "train")
+        features.load(tmp_path, "train", ALONE)
 
 
 def test_a_foreign_file_is_damaged_too(tmp_path: Path) -> None:
     save_file({"weights": torch.zeros(2)}, tmp_path / "train.safetensors")
     with pytest.raises(UserError, match=r"train\.safetensors: damaged"):
-        features.load(tmp_path, "train")
+        features.load(tmp_path, "train", ALONE)

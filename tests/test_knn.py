@@ -1,25 +1,80 @@
+"""The kNN classifier against every similarity at once, in any blocks and on any number of ranks."""
+
 import math
 
 import pytest
 import torch
+import torch.nn.functional as F
+from fake_memory import CUDA, GIB, counted
+from ranks import on_ranks
+from torch import Tensor
 
-from simclr import knn
+from simclr import knn, shares
+from simclr.distributed import Session
+
+ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
 
 
-def test_neighbors_are_the_most_similar_rows_for_any_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = torch.Generator().manual_seed(0)
-    queries, bank = torch.randn(7, 5, generator=generator), torch.randn(20, 5, generator=generator)
-    whole = torch.nn.functional.cosine_similarity(queries[:, None], bank[None], dim=2)
-    monkeypatch.setattr(knn, "_BLOCK_ELEMENTS", 45)
-    similarities, indices = knn.neighbors(queries, bank, 3)
-    expected = whole.sort(dim=1, descending=True)
-    torch.testing.assert_close(similarities, expected.values[:, :3])
-    assert torch.equal(indices, expected.indices[:, :3])
+def dense(queries: Tensor, bank: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """All similarities, sorted; of equal ones the first row of the bank comes first."""
+    found = (F.normalize(queries, dim=1) @ F.normalize(bank, dim=1).T).sort(dim=1, descending=True, stable=True)
+    return found.values[:, :count], found.indices[:, :count]
+
+
+def scattered(rows: int, seed: int) -> Tensor:
+    return torch.randn(rows, 5, generator=torch.Generator().manual_seed(seed))
+
+
+def tied(rows: int, seed: int) -> Tensor:
+    """Of a few directions each, so that similarities are -1, 0 (of either sign) or 1."""
+    axes = torch.cat([torch.eye(4), -torch.eye(4)])
+    return axes[torch.randint(8, (rows,), generator=torch.Generator().manual_seed(seed))]
+
+
+@pytest.mark.parametrize("make", [scattered, tied])
+@pytest.mark.parametrize(("rows", "elements"), [(20, 1000), (8, 24), (3, 7), (1, 1)])
+def test_neighbors_are_the_most_similar_rows_for_any_block(
+    make: object, rows: int, elements: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(knn, "_BLOCK_ROWS", rows)
+    monkeypatch.setitem(knn._BLOCK_ELEMENTS, "cpu", elements)
+    queries, bank = make(7, 0), make(20, 1)  # type: ignore[operator]
+    for count in (1, 5, 20):
+        similarities, indices = knn.neighbors(queries, bank, 20, count, ALONE)
+        expected = dense(queries, bank, count)
+        torch.testing.assert_close(similarities, expected[0])
+        assert torch.equal(indices, expected[1])
+
+
+def on_rank(session: Session, queries: Tensor, bank: Tensor) -> list[tuple[Tensor, Tensor]]:
+    share = bank[shares.own(len(bank), session)]
+    return [knn.neighbors(queries, share, len(bank), count, session) for count in (1, 5, 20)]
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_ranks_find_what_one_process_does(world: int) -> None:
+    for make, size in ((scattered, 20), (tied, 20), (tied, 3)):  # of 3 rows, four ranks have one, one, one and none
+        queries, bank = make(7, 0), make(size, 1)
+        for found in on_ranks(world, on_rank, queries, bank):
+            for count, (similarities, indices) in zip((1, 5, 20), found, strict=True):
+                expected = dense(queries, bank, count)
+                torch.testing.assert_close(similarities, expected[0])
+                assert torch.equal(indices, expected[1])
 
 
 def test_no_more_neighbors_than_there_are() -> None:
-    similarities, indices = knn.neighbors(torch.randn(4, 3), torch.randn(2, 3), 20)
+    similarities, indices = knn.neighbors(torch.randn(4, 3), torch.randn(2, 3), 2, 20, ALONE)
     assert similarities.shape == indices.shape == (4, 2)
+
+
+def test_on_a_gpu_50_000_queries_take_few_gigabytes_beside_the_features() -> None:
+    """However large the bank is: three blocks of it show what any number takes."""
+    with counted() as peak:
+        queries, bank = torch.empty(50_000, 2048, device=CUDA), torch.empty(3 * knn._BLOCK_ROWS, 2048, device=CUDA)
+        features = queries.nbytes + bank.nbytes
+        knn.neighbors(queries, bank, len(bank), 20, Session(rank=0, world=1, device=CUDA))
+    assert peak.gpu - features < 5 * GIB
+    assert peak.host < 0.1 * GIB
 
 
 def test_votes_are_weighted_by_similarity() -> None:

@@ -14,7 +14,7 @@ from ranks import on_ranks
 from sklearn import metrics
 from torch import Tensor
 
-from simclr import beton, linear_eval, probe, views
+from simclr import beton, linear_eval, probe, shares, views
 from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Encoder, Preparation
@@ -63,7 +63,7 @@ def features(seed: int = 0) -> dict[str, Features]:
     """The network's features of noise."""
     counts = {"train": COUNT, "val": 12, "test": 15}
     return {
-        name: Features(network().eval()(normalised(pixels(count, number))), labels(count, seed + number))
+        name: Features(network().eval()(normalised(pixels(count, number))), labels(count, seed + number), count)
         for number, (name, count) in enumerate(counts.items())
     }
 
@@ -86,11 +86,11 @@ def through(train: Beton, found: dict[str, Features], session: Session = ALONE, 
 
 def test_the_cached_form_is_the_probe_chosen_on_val() -> None:
     found = features()
-    verdict = linear_eval.on_cached(parameters().cached, found, CLASSES, ALONE.device)
-    train, val = ((found[name].h, found[name].labels) for name in ("train", "val"))
-    expected, strength = probe.select(train, val, CLASSES, [1.0, 0.01, 1e-4], 100)
+    verdict = linear_eval.on_cached(parameters().cached, found, CLASSES, ALONE)
+    train, val = found["train"], found["val"]
+    expected, strength = probe.select(train, val, CLASSES, [1.0, 0.01, 1e-4], 100, ALONE)
     assert verdict.chosen == strength
-    assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(val[1], expected(val[0]).argmax(dim=1)))
+    assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(val.labels, expected(val.h).argmax(dim=1)))
     torch.testing.assert_close(verdict.scores, expected(found["test"].h))
 
 
@@ -104,14 +104,14 @@ def test_the_test_split_influences_no_choice(train: Beton, form: str) -> None:
     def judged(test: Features) -> Verdict:
         splits = {**found, "test": test}
         if form == "cached":
-            return linear_eval.on_cached(parameters().cached, splits, CLASSES, ALONE.device)
+            return linear_eval.on_cached(parameters().cached, splits, CLASSES, ALONE)
         return through(train, splits, lr=[0.01, 1.0, 20.0])
 
     found = features()
     usual = judged(found["test"])
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(usual.scores)))
     for truth in (usual.scores.argmax(dim=1), usual.scores.argmin(dim=1)):
-        again = judged(Features(found["test"].h[order], truth[order]))
+        again = judged(Features(found["test"].h[order], truth[order], len(truth)))
         assert again.chosen == usual.chosen
         assert again.val_accuracy == usual.val_accuracy
         torch.testing.assert_close(again.scores, usual.scores[order])
@@ -168,15 +168,29 @@ def test_the_augmented_form_by_hand(train: Beton, momentum: float) -> None:
     assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(found["val"].labels, on_val.argmax(dim=1)))
 
 
-def on_rank(session: Session, path: Path) -> Verdict:
-    return through(beton.read(path), features(), session, lr=[1.0, 20.0])
+def on_rank(session: Session, path: Path) -> list[Verdict]:
+    """Both forms, on this rank's share of the features."""
+    own = {
+        name: Features(*(rows[shares.own(whole.count, session)] for rows in (whole.h, whole.labels)), count=whole.count)
+        for name, whole in features().items()
+    }
+    return [
+        through(beton.read(path), own, session, lr=[1.0, 20.0]),
+        linear_eval.on_cached(parameters().cached, own, CLASSES, session),
+    ]
 
 
-def test_two_ranks_learn_what_one_process_learns(train: Beton) -> None:
-    alone = through(train, features(), lr=[1.0, 20.0])
-    for verdict in on_ranks(2, on_rank, train.path):
-        assert (verdict.chosen, verdict.val_accuracy) == (alone.chosen, alone.val_accuracy)
-        torch.testing.assert_close(verdict.scores, alone.scores, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_learn_what_one_process_learns(train: Beton, world: int) -> None:
+    expected = on_rank(ALONE, train.path)
+    for verdicts in on_ranks(world, on_rank, train.path):
+        for verdict, alone in zip(verdicts, expected, strict=True):
+            agree(verdict, alone)
+
+
+def agree(verdict: Verdict, alone: Verdict) -> None:
+    assert (verdict.chosen, verdict.val_accuracy) == (alone.chosen, alone.val_accuracy)
+    torch.testing.assert_close(verdict.scores, alone.scores, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("best", [0.1, 50.0])
@@ -213,6 +227,17 @@ def test_the_seed_decides(train: Beton) -> None:
         scores.append(linear_eval.through_encoder(chosen, network(), PREPARATION, train, found, ALONE, CLASSES).scores)
     assert torch.equal(scores[0], scores[1])
     assert not torch.allclose(scores[0], scores[2])
+
+
+def test_a_large_step_is_encoded_in_parts(train: Beton, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = through(train, features())
+    monkeypatch.setattr(linear_eval, "_ENCODED", 3)
+    counts = []
+    forward = Encoder.forward
+    monkeypatch.setattr(Encoder, "forward", lambda self, images: (counts.append(len(images)), forward(self, images))[1])
+    torch.testing.assert_close(through(train, features()).scores, expected.scores, rtol=1e-4, atol=1e-4)
+    assert counts.count(3) == 6  # two batches of 4 in each of three epochs; network() and features() encode more
+    assert max(count for count in counts if count not in (COUNT, 12, 15, 16)) == 3
 
 
 # --- the baselines

@@ -7,16 +7,31 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from fake_memory import CUDA, GIB, counted
 from ranks import on_ranks
 from torch import Tensor
 
-from simclr import batches, beton, distributed, loader, nt_xent, params, pretrain, projection, views
+from simclr import (
+    batches,
+    beton,
+    distributed,
+    knn,
+    loader,
+    nt_xent,
+    params,
+    presets,
+    pretrain,
+    projection,
+    represent,
+    views,
+)
 from simclr.beton import RAW, Beton, StoredImage
 from simclr.dataset import Description
 from simclr.distributed import Session
@@ -225,6 +240,40 @@ def test_without_early_stopping_the_last_encoder_is_kept(data: Data, monkeypatch
 def test_validation_every_k_epochs_and_after_the_last(data: Data) -> None:
     result = run(data, epochs=5, validation__every_epochs=2)
     assert [row["epoch"] for row in result.validation] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(("preset", "world"), [("imagenet", 1), ("imagenet", 8), ("cifar10", 1)])
+def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
+    preset: str, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted beside the weights, in float32, with two batches of each split; the features are few beside them."""
+    chosen = params.check(presets.compose(preset)["pretrain"], PretrainParams, "pretrain", "test")
+    size, count = chosen.views.size, 1024 * world
+
+    class Split:
+        heights, widths, labels = np.full(count, size), np.full(count, size), np.zeros(count, np.int64)
+
+        def __len__(self) -> int:
+            return count
+
+    split: Any = Split()
+    read = SimpleNamespace(
+        pixels=lambda _, samples, boxes, size: torch.empty(len(samples), 1, 3, size, size, dtype=torch.uint8),
+        crops=lambda pixels, boxes, size, device: (pixels.to(device).float() / 255).flatten(0, 1),
+    )
+    monkeypatch.setattr(represent, "loader", read)
+    monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
+    monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world))
+    monkeypatch.setattr(pretrain._Trainer, "_pause", lambda _: None)
+    monkeypatch.setattr(
+        pretrain._Trainer, "_placed", lambda _, model: model.to(CUDA, memory_format=torch.channels_last)
+    )
+    with counted() as peak:
+        session = Session(rank=0, world=world, device=CUDA)
+        data = Data(split, split, split, Description(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
+        trainer = pretrain._Trainer(chosen, data, session, Contact())
+        assert trainer.validate() == 50.0
+    assert peak.gpu < 8 * GIB
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])

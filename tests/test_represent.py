@@ -1,5 +1,6 @@
 """Representations against one image at a time, in any batches and on any number of ranks."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -69,16 +70,38 @@ def test_they_can_be_learnt_from(split: Beton) -> None:
     torch.testing.assert_close(layer.weight.grad, found.sum(dim=0, keepdim=True))
 
 
-def on_rank(session: Session, path: Path) -> list[Tensor]:
-    split = beton.read(path)
-    return [representations(network(), split, np.array(samples), PREPARATION, 2, session) for samples in SAMPLES]
+def on_rank(session: Session, path: Path) -> list[tuple[Tensor, int]]:
+    split, calls = beton.read(path), []
+    found = []
+    for samples in SAMPLES:
+        calls.clear()
+        h = representations(
+            network(), split, np.array(samples), PREPARATION, 2, session, between=lambda: calls.append(None)
+        )
+        found.append((h, len(calls)))
+    return found
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_every_rank_has_them_all(split: Beton, world: int) -> None:
-    expected = [one_by_one(network(), samples) for samples in SAMPLES]
-    for found in on_ranks(world, on_rank, split.path):
-        torch.testing.assert_close(found, expected)
+def test_every_rank_has_its_share(split: Beton, world: int) -> None:
+    by_rank = on_ranks(world, on_rank, split.path)
+    for number, samples in enumerate(SAMPLES):
+        together = torch.cat([found[number][0] for found in by_rank])
+        torch.testing.assert_close(together, one_by_one(network(), samples))
+        batches = {found[number][1] for found in by_rank}
+        assert batches == {
+            math.ceil(math.ceil(len(samples) / world) / 2)
+        }  # the same on all, or they would wait for each other
+
+
+def test_what_is_called_between_batches_may_end_it(split: Beton) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    encoder = network().train()
+    with pytest.raises(KeyboardInterrupt):
+        representations(encoder, split, np.arange(COUNT), PREPARATION, 4, ALONE, between=stop)
+    assert encoder.training
 
 
 @pytest.mark.parametrize("sizes", [[(8, 8)] * 3, [(8, 8), (8, 13), (12, 8)]], ids=["of one size", "of many sizes"])

@@ -1,15 +1,20 @@
 """A run that stops at any step and goes on gives what an undisturbed one gives, bit for bit."""
 
+import functools
+import os
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from ranks import on_ranks
 from test_pretrain import ALONE, DIGESTS, Data, parameters, striped
 
-from simclr import checkpoint, pretrain
+from simclr import checkpoint, interruption, pretrain, represent
 from simclr.checkpoint import Checkpoints
 from simclr.dataset import Description
 from simclr.distributed import Session
@@ -21,8 +26,12 @@ from simclr.report.board import Board
 STEPS = 8  # two epochs of four
 
 
+BATCHES = 4
+"""In which each validation encodes: 34 images in three, and 12."""
+
+
 class AtStep(Interruption):
-    """Asks the run to stop after so many steps, counted from where it goes on; 0: never."""
+    """Asks the run to stop when it has asked so often, between steps and batches of validations; 0: never."""
 
     def __init__(self, steps: int) -> None:
         self._left = steps
@@ -46,17 +55,36 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def run(
-    root: Path, data: Data, chosen: PretrainParams, session: Session = ALONE, stop: int = 0, say: Any = str
+    root: Path, data: Data, chosen: PretrainParams, session: Session = ALONE, stop: int = 0, say: Any = str,
+    *, in_validation: bool = False,
+) -> tuple[Result, list[Any]]:  # fmt: skip
+    """From the latest checkpoint in `root` to the end, or to a stop; the board's points too, but for their times.
+
+    `stop` counts steps from where the run goes on, and batches of validations too if `in_validation`.
+    """
+    encode = pretrain.representations
+    if not in_validation:
+        encode = functools.partial(_deaf, encode)
+    with mock.patch.object(pretrain, "representations", encode):
+        return _run(root, data, chosen, session, AtStep(stop), say)
+
+
+def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Tensor:
+    found: torch.Tensor = encode(*arguments, **named)
+    return found
+
+
+def _run(
+    root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption, say: Any
 ) -> tuple[Result, list[Any]]:
-    """From the latest checkpoint in `root` to the end, or to a stop; the board's points too, but for their times."""
     if not session.leads:
-        return pretrain.pretrain(chosen, data, session, Contact(interruption=AtStep(stop))), []
+        return pretrain.pretrain(chosen, data, session, Contact(interruption=noticed)), []
     this = pretrain.identity(chosen, data, session)
     with (
         checkpoint.opened(root / "checkpoints", this, 1e9, say, lambda: None) as checkpoints,
         Board(root / "board") as board,
     ):
-        result = pretrain.pretrain(chosen, data, session, Contact(board, checkpoints, AtStep(stop), say))
+        result = pretrain.pretrain(chosen, data, session, Contact(board, checkpoints, noticed, say))
         points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
         checkpoints.finish(None)
     return result, points
@@ -94,6 +122,61 @@ def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
         assert same(resumed, whole)
         assert resumed_points == points
         assert resumed.starts == {0: 1, stop: 1}
+
+
+@pytest.mark.parametrize("name", ["lars", "early stopping"])
+def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_path: Path) -> None:
+    """It goes on from the step before, and validates anew."""
+    chosen = parameters(**CASES[name])
+    whole, points = run(tmp_path / "whole", data, chosen)
+    assert whole.metrics["epochs"] >= 2
+    for epoch in (1, 2):
+        for batch in range(1, BATCHES + 1):
+            root, said = tmp_path / f"{epoch} {batch}", []
+            stop = 4 * epoch + BATCHES * (epoch - 1) + batch
+            with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {4 * epoch} of"):
+                run(root, data, chosen, stop=stop, in_validation=True)
+            resumed, resumed_points = run(root, data, chosen, say=said.append)
+            assert said == [f"goes on from step {4 * epoch} of {4 * chosen.epochs}"]
+            assert same(resumed, whole)
+            assert resumed_points == points
+
+
+def long_validation(session: Session, root: Path, data: Data, chosen: PretrainParams) -> str:
+    """How a run ends whose validations take seconds, when a signal comes to one rank in the first of them."""
+    timers: list[threading.Timer] = []
+
+    def slowly(*arguments: Any, between: Any, **named: Any) -> torch.Tensor:
+        def wait() -> None:
+            if session.rank == 1 and not timers:
+                timers.append(threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)))
+                timers[0].start()
+            time.sleep(0.4)
+            between()
+
+        return represent.representations(*arguments, between=wait, **named)
+
+    with (
+        mock.patch.object(interruption, "_GRACE", 1.5),
+        mock.patch.object(pretrain, "representations", slowly),
+        interruption.noticed(among_others=True) as noticed,
+    ):
+        try:
+            _run(root, data, chosen, session, noticed, str)
+        except Stopped as stopped:
+            return str(stopped)
+    return "ended"
+
+
+def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: Data, tmp_path: Path) -> None:
+    """Seven batches of 0.4 s, in which a process that does not heed it would be ended without one."""
+    chosen = parameters(batch_size=4)
+    whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
+    expected = "stopped by SIGTERM at step 8 of 16; the same command goes on from there"
+    assert on_ranks(2, long_validation, tmp_path, data, chosen) == [expected] * 2
+    resumed = on_ranks(2, on_rank, tmp_path, data, chosen, 0)
+    assert resumed[0].starts == {0: 2, 8: 2}
+    assert same(resumed[0], whole[0])
 
 
 def test_stopped_again_and_again(data: Data, tmp_path: Path) -> None:

@@ -39,13 +39,17 @@ class Session:
         dist.all_gather(list(gathered.chunk(self.world)), rows.contiguous())
         return gathered
 
-    def mean(self, value: Tensor) -> Tensor:
-        """The mean of `value` over the ranks, elementwise; no gradient flows."""
+    def total(self, value: Tensor) -> Tensor:
+        """The sum of `value` over the ranks, elementwise; no gradient flows."""
         if self.world == 1:
             return value.detach()
         total = value.detach().clone()
         dist.all_reduce(total)
-        return total / self.world
+        return total
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of `value` over the ranks, elementwise; no gradient flows."""
+        return self.total(value) / self.world if self.world > 1 else value.detach()
 
     def largest_later(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
         """A function that waits for, and returns, the largest over the ranks of each of the `numbers`.

@@ -8,7 +8,7 @@ import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from simclr import knn, params
+from simclr import knn, params, shares
 from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Encoder, Preparation
@@ -73,15 +73,20 @@ def encode(
     return encoded(encoder, splits, preparation, parameters.batch_size, session)
 
 
-def knn_accuracy(parameters: EmbedParams, bank: Features, queries: Features, classes: int) -> dict[str, float]:
+def knn_accuracy(
+    parameters: EmbedParams, bank: Features, queries: Features, classes: int, session: Session
+) -> dict[str, float]:
     """Top-1 and top-5 accuracy, in percent, of `queries` classified by their neighbors in `bank`."""
-    similarities, nearest = knn.neighbors(queries.h, bank.h, parameters.neighbors)
-    votes = knn.scores(similarities, bank.labels[nearest], classes, parameters.temperature)
-    return {f"knn_top{top}": 100 * knn.accuracy(votes, queries.labels, top) for top in (1, 5)}
+    h, labels = (shares.gathered(rows, queries.count, session) for rows in (queries.h, queries.labels))
+    similarities, nearest = knn.neighbors(h, bank.h, bank.count, parameters.neighbors, session)
+    of_bank = shares.gathered(bank.labels, bank.count, session)
+    votes = knn.scores(similarities, of_bank[nearest], classes, parameters.temperature)
+    return {f"knn_top{top}": 100 * knn.accuracy(votes, labels, top) for top in (1, 5)}
 
 
 def plane(parameters: EmbedParams, features: Features) -> Map:
-    """A map of at most `map_points` samples by t-SNE (van der Maaten and Hinton 2008) in cosine distance.
+    """A map of at most `map_points` samples by t-SNE (van der Maaten and Hinton 2008) in cosine distance, of whole
+    `features` on the CPU.
 
     The perplexity has to be below the number of points: see `check`.
     """
@@ -98,7 +103,8 @@ def plane(parameters: EmbedParams, features: Features) -> Map:
         return Map(samples, solver.fit_transform(h))
 
 
-def nearest(parameters: EmbedParams, bank: Features, features: Features) -> Neighbors:
+def nearest(parameters: EmbedParams, bank: Features, features: Features, session: Session) -> Neighbors:
     """The nearest training samples of a few test samples, drawn by the seed."""
-    queries = permutation(len(features.h), parameters.seed, 1)[:_QUERIES]
-    return Neighbors(queries, knn.neighbors(features.h[queries], bank.h, _SHOWN)[1].numpy())
+    queries = permutation(features.count, parameters.seed, 1)[:_QUERIES]
+    h = shares.gathered(features.h, features.count, session)[queries]
+    return Neighbors(queries, knn.neighbors(h, bank.h, bank.count, _SHOWN, session)[1].cpu().numpy())

@@ -5,7 +5,7 @@ encoder. Whatever there is to choose is chosen by the loss on the validation spl
 the end.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from simclr import batches, loader, params, probe, views
+from simclr import batches, loader, params, probe, shares, views
 from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Encoder, Preparation, frozen
@@ -28,7 +28,7 @@ from simclr.views import ViewParams
 _RAW_PIXELS = 32
 """Side to which images are shrunk before their pixels are features."""
 _ENCODED = 256
-"""Images of a baseline encoded at once."""
+"""Images that are encoded at once, however many a step takes."""
 
 
 @dataclass(kw_only=True)
@@ -71,12 +71,22 @@ class Verdict:
 
 
 def on_cached(
-    parameters: CachedParams, splits: dict[str, Features], classes: int, device: torch.device, title: str = ""
+    parameters: CachedParams, splits: dict[str, Features], classes: int, session: Session, title: str = ""
 ) -> Verdict:
     """Logistic regression on the features of train, its regularisation chosen on val, applied to test."""
-    train, val = ((splits[name].h.to(device), splits[name].labels.to(device)) for name in ("train", "val"))
-    chosen, strength = probe.select(train, val, classes, parameters.l2, parameters.max_iterations, title)
-    return Verdict(chosen(splits["test"].h.to(device)).cpu(), strength, accuracy(chosen(val[0]), val[1]))
+    train, val, test = (splits[name] for name in ("train", "val", "test"))
+    chosen, strength = probe.select(
+        train, val, classes, parameters.l2, parameters.max_iterations, session, title if session.leads else ""
+    )
+    return _verdict(chosen, strength, val, test, session)
+
+
+def _verdict(
+    classifier: Callable[[Tensor], Tensor], chosen: float, val: Features, test: Features, session: Session
+) -> Verdict:
+    on_val, on_test = (shares.gathered(classifier(split.h), split.count, session).cpu() for split in (val, test))
+    labels = shares.gathered(val.labels, val.count, session).cpu()
+    return Verdict(on_test, chosen, accuracy(on_val, labels))
 
 
 def untrained_features(
@@ -126,7 +136,7 @@ def through_encoder(
     with progress.bar(steps, "step", "linear_eval", shown=session.leads) as bar:
         for step, (images, labels, total) in enumerate(_augmented_batches(parameters, preparation, train, session)):
             with torch.no_grad():
-                h = encoder(images)
+                h = torch.cat([encoder(part) for part in images.split(_ENCODED)])
             # a sum over this rank's share, divided by the global batch: the ranks' gradients add up to the mean's
             loss = torch.stack([F.cross_entropy(head(h), labels, reduction="sum") for head in heads]).sum() / total
             solver.zero_grad()
@@ -134,10 +144,10 @@ def through_encoder(
             for group in solver.param_groups:
                 group["lr"] = group["peak_lr"] * warmup_cosine(step, steps, warmup_steps=0)
                 for weight in group["params"]:
-                    weight.grad = session.mean(weight.grad) * session.world
+                    weight.grad = session.total(weight.grad)
             solver.step()
             bar.update()
-    return _best(heads, chosen.lr, features, session.device)
+    return _best(heads, chosen.lr, features, session)
 
 
 def _augmented_batches(
@@ -181,12 +191,13 @@ def _crop_and_flip(chosen: AugmentedParams, size: int) -> ViewParams:
 
 
 @torch.no_grad()
-def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Features], device: torch.device) -> Verdict:
+def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Features], session: Session) -> Verdict:
     """As `probe.select`: the head with the lowest cross entropy on val."""
-    val, test = features["val"], features["test"]
-    scores = [head(val.h.to(device)).cpu() for head in heads]
-    best = min(range(len(heads)), key=lambda number: F.cross_entropy(scores[number], val.labels).item())
-    return Verdict(heads[best](test.h.to(device)).cpu(), rates[best], accuracy(scores[best], val.labels))
+    val = features["val"]
+    labels = shares.gathered(val.labels, val.count, session)
+    losses = [F.cross_entropy(shares.gathered(head(val.h), val.count, session), labels).item() for head in heads]
+    best = min(range(len(heads)), key=losses.__getitem__)
+    return _verdict(heads[best], rates[best], val, features["test"], session)
 
 
 def confusion(scores: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:

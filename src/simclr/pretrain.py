@@ -27,6 +27,7 @@ from simclr import (
     processor,
     projection,
     randomness,
+    shares,
     views,
 )
 from simclr.batch_norm import synchronised
@@ -53,6 +54,8 @@ _LOG_STEPS = 20
 """Statistics are taken, and the device waited for, every so many steps."""
 _BANK = 50_000
 """Training images that vote in the kNN validation, at most."""
+_ENCODED = 512
+"""Images that it encodes at once on each rank, at most: 5 GiB for a ResNet-50 at 224 px in float32."""
 _SHOWN = 32
 """Pairs of views in the picture."""
 
@@ -214,12 +217,13 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.leads, done=trainer.step) as bar:
         while course.epoch <= parameters.epochs and not stopping.exhausted:
             epoch = course.epoch
-            course.history.append({"epoch": epoch, **trainer.train(bar)})
+            row = {"epoch": epoch, **trainer.train(bar)}
             if epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs:
-                accuracy = trainer.validate()
+                accuracy = trainer.validate()  # may stop: what follows is not to be done twice
                 course.validation.append({"epoch": epoch, "knn_top1": accuracy})
                 if stopping.gained(accuracy, epoch) and stopping.active:
                     course.best = {name: tensor.clone() for name, tensor in trainer.encoder.state_dict().items()}
+            course.history.append(row)
             course.begin(epoch + 1)
     trainer.save()
     contact.checkpoints.flush()
@@ -358,9 +362,11 @@ class _Trainer:
         return norm
 
     def _pause(self) -> None:
-        """Between two steps: keep a checkpoint where one is due, and stop where any rank was asked to.
+        """Between two steps, or batches of a validation: keep a checkpoint where one is due, and stop where any rank
+        was asked to.
 
-        Several ranks do so after the step that follows, when they have heard of each other: none waits for an answer.
+        Several ranks do so after the step, or batch, that follows, when they have heard of each other: none waits for
+        an answer.
         """
         heard, self._asked = self._asked, self.session.largest_later([self.checkpoints.due, self.interruption.number])
         due, number = (heard if self.session.world > 1 else self._asked)()
@@ -474,18 +480,25 @@ class _Trainer:
         self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
 
     def validate(self) -> float:
-        """The kNN top-1 accuracy, in percent, of the encoder as it is on the validation split."""
+        """The kNN top-1 accuracy, in percent, of the encoder as it is on the validation split.
+
+        Raises:
+            Stopped: as `pretrain`, between two batches; the run goes on from before the validation.
+        """
         data, chosen = self.data, self.parameters.validation
         bank = randomness.permutation(len(data.train), self.parameters.seed)[:_BANK]
-        batch_size = 2 * self.parameters.batch_size
-        keys, queries = (
-            representations(self.encoder, split, samples, self.preparation, batch_size, self.session)
+        batch_size = min(2 * self.parameters.batch_size // self.session.world, _ENCODED)
+        keys, h = (
+            representations(
+                self.encoder, split, samples, self.preparation, batch_size, self.session, between=self._pause
+            )
             for split, samples in ((data.train, bank), (data.val, np.arange(len(data.val))))
         )
-        similarities, nearest = knn.neighbors(queries, keys, chosen.neighbors)
-        labels = torch.from_numpy(data.train.labels[bank])[nearest]
+        queries = shares.gathered(h, len(data.val), self.session)
+        similarities, nearest = knn.neighbors(queries, keys, len(bank), chosen.neighbors, self.session)
+        labels = torch.from_numpy(data.train.labels[bank]).to(self.session.device)[nearest]
         votes = knn.scores(similarities, labels, len(data.description.classes), chosen.temperature)
-        accuracy = 100 * knn.accuracy(votes, torch.from_numpy(data.val.labels))
+        accuracy = 100 * knn.accuracy(votes, torch.from_numpy(data.val.labels).to(self.session.device))
         self.board.scalars({"validation/knn_top1": accuracy}, self.step)
         return accuracy
 

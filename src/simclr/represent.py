@@ -1,15 +1,21 @@
 """Representations: every image encoded once, without chance, by a frozen encoder."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from simclr import batches, crop, loader
+from simclr import batches, crop, loader, shares
 from simclr.beton import Beton
 from simclr.distributed import Session
 from simclr.encoder import Preparation
 from simclr.report import progress
 from simclr.transfer import Parcel
+
+
+def _go_on() -> None:
+    pass
 
 
 @torch.no_grad()
@@ -21,15 +27,17 @@ def representations(
     batch_size: int,
     session: Session,
     title: str = "",
+    between: Callable[[], None] = _go_on,
 ) -> Tensor:
-    """h (N, D) float32 on the CPU of the `samples` (N,), in their order, on every rank; the ranks share the work.
+    """h (n, D) float32 of this rank's share (see `shares`) of the `samples` (N,), in their order, on its device.
 
     `encoder` maps (B, 3, S, S) to (B, D); it is put into eval mode for it and left in the mode it was in. A `title`
-    shows a progress bar.
+    shows a progress bar. `between` is called after every batch of at most `batch_size` images, equally often on all
+    ranks.
     """
+    share = samples[shares.own(len(samples), session)]
     # every rank encodes equally many: the last sample stands in for those that lack, and is cut off again
-    padding = -len(samples) % session.world
-    own = np.concatenate([samples, samples[-1:].repeat(padding)])[session.rank :: session.world]
+    own = np.concatenate([share, samples[-1:].repeat(shares.size(len(samples), session) - len(share))])
 
     def load(batch: batches.Indices) -> Parcel:
         boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], preparation.crop_share)[:, None]
@@ -37,14 +45,21 @@ def representations(
 
     training = encoder.training
     encoder.eval()
-    encoded = []
-    with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
-        ahead = loader.ahead(session.device)
-        for loaded in batches.prefetched(load, batches.in_order(own, batch_size), ahead):
-            images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))
-            encoded.append(encoder(images.contiguous(memory_format=torch.channels_last)).float())
-            bar.update(len(images))
-    encoder.train(training)
-    rows = torch.cat(encoded)
-    gathered: Tensor = session.gather_rows(rows).view(session.world, *rows.shape)
-    return gathered.transpose(0, 1).flatten(0, 1)[: len(samples)].cpu()
+    rows: Tensor | None = None
+    done = 0
+    try:
+        with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
+            ahead = loader.ahead(session.device)
+            for loaded in batches.prefetched(load, batches.in_order(own, batch_size), ahead):
+                images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))
+                h = encoder(images.contiguous(memory_format=torch.channels_last))
+                if rows is None:  # not put together from batches at the end, which would take them twice
+                    rows = h.new_empty((len(own), *h.shape[1:]), dtype=torch.float32)
+                rows[done : done + len(h)] = h
+                done += len(h)
+                bar.update(len(h))
+                between()
+    finally:
+        encoder.train(training)
+    assert rows is not None
+    return rows[: len(share)]

@@ -71,8 +71,8 @@ _LAYOUT = "a folder with train/<class>/* and test/<class>/* (or val/)"
 
 NOTES = """\
 - The peer is lightly's transform, projection head and NTXentLoss in a loop as its examples have it: a DataLoader, and
-  each view in a forward pass of its own. Encoder, initial weights, order of the images, SGD, learning rate, weight
-  decay and number of steps are the same as ours.
+  each view in a forward pass of its own, and weight decay on every parameter. Encoder, initial weights, order of the
+  images, SGD, learning rate, strength of the decay and number of steps are the same as ours.
 - kNN: 20 neighbors, temperature 0.1. linear: logistic regression on standardised features, L2 0.01. Both are trained on
   the images of the pretraining and scored on others, once, after the last epoch. Each number of epochs is a run of
   its own, with its own cosine.
@@ -106,7 +106,7 @@ class Given:
     description: Description
 
 
-def given(images: Path, count: int, tested: int, size: int, folder: Path) -> Given:
+def small_images(images: Path, count: int, tested: int, size: int, folder: Path) -> Given:
     """The first images of every class under `images`, `count` to train and `tested` to test on, kept in `folder`.
 
     Of each the central square, shrunk to `size` pixels.
@@ -317,7 +317,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder, distributed.session() as session:
         torch.set_num_threads(CORES)
-        images = given(arguments.images, arguments.train, arguments.test, chosen.views.size, Path(folder))
+        images = small_images(arguments.images, arguments.train, arguments.test, chosen.views.size, Path(folder))
         found = []
         for level in levels(images, chosen, arguments.epochs, arguments.seeds, session):
             found.append(level)

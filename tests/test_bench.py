@@ -156,7 +156,7 @@ def recipe(*overrides: str) -> PretrainParams:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of others' libraries, in their workers
 def test_accuracy(classes: Path, tmp_path: Path) -> None:
-    given = accuracy.given(classes, count=12, tested=6, size=16, folder=tmp_path)
+    given = accuracy.small_images(classes, count=12, tested=6, size=16, folder=tmp_path)
     found = list(accuracy.levels(given, recipe(), epochs=(1, 2), seeds=2, session=Session(0, 1, CPU)))
     names = [(level.contestant, level.epochs) for level in found]
     assert names == [(UNTRAINED, 0), (OURS, 1), (LIGHTLY, 1), (OURS, 2), (LIGHTLY, 2)]
@@ -173,7 +173,7 @@ def test_accuracy(classes: Path, tmp_path: Path) -> None:
 
 
 def test_accuracy_is_of_the_first_images_of_every_class(classes: Path, tmp_path: Path) -> None:
-    given = accuracy.given(classes, count=7, tested=3, size=8, folder=tmp_path)
+    given = accuracy.small_images(classes, count=7, tested=3, size=8, folder=tmp_path)
     assert given.description.classes == ["a", "b", "c"]
     assert given.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert given.test.labels.tolist() == [0, 1, 2]
@@ -200,7 +200,7 @@ def test_accuracy_says_in_one_line_what_images_it_lacks(
     if removed:
         shutil.rmtree(tmp_path / "images" / removed)
     with pytest.raises(UserError) as caught:
-        accuracy.given(tmp_path / "images", count, 3, 8, tmp_path)
+        accuracy.small_images(tmp_path / "images", count, 3, 8, tmp_path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

@@ -193,7 +193,7 @@ def _untrained(given: Given, chosen: PretrainParams, session: Session) -> Encode
 
 
 def _ours(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
-    once = dataclasses.replace(chosen.validation, every_epochs=chosen.epochs)  # nothing is chosen by it
+    once = dataclasses.replace(chosen.validation, every_epochs=chosen.epochs, neighbors=1)  # nothing is chosen by it
     data = Data(given.train, given.train, given.train, given.description)
     return pretrain.pretrain(dataclasses.replace(chosen, validation=once), data, session, Contact()).encoder
 

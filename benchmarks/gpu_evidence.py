@@ -42,7 +42,7 @@ from simclr.report.board import Board
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
-_TINY = ("pretrain.encoder.name=resnet10", "pretrain.encoder.width=0.0625", "pretrain.batch_size=8")
+_TINY = ("pretrain.encoder.name=resnet10", "pretrain.encoder.width=0.125", "pretrain.batch_size=8")
 _CIFAR = 50_000
 _TEMPERATURE = 0.1
 _PATIENCE = 10
@@ -119,6 +119,7 @@ def _trained(
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     chosen.epochs = chosen.validation.every_epochs = epochs
+    chosen.validation.neighbors = 1  # a rehearsal has few images
     clock = _Epochs(len(data.source) // chosen.batch_size * chosen.batch_size, then)
     fastest = not chosen.deterministic if benchmark is None else benchmark
     with distributed.session(deterministic=chosen.deterministic, benchmark=fastest) as session:

@@ -3,9 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, params
 from simclr.linear_eval import (
@@ -16,10 +14,14 @@ from simclr.linear_eval import (
     pixel_features,
     through_encoder,
     top,
+    truth,
     untrained_features,
 )
 from simclr.report import pictures, provenance, tables
 from simclr.report.board import Board, run_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 FEATURES, REPORTS = Path("data/features"), Path("reports/linear_eval")
@@ -34,9 +36,8 @@ def main() -> None:
     splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
     network, preparation = encoder.load(MODEL)
     with distributed.session() as session:
-        inputs: dict[
-            str, Callable[[], dict[str, features.Features]]
-        ] = {  # made one after the other: together they may not fit into memory
+        # made one after the other: together they may not fit into memory
+        inputs: dict[str, Callable[[], dict[str, features.Features]]] = {
             "pretrained": lambda: {name: features.load(FEATURES, name, session) for name in splits},
             "untrained": lambda: untrained_features(parameters.seed, network, preparation, splits, session),
             "raw_pixels": lambda: pixel_features(preparation, splits, session),
@@ -51,7 +52,7 @@ def main() -> None:
         )
         if not session.leads:
             return
-    report(verdicts, classes, torch.from_numpy(splits["test"].labels))
+    report(verdicts, classes, truth(splits["test"]))
     fingerprints = {
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
         "data": fingerprint.of_values(description.digests),
@@ -60,7 +61,7 @@ def main() -> None:
     provenance.write(REPORTS, [], fingerprints, session.device, {0: session.world})
 
 
-def report(verdicts: dict[str, Verdict], classes: list[str], labels: Tensor) -> None:
+def report(verdicts: dict[str, Verdict], classes: list[str], labels: "Tensor") -> None:
     tops = {name: top(verdict.scores, labels) for name, verdict in verdicts.items()}
     metrics = {
         **{name: tops[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},

@@ -33,7 +33,11 @@ def main() -> None:
         description=dataset.description(BETON),
     )
     with (
-        distributed.session(deterministic=parameters.deterministic, benchmark=not parameters.deterministic) as session,
+        distributed.session(
+            deterministic=parameters.deterministic,
+            benchmark=not parameters.deterministic,
+            tf32=parameters.precision != "fp32",
+        ) as session,
         interruption.noticed(among_others=session.world > 1) as interrupted,
     ):
         if not session.leads:

@@ -149,7 +149,7 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(*overrides: str) -> PretrainParams:
-    tiny = ("pretrain.encoder.width=0.0625", "pretrain.views.size=16", "pretrain.batch_size=4")
+    tiny = ("pretrain.encoder.width=0.125", "pretrain.views.size=16", "pretrain.batch_size=4")
     values = presets.compose("cifar10", [*accuracy.SETUP, *tiny, *overrides])["pretrain"]
     return params.check(values, PretrainParams, "pretrain", "test")
 

@@ -190,7 +190,8 @@ def test_ranks_learn_what_one_process_learns(train: Beton, world: int) -> None:
 
 def agree(verdict: Verdict, alone: Verdict) -> None:
     assert (verdict.chosen, verdict.val_accuracy) == (alone.chosen, alone.val_accuracy)
-    torch.testing.assert_close(verdict.scores, alone.scores, rtol=1e-4, atol=1e-4)
+    # a sum in another order may end L-BFGS a step sooner or later
+    torch.testing.assert_close(verdict.scores, alone.scores, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("best", [0.1, 50.0])

@@ -125,7 +125,10 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
     g = projection.build(chosen.head, f.dimension)
     weights = [weight for weight in (*f.parameters(), *g.parameters()) if weight.requires_grad]
     velocities = [torch.zeros_like(weight) for weight in weights]
-    mean, std = (torch.tensor(values)[:, None, None] for values in (data.description.mean, data.description.std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32)[:, None, None]
+        for values in (data.description.mean, data.description.std)
+    )
     size, count, steps = chosen.batch_size, len(data.source), 8
     for step in range(steps):
         epoch = step // (count // size) + 1
@@ -258,17 +261,16 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
 
     split: Any = Split()
     read = SimpleNamespace(
-        pixels=lambda _, samples, boxes, size: torch.empty(len(samples), 1, 3, size, size, dtype=torch.uint8),
-        crops=lambda pixels, boxes, size, device: (pixels.to(device).float() / 255).flatten(0, 1),
+        load=lambda _, samples, boxes, size, device: torch.empty(len(samples), 3, size, size, dtype=torch.uint8),
+        ahead=lambda device: 1,
+        crops=lambda pixels, size: pixels.float() / 255,
     )
     monkeypatch.setattr(represent, "loader", read)
     monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
     monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world))
     monkeypatch.setattr(pretrain._Trainer, "_pause", lambda _: None)
-    monkeypatch.setattr(
-        pretrain._Trainer, "_placed", lambda _, model: model.to(CUDA, memory_format=torch.channels_last)
-    )
-    with counted() as peak:
+    monkeypatch.setattr(pretrain._Trainer, "_placed", lambda _, model: model)
+    with counted() as peak, CUDA:
         session = Session(rank=0, world=world, device=CUDA)
         data = Data(split, split, split, Description(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
         trainer = pretrain._Trainer(chosen, data, session, Contact())
@@ -292,7 +294,7 @@ def test_penalties_are_what_they_say(data: Data) -> None:
 def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_ten_times_as_long(
     data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"pretrain\.precision = bf16 is not allowed .* SIMCLR_CPU=native"):
+    with pytest.raises(UserError, match=r'\.precision = "bf16" is not allowed; .*\(SIMCLR_CPU=native lifts that\)'):
         run(data, epochs=1, precision="bf16")
     monkeypatch.setenv("SIMCLR_CPU", "native")
     assert run(data, epochs=1, precision="bf16").metrics["epochs"] == 1

@@ -223,7 +223,7 @@ def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -
 
 
 def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> None:
-    chosen = parameters(optimizer__name="sgd", optimizer__lr=0.1)
+    chosen = parameters(optimizer__name="sgd", optimizer__lr=0.01)
     whole, _ = run(tmp_path / "whole", data, chosen)
     on_ranks(2, on_rank, tmp_path, data, chosen, 3)
     resumed, _ = run(tmp_path, data, chosen)

@@ -88,7 +88,7 @@ def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path,
     alone, together = (
         [float(row["loss"]) for row in rows(folder / "reports/pretrain/loss.csv")] for folder in (done, tmp_path)
     )
-    assert together[0] == pytest.approx(alone[0], rel=1e-4)
+    assert together[0] == pytest.approx(alone[0], rel=1e-3)
     assert together[1] == pytest.approx(alone[1], rel=1e-2)  # rounding grows from step to step
 
 

@@ -77,14 +77,15 @@ class Session:
 
 
 @contextmanager
-def session(*, deterministic: bool = False, benchmark: bool = False) -> Iterator[Session]:
+def session(*, deterministic: bool = False, benchmark: bool = False, tf32: bool = True) -> Iterator[Session]:
     """Join the process group that torchrun describes in the environment, or stand alone without one.
 
     Processes that are more than the GPUs of their machine share them, and exchange by gloo: NCCL refuses that.
 
     On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them; with `benchmark` it
     times all that it has for a shape, once, and takes the fastest. `deterministic` holds all of torch to those that
-    repeat: an operation that has none raises a RuntimeError. On a CPU torch has the threads that `processor.threads`
+    repeat: an operation that has none raises a RuntimeError. Without `tf32` convolutions of float32 are computed as
+    such, slower. On a CPU torch has the threads that `processor.threads`
     says, so that results do not depend on the number of cores.
     """
     torch.set_num_threads(processor.threads())  # importing ffcv sets 1
@@ -97,7 +98,7 @@ def session(*, deterministic: bool = False, benchmark: bool = False) -> Iterator
     else:
         device = torch.device("cpu")
         allocator.keep_freed_memory()
-    with _repeatable(deterministic, benchmark):
+    with _repeatable(deterministic, benchmark, tf32):
         if world == 1:
             yield Session(rank=0, world=1, device=device)
             return
@@ -111,7 +112,7 @@ def session(*, deterministic: bool = False, benchmark: bool = False) -> Iterator
 
 
 @contextmanager
-def _repeatable(deterministic: bool, benchmark: bool) -> Iterator[None]:
+def _repeatable(deterministic: bool, benchmark: bool, tf32: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     # read by cuBLAS when it first runs (its documentation, section "Results reproducibility")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -121,7 +122,7 @@ def _repeatable(deterministic: bool, benchmark: bool) -> Iterator[None]:
             enabled=torch.backends.cudnn.enabled,
             benchmark=benchmark,
             deterministic=not benchmark,
-            allow_tf32=torch.backends.cudnn.allow_tf32,
+            allow_tf32=tf32 and torch.backends.cudnn.allow_tf32,
         ):
             yield
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor, nn
 
 from simclr import shares
@@ -68,8 +68,9 @@ def save(folder: Path, splits: Mapping[str, Features]) -> None:
     with appearing(folder) as partial:
         partial.mkdir()
         for name, features in splits.items():
-            content = {"h": features.h.contiguous(), "labels": features.labels}
-            save_file(content, partial / f"{name}.safetensors")
+            # not by save_file, which has errors and file modes of its own
+            content = serialised({"h": features.h.contiguous(), "labels": features.labels})
+            (partial / f"{name}.safetensors").write_bytes(content)
 
 
 def load(folder: Path, split: str, session: Session) -> Features:

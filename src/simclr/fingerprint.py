@@ -3,8 +3,8 @@
 import ast
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def of_code(module: str, without: str) -> dict[str, str]:
     """Of the source of `module` and of all that it imports of its package, directly or not, by name; nothing `without`.
 
     Args:
-        module: a module that has been imported, such as "simclr.pretrain".
+        module: a module, such as "simclr.pretrain".
         without: a module or package that is left out, and what only it imports.
     """
     package = module.partition(".")[0]
@@ -49,12 +49,21 @@ def of_code(module: str, without: str) -> dict[str, str]:
     pending = [module]
     while pending:
         name = pending.pop()
-        file = getattr(sys.modules.get(name), "__file__", None)
+        file = _source(name)
         if name in found or file is None or f"{name}.".startswith(f"{without}."):
             continue
-        found[name] = of_file(Path(file))
-        pending += [other for other in _imported(Path(file)) if other.startswith(f"{package}.")]
+        found[name] = of_file(file)
+        pending += [other for other in _imported(file) if other.startswith(f"{package}.")]
     return dict(sorted(found.items()))
+
+
+def _source(name: str) -> Path | None:
+    """The file of the module `name`, which need not have been imported yet; None if there is no such module."""
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:  # a name within a module
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _imported(file: Path) -> Iterator[str]:

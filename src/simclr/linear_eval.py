@@ -200,6 +200,11 @@ def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Featur
     return _verdict(heads[best], rates[best], val, features["test"], session)
 
 
+def truth(split: Beton) -> Tensor:
+    """The labels (N,) int64 of all images of `split`."""
+    return torch.from_numpy(split.labels)
+
+
 def confusion(scores: Tensor, labels: Tensor, classes: int) -> npt.NDArray[np.int64]:
     """How often each true class (row) was taken for each class (column): (C, C)."""
     pairs = labels * classes + scores.argmax(dim=1)

@@ -272,7 +272,7 @@ def test_with_other_code_it_starts_anew_and_says_why(
         run(tmp_path, data, parameters(), stop=3)
     edited = tmp_path / "views.py"
     edited.write_text(Path(pretrain.views.__file__).read_text() + "# another method")
-    monkeypatch.setattr(pretrain.views, "__file__", str(edited))
+    monkeypatch.setattr(pretrain.views.__spec__, "origin", str(edited))
     said: list[str] = []
     assert run(tmp_path, data, parameters(), say=said.append)[0].starts == {0: 1}
     assert said[0].endswith("is of other code (simclr.views)")

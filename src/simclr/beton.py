@@ -13,13 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from ffcv.fields import IntField, RGBImageField
-from ffcv.fields.rgb_image import IMAGE_MODES
-from ffcv.reader import Reader
-from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, FieldDescType, HeaderType, get_metadata_type
 
 from simclr.atomic import appearing
 from simclr.failure import UserError
+from simclr.upstream import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    IMAGE_MODES,
+    FieldDescType,
+    HeaderType,
+    IntField,
+    Reader,
+    RGBImageField,
+    get_metadata_type,
+)
 
 RAW, JPEG = IMAGE_MODES["raw"], IMAGE_MODES["jpg"]
 

@@ -19,13 +19,13 @@ import numba
 import numpy as np
 import numpy.typing as npt
 import torch
-from ffcv.libffcv import ctypes_imdecode
 from torch import Tensor
 
 from simclr import crop, fused, parallel, transfer
 from simclr.beton import JPEG, Beton
 from simclr.failure import UserError
 from simclr.transfer import Parcel
+from simclr.upstream import ctypes_imdecode
 
 _JPEG = int(JPEG)
 _over_rows = parallel.crew("decode")

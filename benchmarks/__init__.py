@@ -1,6 +1,6 @@
 """`make bench`: how fast this project is, every figure beside that of a real alternative, measured in the same run.
 
-All of them at this processor's own speed: see `simclr.processor`.
+All of them at this processor's own speed: see `simclr.core.processor`.
 """
 
 import os

@@ -17,7 +17,8 @@ import torch
 from benchmarks import augmentations, conversion, epoch, images, loading, loss, optimizer, table
 from benchmarks.contest import Row
 from benchmarks.images import Images
-from simclr import distributed, failure
+from simclr.core import entry
+from simclr.distributed.session import open_session
 
 _RESULTS = Path(__file__).parent / "results"
 _SMALL = 4096
@@ -31,7 +32,7 @@ def main() -> None:
     load, began = os.getloadavg()[0], time.perf_counter()
     sys.unraisablehook = _told
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name, distributed.session():  # which sets this process up as a run does
+    with tempfile.TemporaryDirectory() as name, open_session():  # which sets this process up as a run does
         folder = Path(name)
         count = 3000 if on_gpu else 400
         files = images.found(arguments.images, count) if arguments.images else images.cut(_made(folder / "jpeg"), count)
@@ -90,4 +91,4 @@ def _made(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    failure.run("bench", main)
+    entry.run("bench", main)

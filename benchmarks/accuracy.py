@@ -27,32 +27,29 @@ from torch.utils.data import DataLoader
 from benchmarks import table
 from benchmarks.contest import CORES, MissingError, peer
 from benchmarks.loading import TwoViews, lightly_transform, opened
-from simclr import (
-    batches,
-    beton,
-    distributed,
-    embed,
-    encoder,
-    failure,
-    features,
-    loader,
-    params,
-    presets,
-    pretrain,
-    probe,
-)
-from simclr.beton import RAW, Beton, StoredImage
-from simclr.dataset import Description
-from simclr.distributed import Session
-from simclr.embed import EmbedParams
-from simclr.encoder import Encoder, Preparation
-from simclr.failure import UserError
-from simclr.images import Pixels
-from simclr.knn import accuracy
-from simclr.pretrain import Contact, Data, PretrainParams
-from simclr.report import figure, progress
-from simclr.report.pictures import COLORS
-from simclr.schedule import scaled_lr, warmup_cosine
+from simclr import presets
+from simclr.core import entry, params
+from simclr.core.errors import UserError
+from simclr.data import beton, loader, sampling
+from simclr.data.beton import RAW, Beton, StoredImage
+from simclr.data.converted import Description
+from simclr.distributed.session import Session, open_session
+from simclr.evaluation.embed import neighbors
+from simclr.evaluation.embed.embed_params import EmbedParams
+from simclr.evaluation.linear_eval import logistic_regression
+from simclr.features import encode
+from simclr.features.knn import accuracy
+from simclr.images.decode_image import Pixels
+from simclr.models import resnet
+from simclr.models.eval_transform import Preparation
+from simclr.models.resnet import Encoder
+from simclr.optim.schedule import scaled_lr, warmup_cosine
+from simclr.report import figure
+from simclr.report.figure import COLORS
+from simclr.tracking import progress
+from simclr.training import pretrain
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact, Data
 
 SETUP = (
     "encoder=resnet10_quarter", "pretrain.encoder.zero_init_residual=false", "pretrain.batch_size=256",
@@ -188,7 +185,7 @@ def levels(
 def _untrained(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     """What all contestants begin with."""
     torch.manual_seed(chosen.seed)
-    network: Encoder = encoder.build(chosen.encoder, chosen.views.size).to(session.device)
+    network: Encoder = resnet.build(chosen.encoder, chosen.views.resolution).to(session.device)
     return network
 
 
@@ -216,10 +213,10 @@ def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     order = [
         batch.tolist()
         for epoch in range(1, chosen.epochs + 1)
-        for batch in batches.shuffled(count, chosen.batch_size, chosen.seed, epoch, drop_last=True)
+        for batch in sampling.shuffled(count, chosen.batch_size, chosen.seed, epoch, drop_last=True)
     ]
     warmup = round(chosen.optimizer.warmup_epochs * len(order) / chosen.epochs)
-    pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), chosen.views.size), opened, transform)
+    pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), chosen.views.resolution), opened, transform)
     preparation = _preparation(given, chosen)
     on_gpu = session.device.type == "cuda"
     is_half = chosen.precision == "bf16" or (chosen.precision == "auto" and on_gpu)
@@ -240,18 +237,18 @@ def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
 
 
 def _preparation(given: Given, chosen: PretrainParams) -> Preparation:
-    return Preparation(chosen.views.size, 1.0, given.description.mean, given.description.std)
+    return Preparation(chosen.views.resolution, 1.0, given.description.mean, given.description.std)
 
 
 def _score(trained: Encoder, given: Given, chosen: PretrainParams, session: Session) -> Score:
     preparation, classes = _preparation(given, chosen), len(given.description.classes)
     splits = {"train": given.train, "test": given.test}
-    found = features.encoded(trained, splits, preparation, _ENCODED, session)
+    found = encode.encoded(trained, splits, preparation, _ENCODED, session)
     train, test = found["train"], found["test"]
     voting = params.check(presets.compose("cifar10")["embed"], EmbedParams, "embed", "cifar10")
-    fitted = probe.fit(train, classes, _L2, iterations=200, session=session)
+    fitted = logistic_regression.fit(train, classes, _L2, iterations=200, session=session)
     return Score(
-        knn=embed.knn_accuracy(voting, train, test, classes, session)["knn_top1"],
+        knn=neighbors.knn_accuracy(voting, train, test, classes, session)["knn_top1"],
         linear=100 * accuracy(fitted(test.h), test.labels),
     )
 
@@ -315,9 +312,9 @@ def main() -> None:
     chosen = params.check(
         presets.compose("cifar10", overrides)["pretrain"], PretrainParams, "pretrain", " ".join(overrides)
     )
-    with tempfile.TemporaryDirectory() as folder, distributed.session() as session:
+    with tempfile.TemporaryDirectory() as folder, open_session() as session:
         torch.set_num_threads(CORES)
-        images = small_images(arguments.images, arguments.train, arguments.test, chosen.views.size, Path(folder))
+        images = small_images(arguments.images, arguments.train, arguments.test, chosen.views.resolution, Path(folder))
         found = []
         for level in levels(images, chosen, arguments.epochs, arguments.seeds, session):
             found.append(level)
@@ -356,4 +353,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    failure.run("bench-accuracy", main)
+    entry.run("bench-accuracy", main)

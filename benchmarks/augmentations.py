@@ -19,9 +19,11 @@ from torchvision.transforms import v2
 
 from benchmarks.contest import Row, Run, compare, milliseconds, peer
 from benchmarks.loading import view_params
-from simclr import crop, loader, transfer, views
-from simclr.blur import kernel_size
-from simclr.views import Draws, ViewParams
+from simclr.augment import views
+from simclr.augment.blur import kernel_size
+from simclr.augment.views import Draws, ViewParams
+from simclr.data import crop, loader
+from simclr.device import transfer
 
 _SOURCE = 256
 """Pixels of the square images that are cut."""
@@ -45,7 +47,7 @@ def rows(device: torch.device, *, count: int, size: int, least: float, repeats: 
     """The rows of the table, for `count` images of `size` pixels; each repeat times at least `least` seconds."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, size, size, generator=generator).to(device)
-    chosen = dataclasses.replace(view_params("imagenet"), size=size, flip=0.0)  # ours is a part of the crop
+    chosen = dataclasses.replace(view_params("imagenet"), resolution=size, flip=0.0)  # ours is a part of the crop
     for name, (ours, torchvision, kornia) in (_changes(images, chosen) | _crops(count, chosen, device)).items():
         peers: dict[str, Callable[[], Run]] = {
             "torchvision v2, image by image": partial(milliseconds, torchvision, device, least),
@@ -81,11 +83,11 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
 
     def ours(**on: float) -> tuple[Call, Draws]:
         parameters = dataclasses.replace(chosen, **off | on)
-        draws = _drawn(parameters, len(images), chosen.size)
+        draws = _drawn(parameters, len(images), chosen.resolution)
         return lambda: _augmented(images, draws, parameters), draws
 
     found: dict[str, Contest] = {}
-    functional, both = v2.functional, (kernel_size(chosen.size),) * 2
+    functional, both = v2.functional, (kernel_size(chosen.resolution),) * 2
     for number, (name, in_kornia, unit) in enumerate(
         (
             ("brightness", "adjust_brightness_accumulative", 1.0),
@@ -121,7 +123,7 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
 
 
 def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, Contest]:
-    generator, size = torch.Generator().manual_seed(0), chosen.size
+    generator, size = torch.Generator().manual_seed(0), chosen.resolution
     stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
     boxes = _drawn(chosen, count, _SOURCE).boxes
     arrays = {"pixels": stored.numpy(), "boxes": boxes, "filters": crop.filters(boxes, size)}

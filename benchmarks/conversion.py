@@ -14,8 +14,12 @@ from PIL import Image
 
 from benchmarks.contest import CORES, Row, Run, compare
 from benchmarks.loading import opened
-from simclr import batches, beton, convert, params, presets, raw
-from simclr.convert import ConvertParams
+from simclr import presets
+from simclr.conversion import convert
+from simclr.conversion.convert import ConvertParams
+from simclr.core import params, prefetch
+from simclr.data import beton
+from simclr.images import source_images
 
 NOTES = """\
 - Upstream's DatasetWriter, with one worker: write_mode "jpg", the same quality and largest side. It decodes and encodes
@@ -27,20 +31,20 @@ def rows(files: Sequence[Path], folder: Path, *, repeats: int) -> Iterator[Row]:
     """The rows of the table, for the JPEG `files`; `folder` takes what is written."""
     parameters = params.check(presets.compose("imagenet")["convert"], ConvertParams, "convert", "imagenet")
     names = [str(path) for path in files]
-    digests = [raw.digest(path.read_bytes()) for path in files]
-    split = raw.Files(Path("/"), names, digests, np.arange(len(files)) % 2)
+    digests = [source_images.digest(path.read_bytes()) for path in files]
+    split = source_images.Files(Path("/"), names, digests, np.arange(len(files)) % 2)
     output = folder / "written"
 
     def written() -> float:
         began = time.perf_counter()
-        images = batches.prefetched(
+        images = prefetch.prefetched(
             lambda sample: convert.encode(split.read(sample), parameters), range(len(split)), CORES
         )
         beton.write(output, images, split.labels, largest=3 * parameters.max_resolution**2)
         return len(split) / (time.perf_counter() - began)
 
     def converted() -> float:
-        source = raw.Dataset("folder", ["even", "odd"], {"train": split, "test": split})
+        source = source_images.Dataset("folder", ["even", "odd"], {"train": split, "test": split})
         began = time.perf_counter()
         with redirect_stderr(io.StringIO()):  # progress bars
             convert.convert(parameters, source, folder / "converted")

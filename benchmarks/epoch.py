@@ -24,16 +24,25 @@ from benchmarks import images
 from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, peer
 from benchmarks.images import Images
 from benchmarks.loading import lightly_transform, opened
-from simclr import batches, convert, dataset, distributed, encoder, loader, params, presets, pretrain, projection, raw
-from simclr.beton import Beton
-from simclr.convert import ConvertParams
-from simclr.dataset import Description
-from simclr.encoder import Preparation
-from simclr.fetch import digits
-from simclr.images import Pixels
-from simclr.pretrain import Contact, Data, PretrainParams, SimCLR
-from simclr.report.board import Board
-from simclr.schedule import scaled_lr
+from simclr import presets
+from simclr.conversion import convert
+from simclr.conversion.convert import ConvertParams
+from simclr.core import params, prefetch
+from simclr.data import converted, loader
+from simclr.data.beton import Beton
+from simclr.data.converted import Description
+from simclr.distributed.session import open_session
+from simclr.images import source_images
+from simclr.images.decode_image import Pixels
+from simclr.methods.simclr import SimCLR
+from simclr.models import projection_head, resnet
+from simclr.models.eval_transform import Preparation
+from simclr.optim.schedule import scaled_lr
+from simclr.sources import FetchParams, digits
+from simclr.tracking.tensorboard import Board
+from simclr.training import pretrain
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact, Data
 
 EPOCHS = 4
 """That each turn of a contestant takes; the first is not counted."""
@@ -87,21 +96,23 @@ def _arrays(folder: Path, pixels: Pixels | None) -> Data:
     source = folder / "raw"
     source.mkdir(parents=True)
     if pixels is None:
-        given = digits.bring(source)
+        given = digits.fetch(
+            params.check(presets.compose("digits")["fetch"], FetchParams, "fetch", "digits"), source, source
+        )
     else:
         labels = np.arange(len(pixels)) % 10
-        splits: dict[str, raw.Split] = {
-            name: raw.write_arrays(source, name, part, labels[: len(part)])
+        splits: dict[str, source_images.Split] = {
+            name: source_images.write_arrays(source, name, part, labels[: len(part)])
             for name, part in (("train", pixels), ("test", pixels[:10]))
         }
-        given = raw.Dataset("natural", [str(label) for label in range(10)], splits)
+        given = source_images.Dataset("natural", [str(label) for label in range(10)], splits)
     parameters = params.check(presets.compose("digits")["convert"], ConvertParams, "convert", "digits")
     convert.convert(parameters, given, folder / "beton")
     return Data(
-        source=dataset.open_split(folder / "beton", "train"),
-        train=dataset.open_split(folder / "beton", "train"),
-        val=dataset.open_split(folder / "beton", "val"),
-        description=dataset.description(folder / "beton"),
+        source=converted.open_split(folder / "beton", "train"),
+        train=converted.open_split(folder / "beton", "train"),
+        val=converted.open_split(folder / "beton", "val"),
+        description=converted.description(folder / "beton"),
     )
 
 
@@ -130,7 +141,7 @@ class _Clock(Board):
             self._waited = 0.0
 
     def prefetched(self, load: Callable[[Any], Any], items: Iterable[Any], threads: int = 1) -> Iterator[Any]:
-        """What `batches.prefetched` does, with the waiting timed."""
+        """What `prefetch.prefetched` does, with the waiting timed."""
         loaded = _prefetched(load, items, threads)
         while True:
             began = time.perf_counter()
@@ -141,7 +152,7 @@ class _Clock(Board):
             yield item
 
 
-_prefetched = batches.prefetched
+_prefetched = prefetch.prefetched
 
 
 def _epoch(
@@ -160,7 +171,7 @@ def _epoch(
         clock = _Clock(samples)
         with (
             mock.patch.dict(os.environ, SIMCLR_THREADS=str(threads)),
-            mock.patch.object(batches, "prefetched", clock.prefetched),
+            mock.patch.object(prefetch, "prefetched", clock.prefetched),
         ):
             _trained(chosen, data, clock)
         shares.append(100 * sum(clock.waited[1:]) / sum(clock.seconds[1:]))
@@ -177,7 +188,7 @@ def _epoch(
 
 
 def _trained(chosen: PretrainParams, data: Data, clock: _Clock) -> None:
-    with distributed.session(deterministic=chosen.deterministic, benchmark=not chosen.deterministic) as session:
+    with open_session(deterministic=chosen.deterministic, benchmark=not chosen.deterministic) as session:
         pretrain.pretrain(chosen, data, session, Contact(board=clock))
 
 
@@ -219,8 +230,8 @@ def _lightly(
     transform = lightly_transform(chosen.views)
     criterion = peer("lightly.loss").NTXentLoss(chosen.temperature)
     torch.manual_seed(chosen.seed)
-    backbone = encoder.build(chosen.encoder, chosen.views.size)
-    head = projection.build(chosen.head, backbone.dimension)
+    backbone = resnet.build(chosen.encoder, chosen.views.resolution)
+    head = projection_head.build(chosen.head, backbone.dimension)
     model = SimCLR(backbone, head).to(device).to(memory_format=torch.channels_last)
     optimizer = peer("lightly.utils.lars").LARS(
         [
@@ -231,7 +242,7 @@ def _lightly(
         momentum=chosen.optimizer.momentum,
         weight_decay=chosen.optimizer.weight_decay,
     )
-    preparation = Preparation(chosen.views.size, 1.0, description.mean, description.std)
+    preparation = Preparation(chosen.views.resolution, 1.0, description.mean, description.std)
     loader = DataLoader(
         _Pictures(items, transform),
         chosen.batch_size,

@@ -32,12 +32,18 @@ import torch
 
 from benchmarks.contest import milliseconds
 from benchmarks.loss import dense
-from simclr import beton, distributed, failure, loader, nt_xent, params, presets, pretrain, views
-from simclr.beton import RAW, Beton, StoredImage
-from simclr.dataset import Description
-from simclr.distributed import Session
-from simclr.pretrain import Contact, Data, PretrainParams
-from simclr.report.board import Board
+from simclr import presets
+from simclr.augment import views
+from simclr.core import entry, params
+from simclr.data import beton, loader
+from simclr.data.beton import RAW, Beton, StoredImage
+from simclr.data.converted import Description
+from simclr.distributed.session import Session, open_session
+from simclr.losses import nt_xent
+from simclr.tracking.tensorboard import Board
+from simclr.training import pretrain
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact, Data
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -122,7 +128,7 @@ def _trained(
     chosen.validation.neighbors = 1  # a rehearsal has few images
     clock = _Epochs(len(data.source) // chosen.batch_size * chosen.batch_size, then)
     fastest = not chosen.deterministic if benchmark is None else benchmark
-    with distributed.session(deterministic=chosen.deterministic, benchmark=fastest) as session:
+    with open_session(deterministic=chosen.deterministic, benchmark=fastest) as session:
         pretrain.pretrain(chosen, data, session, Contact(board=clock))
     return clock
 
@@ -187,7 +193,7 @@ def _cifar(scale: Scale) -> None:
     epochs = 100 if scale.real else 2
     overrides = [f"pretrain.epochs={epochs}", f"pretrain.validation.every_epochs={epochs // 2}", "embed.map_points=500"]
     if not scale.real:
-        overrides += [*_TINY, "pretrain.views.size=8", "linear_eval.augmented.epochs=1"]
+        overrides += [*_TINY, "pretrain.views.resolution=8", "linear_eval.augmented.epochs=1"]
     for name in ("fetch", "convert", "pretrain", "embed", "linear_eval"):
         print(f"- {name}: {_stage(scale, name, overrides):.1f} s", flush=True)
 
@@ -399,4 +405,4 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    failure.run("gpu-evidence", main)
+    entry.run("gpu-evidence", main)

@@ -8,10 +8,10 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.contest import MissingError, peer
-from simclr import beton
-from simclr.beton import JPEG, RAW, Beton, StoredImage
-from simclr.failure import UserError
-from simclr.images import Pixels, plain_jpeg
+from simclr.core.errors import UserError
+from simclr.data import beton
+from simclr.data.beton import JPEG, RAW, Beton, StoredImage
+from simclr.images.decode_image import Pixels, plain_jpeg
 
 QUALITY = 90
 _SIDES = (256, 512)

@@ -25,12 +25,15 @@ from torchvision.transforms import v2
 from benchmarks import images
 from benchmarks.contest import CORES, OURS, Row, Run, compare, finished, interleaved, peer
 from benchmarks.images import Images
-from simclr import batches, loader, params, presets, views
-from simclr.beton import Beton
-from simclr.blur import kernel_size
-from simclr.images import Pixels
-from simclr.transfer import Parcel
-from simclr.views import ViewParams
+from simclr import presets
+from simclr.augment import views
+from simclr.augment.blur import kernel_size
+from simclr.augment.views import ViewParams
+from simclr.core import params, prefetch
+from simclr.data import loader, sampling
+from simclr.data.beton import Beton
+from simclr.device.transfer import Parcel
+from simclr.images.decode_image import Pixels
 
 _ENDLESS = 1 << 30
 _TILES = 64
@@ -143,22 +146,22 @@ def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
 def _ours(task: _Task) -> Callable[[], Stream]:
     source, parameters = task.beton, task.parameters
 
-    def load(item: tuple[int, batches.Indices]) -> Parcel:
+    def load(item: tuple[int, sampling.Indices]) -> Parcel:
         epoch, samples = item
         draws = views.draw(parameters, source.heights[samples], source.widths[samples], 0, epoch, samples)
         rows = views.rows(draws, parameters, task.device)
-        return loader.load(source, samples, draws.boxes, parameters.size, task.device, rows)
+        return loader.load(source, samples, draws.boxes, parameters.resolution, task.device, rows)
 
     def stream() -> Stream:
         epochs = (
-            ((epoch, samples) for samples in batches.shuffled(len(source), task.batch_size, 0, epoch, drop_last=True))
+            ((epoch, samples) for samples in sampling.shuffled(len(source), task.batch_size, 0, epoch, drop_last=True))
             for epoch in itertools.count()
         )
-        with closing(batches.prefetched(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
+        with closing(prefetch.prefetched(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
             for parcel in loaded:
                 if task.colored:
                     batch = parcel.to(task.device)
-                    yield views.augment(loader.crops(batch, parameters.size), batch, parameters)
+                    yield views.augment(loader.crops(batch, parameters.resolution), batch, parameters)
                 else:
                     yield parcel["pixels"]
 
@@ -171,7 +174,7 @@ def _decoder(task: _Task) -> Callable[[], Stream]:
     def stream() -> Stream:
         pixel = np.ones((task.batch_size, 1, 4), np.int64)
         for epoch in itertools.count():
-            for samples in batches.shuffled(len(task.beton), task.batch_size, 0, epoch, drop_last=True):
+            for samples in sampling.shuffled(len(task.beton), task.batch_size, 0, epoch, drop_last=True):
                 yield loader.pixels(task.beton, samples, pixel, 1)
 
     return stream
@@ -221,14 +224,14 @@ def _composed(kit: Any, task: _Task, into_floats: Sequence[Any]) -> Callable[[An
     """Two views by torchvision's transforms, of the `kit` v1 or v2, whose names and arguments are the same."""
     chosen = task.parameters
     steps: list[Any] = [
-        kit.RandomResizedCrop(chosen.size, chosen.crop_scale, chosen.crop_ratio),
+        kit.RandomResizedCrop(chosen.resolution, chosen.crop_scale, chosen.crop_ratio),
         kit.RandomHorizontalFlip(chosen.flip),
     ]
     if task.colored:
         jitter = kit.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
         steps += [kit.RandomApply([jitter], chosen.jitter), kit.RandomGrayscale(chosen.grayscale)]
         if chosen.blur > 0:
-            blur = kit.GaussianBlur(kernel_size(chosen.size), chosen.blur_sigma)
+            blur = kit.GaussianBlur(kernel_size(chosen.resolution), chosen.blur_sigma)
             steps.append(kit.RandomApply([blur], chosen.blur))
     return _twice(kit.Compose([*steps, *into_floats]))
 
@@ -258,7 +261,7 @@ def lightly_transform(chosen: ViewParams) -> Callable[[Any], Sequence[Tensor]]:
         MissingError: lightly is not installed.
     """
     transform: Callable[[Any], Sequence[Tensor]] = peer("lightly.transforms").SimCLRTransform(
-        input_size=chosen.size,
+        input_size=chosen.resolution,
         cj_prob=chosen.jitter,
         cj_strength=1.0,
         cj_bright=chosen.brightness,
@@ -290,7 +293,7 @@ def _ffcv(task: _Task) -> Callable[[], Stream]:
 
     def view() -> PipelineSpec:
         decoder = RandomResizedCropRGBImageDecoder(
-            (chosen.size, chosen.size), tuple(chosen.crop_scale), tuple(chosen.crop_ratio)
+            (chosen.resolution, chosen.resolution), tuple(chosen.crop_scale), tuple(chosen.crop_ratio)
         )
         steps: list[Any] = [RandomHorizontalFlip(chosen.flip)]
         if task.colored:

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.contest import OURS, Row, Run, compare, finished, interleaved, milliseconds, peer
-from simclr.distributed import Session
-from simclr.nt_xent import nt_xent, positives
+from simclr.distributed.session import Session
+from simclr.losses.nt_xent import nt_xent, positives
 
 TEMPERATURE = 0.1
 _WARM_UP = 64

@@ -10,9 +10,12 @@ from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from benchmarks.contest import Row, Run, compare, milliseconds, peer
-from simclr import encoder, optimizer, params, presets
-from simclr.encoder import EncoderParams
-from simclr.optimizer import OptimizerParams
+from simclr import presets
+from simclr.core import params
+from simclr.models import resnet
+from simclr.models.resnet import EncoderParams
+from simclr.optim import optimizer
+from simclr.optim.optimizer import OptimizerParams
 
 NOTES = """\
 - Decay and adaptation on parameters with more than one dimension only, for both."""
@@ -24,7 +27,7 @@ def rows(device: torch.device, *, name: str, width: float, least: float, repeats
 
     def weights() -> list[Parameter]:
         network = EncoderParams(name=name, width=width, stem="imagenet", zero_init_residual=True)
-        built = encoder.build(network, size=224).to(device)
+        built = resnet.build(network, size=224).to(device)
         for weight in built.parameters():
             weight.grad = torch.randn_like(weight)
         return list(built.parameters())

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from benchmarks.contest import Measured, Row
-from simclr.report import provenance
+from simclr.tracking import provenance
 
 _PEERS = ("lightly", "kornia", "scikit-image")
 

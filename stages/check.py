@@ -2,8 +2,9 @@
 
     python stages/check.py pretrain
 
-is what `scripts/stage` runs before stages/pretrain.py. As a program of its own, which can do no more than refuse, it
-belongs to no stage's dependencies: a change of what linear_eval allows must not run a pretraining again.
+is what `scripts/stage` runs before stages/pretrain.py; it prints the environment that the section `processor` asks for.
+As a program of its own it belongs to no stage's dependencies: a change of what linear_eval allows must not run a
+pretraining again.
 """
 
 import hashlib
@@ -12,8 +13,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from simclr import failure, params
-from simclr.failure import UserError
+import simclr
+from simclr.core import entry, params, processor_params
+from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
 AFTER_CONVERT = ("pretrain", "embed", "linear_eval")
@@ -23,17 +25,18 @@ AFTER_CONVERT = ("pretrain", "embed", "linear_eval")
 def main() -> None:
     known = (BETON / "dataset.json").exists() and sys.argv[1] in AFTER_CONVERT
     passed = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", f"checked-{digest(known)}")
-    if passed.exists():
-        return
-    check(known)
-    with suppress(OSError):  # of a repository that may not be written to, or of none
-        passed.touch()
+    if not passed.exists():
+        check(known)
+        with suppress(OSError):  # of a repository that may not be written to, or of none
+            passed.touch()
+    environment = processor_params.environment(params.load("processor", ProcessorParams))
+    print(*(f"{name}={value}" for name, value in environment.items()))
 
 
 def digest(known: bool) -> str:
     """Of all that the check looks at: it is seconds of imports, which the same values need once."""
     content = hashlib.sha256()
-    code = sorted(Path(params.__file__).parent.rglob("*.py"))
+    code = sorted(Path(simclr.__file__).parent.rglob("*.py"))
     for path in (params.FILE, Path(__file__), *code, *([BETON / "dataset.json"] if known else [])):
         with suppress(OSError):
             content.update(path.read_bytes())
@@ -46,24 +49,21 @@ def check(known: bool) -> None:
     Raises:
         UserError: names the key, what was given and what is allowed.
     """
-    from simclr import dataset, embed, pretrain
-    from simclr.convert import ConvertParams
-    from simclr.fetch import FetchParams
-    from simclr.linear_eval import LinearEvalParams
+    from simclr.check import pipeline
+    from simclr.data import converted
+    from simclr.evaluation.embed import embed_params
+    from simclr.training import pretrain_params
 
-    params.load("fetch", FetchParams)
-    params.load("convert", ConvertParams)
-    pretraining = params.load("pretrain", pretrain.PretrainParams)
-    embedding = params.load("embed", embed.EmbedParams)
-    params.load("linear_eval", LinearEvalParams)
-    for name in params.read():
-        if name not in ("fetch", "convert", "pretrain", "embed", "linear_eval"):
-            raise UserError(f"{params.FILE}: {name} is no section of the pipeline")
+    checked = pipeline(params.read())
     if known:
-        source, train, test = (len(dataset.open_split(BETON, name)) for name in (pretraining.split, "train", "test"))
-        pretrain.check(pretraining, source, train)
-        embed.check(embedding, train, test)
+        split = checked.pretrain.split
+        if not converted.has_split(BETON, split):
+            splits = ", ".join(sorted(path.stem for path in BETON.glob("*.beton")))
+            raise params.refusal("pretrain.split", split, f"a split of these data; there are: {splits}")
+        source, train, test = (len(converted.open_split(BETON, name)) for name in (split, "train", "test"))
+        pretrain_params.check(checked.pretrain, source, train)
+        embed_params.check(checked.embed, train, test)
 
 
 if __name__ == "__main__":
-    failure.run(sys.argv[1], main)
+    entry.run(sys.argv[1], main)

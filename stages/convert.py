@@ -3,20 +3,24 @@
 import dataclasses
 from pathlib import Path
 
-from simclr import dataset, failure, fingerprint, loader, params, raw
-from simclr.convert import ConvertParams, convert, first_of_each_class
-from simclr.report import pictures, provenance, tables
+from simclr.conversion.convert import ConvertParams, convert
+from simclr.conversion.splits import first_of_each_class
+from simclr.core import entry, fingerprint, params, tables
+from simclr.data import converted, loader
+from simclr.images import source_images
+from simclr.report import sheets
+from simclr.tracking import provenance
 
 BETON, REPORTS = Path("data/beton"), Path("reports/convert")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
 
 
 def main() -> None:
-    source = raw.open_dataset(Path("data/raw"))
+    source = source_images.open_dataset(Path("data/raw"))
     parameters = params.load("convert", ConvertParams)
     report = convert(parameters, source, BETON)
     tables.write_json(REPORTS / "metrics.json", report)
-    splits = {name: dataset.open_split(BETON, name) for name in report if dataset.has_split(BETON, name)}
+    splits = {name: converted.open_split(BETON, name) for name in report if converted.has_split(BETON, name)}
     tables.write_csv(
         REPORTS / "classes.csv",
         [
@@ -26,7 +30,7 @@ def main() -> None:
     )
     for name, beton in splits.items():
         shown = first_of_each_class(beton.labels, classes=ROWS, count=COLUMNS)
-        pictures.contact_sheet(
+        sheets.contact_sheet(
             REPORTS / "samples" / f"{name}.png",
             list(loader.thumbnails(beton, shown, size=96)),
             beton.labels[shown].tolist(),
@@ -35,10 +39,10 @@ def main() -> None:
         )
     fingerprints = {
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
-        "data": fingerprint.of_values(dataset.description(BETON).digests),
+        "data": fingerprint.of_values(converted.description(BETON).digests),
     }
     provenance.write(REPORTS, [BETON], fingerprints)
 
 
 if __name__ == "__main__":
-    failure.run("convert", main)
+    entry.run("convert", main)

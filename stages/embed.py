@@ -3,10 +3,19 @@
 import dataclasses
 from pathlib import Path
 
-from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, loader, params
-from simclr.embed import EmbedParams, check, encode, knn_accuracy, nearest, plane
-from simclr.report import pictures, provenance, tables
-from simclr.report.board import Board, run_folder
+from simclr.core import entry, fingerprint, params, tables
+from simclr.data import converted, loader
+from simclr.distributed import launch
+from simclr.distributed.session import open_session
+from simclr.evaluation import feature_file
+from simclr.evaluation.embed.embed_params import EmbedParams, check
+from simclr.evaluation.embed.embedding_map import plane
+from simclr.evaluation.embed.neighbors import knn_accuracy, nearest
+from simclr.features import encode
+from simclr.models import encoder_file
+from simclr.report import map_picture, sheets
+from simclr.tracking import provenance
+from simclr.tracking.tensorboard import Board, run_folder
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 FEATURES, REPORTS = Path("data/features"), Path("reports/embed")
@@ -15,28 +24,29 @@ FEATURES, REPORTS = Path("data/features"), Path("reports/embed")
 def main() -> None:
     parameters = params.load("embed", EmbedParams)
     launch.on_every_gpu()
-    description = dataset.description(BETON)
+    description = converted.description(BETON)
     classes = description.classes
-    splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
+    splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     check(parameters, len(splits["train"]), len(splits["test"]))
-    with distributed.session() as session:
-        shared = encode(parameters, *encoder.load(MODEL), splits, session)
+    encoder, preparation = encoder_file.load(MODEL)
+    with open_session() as session:
+        shared = encode.encoded(encoder, splits, preparation, parameters.batch_size, session)
         train, test = shared["train"], shared["test"]
         metrics = knn_accuracy(parameters, train, test, len(classes), session)
         found = nearest(parameters, train, test, session)
-        encoded = features.collected(shared, session)
+        encoded = encode.collected(shared, session)
         if not session.leads:
             return
-    features.save(FEATURES, encoded)
+    feature_file.save(FEATURES, encoded)
     tables.write_json(REPORTS / "metrics.json", metrics)
 
     test = encoded["test"]
     plan = plane(parameters, test)
     labels = splits["test"].labels[plan.samples]
-    pictures.embedding_map(
+    map_picture.embedding_map(
         REPORTS / "map.png", plan.points, labels, classes, "Test images, by t-SNE of their representations"
     )
-    pictures.neighbor_sheet(
+    sheets.neighbor_sheet(
         REPORTS / "neighbors.png",
         list(loader.thumbnails(splits["test"], found.queries, size=96)),
         [list(loader.thumbnails(splits["train"], row, size=96)) for row in found.nearest],
@@ -61,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    failure.run("embed", main)
+    entry.run("embed", main)

@@ -1,24 +1,26 @@
 """Stage `linear_eval`: linear probes of the encoder, of an untrained one and of raw pixels, in reports/linear_eval."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr import dataset, distributed, encoder, failure, features, fingerprint, launch, params
-from simclr.linear_eval import (
-    LinearEvalParams,
-    Verdict,
-    confusion,
-    on_cached,
-    pixel_features,
-    through_encoder,
-    top,
-    truth,
-    untrained_features,
-)
-from simclr.report import pictures, provenance, tables
-from simclr.report.board import Board, run_folder
+from simclr.core import entry, fingerprint, params, tables
+from simclr.data import converted
+from simclr.distributed import launch
+from simclr.distributed.session import open_session
+from simclr.evaluation import feature_file
+from simclr.evaluation.linear_eval.augmented_probe import through_encoder
+from simclr.evaluation.linear_eval.baselines import pixel_features, untrained_features
+from simclr.evaluation.linear_eval.cached_probe import Verdict, on_cached
+from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.evaluation.linear_eval.scores import confusion, top, truth
+from simclr.features import encode
+from simclr.models import encoder_file
+from simclr.report import charts
+from simclr.tracking import provenance
+from simclr.tracking.tensorboard import Board, run_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,14 +33,14 @@ PREDICTIONS = 10_000  # in the table for `dvc plots`, at most: Git keeps it
 def main() -> None:
     parameters = params.load("linear_eval", LinearEvalParams)
     launch.on_every_gpu()
-    description = dataset.description(BETON)
+    description = converted.description(BETON)
     classes = description.classes
-    splits = {name: dataset.open_split(BETON, name) for name in ("train", "val", "test")}
-    network, preparation = encoder.load(MODEL)
-    with distributed.session() as session:
+    splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
+    network, preparation = encoder_file.load(MODEL)
+    with open_session() as session:
         # made one after the other: together they may not fit into memory
-        inputs: dict[str, Callable[[], dict[str, features.Features]]] = {
-            "pretrained": lambda: {name: features.load(FEATURES, name, session) for name in splits},
+        inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {
+            "pretrained": lambda: {name: feature_file.load(FEATURES, name, session) for name in splits},
             "untrained": lambda: untrained_features(parameters.seed, network, preparation, splits, session),
             "raw_pixels": lambda: pixel_features(preparation, splits, session),
         }
@@ -46,7 +48,7 @@ def main() -> None:
             name: on_cached(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
             for name, make in inputs.items()
         }
-        unseen = {name: features.load(FEATURES, name, session) for name in ("val", "test")}
+        unseen = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
         verdicts["augmented"] = through_encoder(
             parameters, network, preparation, splits["train"], unseen, session, len(classes)
         )
@@ -68,7 +70,7 @@ def report(verdicts: dict[str, Verdict], classes: list[str], labels: "Tensor") -
         "gain_over_untrained": tops["pretrained"]["top1"] - tops["untrained"]["top1"],
         "gain_over_raw_pixels": tops["pretrained"]["top1"] - tops["raw_pixels"]["top1"],
         "chosen": {
-            "l2": verdicts["pretrained"].chosen,
+            "log10_l2": math.log10(verdicts["pretrained"].chosen),
             "val_top1": 100 * verdicts["pretrained"].val_accuracy,
             "augmented_lr": verdicts["augmented"].chosen,
             "augmented_val_top1": 100 * verdicts["augmented"].val_accuracy,
@@ -91,9 +93,9 @@ def report(verdicts: dict[str, Verdict], classes: list[str], labels: "Tensor") -
             for label, name in enumerate(classes)
         ],
     )
-    pictures.confusion_matrix(REPORTS / "confusion.png", counts, classes, "Linear probe on test: confusion")
+    charts.confusion_matrix(REPORTS / "confusion.png", counts, classes, "Linear probe on test: confusion")
     names = {"pretrained": "SimCLR", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
-    pictures.accuracy_bars(
+    charts.accuracy_bars(
         REPORTS / "probes.png",
         list(names.values()),
         [tops[name]["top1"] for name in names],
@@ -110,4 +112,4 @@ def report(verdicts: dict[str, Verdict], classes: list[str], labels: "Tensor") -
 
 
 if __name__ == "__main__":
-    failure.run("linear_eval", main)
+    entry.run("linear_eval", main)

@@ -11,13 +11,20 @@ import sys
 import time
 from pathlib import Path
 
-from simclr import checkpoint, dataset, distributed, encoder, failure, fingerprint, interruption, launch, params
-from simclr.distributed import Session
-from simclr.failure import Stopped, UserError
-from simclr.interruption import Interruption
-from simclr.pretrain import Contact, Data, PretrainParams, Result, identity, pretrain
-from simclr.report import pictures, provenance, tables
-from simclr.report.board import Board, run_folder
+from simclr.core import entry, fingerprint, params, signals, tables
+from simclr.core.errors import Stopped, UserError
+from simclr.core.signals import Interruption
+from simclr.data import converted
+from simclr.distributed import launch
+from simclr.distributed.session import Session, open_session
+from simclr.models import encoder_file
+from simclr.report import sheets
+from simclr.tracking import provenance
+from simclr.tracking.tensorboard import Board, run_folder
+from simclr.training import checkpoint_folder
+from simclr.training.pretrain import Result, identity, pretrain
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact, Data
 
 BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), Path("reports/pretrain")
 
@@ -27,18 +34,18 @@ def main() -> None:
     seconds = checkpoint_seconds()
     launch.on_every_gpu(parameters.batch_size)
     data = Data(
-        source=dataset.open_split(BETON, parameters.split),
-        train=dataset.open_split(BETON, "train"),
-        val=dataset.open_split(BETON, "val"),
-        description=dataset.description(BETON),
+        source=converted.open_split(BETON, parameters.split),
+        train=converted.open_split(BETON, "train"),
+        val=converted.open_split(BETON, "val"),
+        description=converted.description(BETON),
     )
     with (
-        distributed.session(
+        open_session(
             deterministic=parameters.deterministic,
             benchmark=not parameters.deterministic,
             tf32=parameters.precision != "fp32",
         ) as session,
-        interruption.noticed(among_others=session.world > 1) as interrupted,
+        signals.noticed(among_others=session.world > 1) as interrupted,
     ):
         if not session.leads:
             while waiting(session, interrupted):
@@ -48,7 +55,9 @@ def main() -> None:
         this = identity(parameters, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
         with (
-            checkpoint.opened(folder, this, seconds, say, lambda: waiting(session, interrupted, True)) as checkpoints,
+            checkpoint_folder.opened(
+                folder, this, seconds, say, lambda: waiting(session, interrupted, True)
+            ) as checkpoints,
             Board(run_folder("pretrain")) as board,
         ):
             waiting(session, interrupted)
@@ -92,7 +101,7 @@ def checkpoint_seconds() -> float:
 
 
 def report(result: Result) -> None:
-    encoder.save(MODEL, result.encoder, result.preparation)
+    encoder_file.save(MODEL, result.encoder, result.preparation)
     tables.write_json(REPORTS / "metrics.json", result.metrics)
     for quantity, rows in (
         ("loss", result.history),
@@ -103,7 +112,7 @@ def report(result: Result) -> None:
             REPORTS / f"{quantity.split('_')[0]}.csv",
             [{"epoch": row["epoch"], quantity: row[quantity]} for row in rows],
         )
-    pictures.picture(REPORTS / "views.png", result.view_grid)
+    sheets.picture(REPORTS / "views.png", result.view_grid)
     print(
         f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} % on val; "
         f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"
@@ -111,4 +120,4 @@ def report(result: Result) -> None:
 
 
 if __name__ == "__main__":
-    failure.run("pretrain", main)
+    entry.run("pretrain", main)

@@ -2,9 +2,9 @@ import os
 from pathlib import Path
 
 import pytest
-from programs import STAGES, TINY, change, run
 
 import simclr  # noqa: F401 (it holds the libraries that tests load afterwards to one instruction set)
+from tests.helpers.programs import STAGES, TINY, change, run
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,5 +1,5 @@
 """Declarative SimCLR experiments: the library behind the stages of dvc.yaml."""
 
-from simclr import processor
+from simclr.core import processor
 
 processor.hold()

@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from betons import noise, stored
-from downloads import Server, cifar10_at, serve_cifar, serving, tar
 from ffcv.types import CURRENT_VERSION
 from PIL import Image
-from programs import Running, change, expected, made, ready, run, start
 from torchvision.datasets import CIFAR10
 
-from simclr import beton, params, raw
-from simclr.convert import ConvertParams, convert
+from simclr.conversion.convert import ConvertParams, convert
+from simclr.core import params
+from simclr.data import beton
+from simclr.images import source_images
+from tests.helpers.betons import noise, stored
+from tests.helpers.downloads import Server, cifar10_at, serve_cifar, serving, tar
+from tests.helpers.programs import Running, change, expected, made, ready, run, start
 
 # fetch: archives
 
@@ -141,11 +143,11 @@ def many_images(folder: Path) -> None:
     """Raw images that take a second to convert."""
     change(folder)
     (folder / "data/raw").mkdir(parents=True)
-    splits: dict[str, raw.Split] = {
-        name: raw.write_arrays(folder / "data/raw", name, noise(count, 8, seed=count), np.arange(count) % 10)
+    splits: dict[str, source_images.Split] = {
+        name: source_images.write_arrays(folder / "data/raw", name, noise(count, 8, seed=count), np.arange(count) % 10)
         for name, count in (("train", 10_000), ("test", 1_000))
     }
-    raw.write_dataset(folder / "data/raw", raw.Dataset("made up", list("0123456789"), splits))
+    source_images.write_dataset(folder / "data/raw", source_images.Dataset("made up", list("0123456789"), splits))
 
 
 def started_to_write(folder: Path) -> Running:
@@ -241,7 +243,7 @@ def jpegs(done: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     change(folder, convert__storage="jpeg")
     convert(
         params.load("convert", ConvertParams, folder / "params.yaml"),
-        raw.open_dataset(done / "data/raw"),
+        source_images.open_dataset(done / "data/raw"),
         folder / "beton",
     )
     return folder / "beton"

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from programs import STAGES, expected, made, ready, run
+
+from tests.helpers.programs import STAGES, expected, made, ready, run
 
 OLD = b"what was there before"
 

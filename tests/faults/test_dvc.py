@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from programs import ROOT, TINY, await_checkpoint, change
 from ruamel.yaml import YAML
+
+from tests.helpers.programs import ROOT, TINY, await_checkpoint, change
 
 pytestmark = pytest.mark.slow
 

@@ -17,21 +17,22 @@ from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
-import programs
 import pytest
-from betons import described, noise
 from ffcv.reader import Reader
 from ffcv.types import ALLOC_TABLE_TYPE, FieldDescType, HeaderType
 from PIL import Image
 
-from simclr import beton, fused, loader, params
-from simclr.beton import JPEG, RAW, Beton, StoredImage
-from simclr.convert import ConvertParams
-from simclr.embed import EmbedParams
-from simclr.failure import UserError
-from simclr.fetch import FetchParams
-from simclr.linear_eval import LinearEvalParams
-from simclr.pretrain import PretrainParams
+from simclr.conversion.convert import ConvertParams
+from simclr.core import params
+from simclr.core.errors import UserError
+from simclr.data import beton, cut, loader
+from simclr.data.beton import JPEG, RAW, Beton, StoredImage
+from simclr.evaluation.embed.embed_params import EmbedParams
+from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.sources import FetchParams
+from simclr.training.pretrain_params import PretrainParams
+from tests.helpers import programs
+from tests.helpers.betons import described, noise
 
 CASES = 1000
 
@@ -159,9 +160,9 @@ def is_taken(file: Beton, sample: int) -> bool:
     expected = described_if_sound(file, sample)
     assert expected is not None, f"sample {sample} has pixels"
     if not file.uniform:
-        cut = np.empty((1, 16, 16, 3), np.uint8)
-        fused.cut_pixels(expected, whole[0], cut)
-        expected = cut[0]
+        resized = np.empty((1, 16, 16, 3), np.uint8)
+        cut.cut_pixels(expected, whole[0], resized)
+        expected = resized[0]
     assert (found.reshape(expected.shape) == expected).all(), f"sample {sample} has other pixels"
     return True
 

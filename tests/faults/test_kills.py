@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import ROOT, change, expected, ready, stage
+
+from tests.helpers.programs import ROOT, change, expected, ready, stage
 
 KILLS = 20
 INTERVAL = 2.0

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from programs import ROOT, TINY, await_checkpoint, change, ready, stage
+
+from tests.helpers.programs import ROOT, TINY, await_checkpoint, change, ready, stage
 
 PRETRAIN = ROOT / "stages" / "pretrain.py"
 WITHIN = 30

@@ -3,7 +3,7 @@
 import runpy
 import sys
 
-from programs import ROOT, STAGES
+from tests.helpers.programs import ROOT, STAGES
 
 for stage in STAGES:
     program = str(ROOT / "stages" / f"{stage}.py")

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from programs import ROOT, TINY, change, made
 
-from simclr import processor
+from simclr.core import processor
+from tests.helpers.programs import ROOT, TINY, change, made
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def all_stages(name: str, folder: Path) -> Made:
     emulator = ["qemu-x86_64", "-cpu", name] if name else []
     subprocess.run(
         [*emulator, sys.executable, str(Path(__file__).with_name("five_stages.py"))],
-        cwd=folder, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'tests'}", "DVC_ROOT": str(folder)},
+        cwd=folder, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "DVC_ROOT": str(folder)},
         check=True,
     )  # fmt: skip
     return made(folder)

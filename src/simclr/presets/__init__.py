@@ -17,7 +17,7 @@ from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from simclr.failure import UserError
+from simclr.core.errors import UserError
 
 
 def options(group: str) -> dict[str, str]:
@@ -41,7 +41,8 @@ def compose(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if preset not in presets:
         near = difflib.get_close_matches(preset, presets, n=1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"there is no preset {preset}; {hint}There are: {', '.join(presets)}")
+        first = "a preset comes before what it changes; " if "=" in preset else ""
+        raise UserError(f"there is no preset {preset}; {first}{hint}there are: {', '.join(presets)}")
     try:
         with hydra.initialize_config_module(__name__, version_base="1.3"):
             config = hydra.compose("config", [f"experiment={preset}", *overrides])

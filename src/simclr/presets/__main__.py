@@ -4,8 +4,9 @@ import argparse
 import difflib
 import signal
 
-from simclr import failure, params, presets
-from simclr.atomic import appearing
+from simclr import presets
+from simclr.core import entry, params
+from simclr.core.atomic import appearing
 
 
 def main() -> None:
@@ -52,6 +53,9 @@ def _change(preset: str, overrides: list[str], *, write: bool) -> None:
         print(f"{params.FILE} has these values already")
         return
     if write:
+        from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
+
+        pipeline(values, " ".join([preset, *overrides]))
         with appearing(params.FILE) as temporary:
             temporary.write_text(after, encoding="utf-8")
     new = f"{params.FILE} ({' '.join([preset, *overrides])})"
@@ -61,4 +65,4 @@ def _change(preset: str, overrides: list[str], *, write: bool) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who reads no further wants no traceback
-    failure.run("presets", main)
+    entry.run("presets", main)

@@ -15,10 +15,16 @@ from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
 from PIL import Image
 
-from simclr import atomic
+from simclr.core import atomic
 
 # A power of two, so that a width in pixels is an exact number of inches.
 DPI = 128
+# Colors that stay apart for color-blind eyes too: M. A. Petroff, "Accessible color sequences for data
+# visualization", 2021, table 1 (ten colors).
+COLORS = (
+    "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
+    "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
+)  # fmt: skip
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 8,

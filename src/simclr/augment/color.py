@@ -1,0 +1,170 @@
+"""Color jitter and grayscale of a batch, with strengths and an order of operations of its own for every view.
+
+This is how a GPU does it: by the same operations for all views, whatever was drawn, so that shapes are fixed and the
+host is never asked. `fused` does it on a CPU, view by view. Both agree with the functions of the same purposes in
+torchvision.transforms.functional, applied image by image.
+
+Brightness, contrast and saturation are one operation with different coefficients: x becomes f x + r g, held to
+[0, 1]. For brightness g is black; for contrast it is the mean luma of the image, and for saturation its luma, with
+r = 1 - f; with f = 1 and r = 0 nothing happens. Hue is another operation, at any place among these three. So the chain
+is: as many blends as there can be, a turn of the hue, and as many blends again, of which a view uses some.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Optional
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from simclr.device.constant import constant
+
+JITTER = ("brightness", "contrast", "saturation", "hue")
+"""The operations of color jitter, as they are numbered."""
+_CONTRAST, _HUE = JITTER.index("contrast"), JITTER.index("hue")
+_LUMA = (0.2989, 0.587, 0.114)
+"""The weights of red, green and blue in the luma of ITU-R BT.601, as torchvision rounds them."""
+
+
+def chain(
+    order: npt.NDArray[np.int64], factors: npt.NDArray[np.float32], active: Sequence[int]
+) -> dict[str, npt.NDArray[np.generic]]:
+    """The coefficients of the chain, for N views.
+
+    Args:
+        order: (N, 4), operations by number in the order of application; -1 for none.
+        factors: (N, 4), of brightness, contrast, saturation and the shift of hue in turns.
+        active: the numbers that may occur in `order`.
+
+    Returns:
+        `factors` (N, K), `lumas` (N, K, 3) and `contrasts` (N, K) of the K blends: f, r times the weights of the luma,
+        and whether its mean is meant. Where hue may occur, `hues` (N, 3), in sixths of a turn: the shift, plus 0 for
+        red, 2 for green and 4 for blue; and half of the blends come before it. Floats are float32.
+    """
+    turned = order == _HUE
+    blended = (order >= 0) & ~turned
+    later = turned.cumsum(axis=1) > 0
+    blends = len({*active} - {_HUE})
+    place = np.where(later, blends + (blended & later).cumsum(axis=1), (blended & ~later).cumsum(axis=1)) - 1
+    slots = 2 * blends if _HUE in active else blends
+    found_factors, found_lumas = np.ones((len(order), slots), np.float32), np.zeros((len(order), slots, 3), np.float32)
+    found_contrasts = np.zeros((len(order), slots), np.bool_)
+    rows, positions = blended.nonzero()
+    operations, slot = order[rows, positions], place[rows, positions]
+    factor = factors[rows, operations]
+    rest = np.where(operations == JITTER.index("brightness"), 0, 1 - factor)
+    found_factors[rows, slot] = factor
+    found_lumas[rows, slot] = rest[:, None] * np.array(_LUMA, np.float32)
+    found_contrasts[rows, slot] = operations == _CONTRAST
+    found = {"factors": found_factors, "lumas": found_lumas, "contrasts": found_contrasts}
+    if _HUE in active:
+        shift = np.where(turned.any(axis=1), factors[:, _HUE], 0)
+        found["hues"] = (6 * shift[:, None] + np.array([0, 2, 4])).astype(np.float32)
+    return found
+
+
+def jitter(images: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
+    """Color jitter, then grayscale.
+
+    A GPU does it in one kernel where Triton works, which wants a C compiler; else step by step.
+
+    Args:
+        images: (N, 3, H, W) float32 in [0, 1].
+        rows: what `chain` says, and `gray` (N,) bool: which views lose their color. What is missing is left out.
+
+    Returns:
+        The same shape and range.
+    """
+    given = [rows.get(name) for name in ("factors", "lumas", "contrasts", "hues", "gray")]
+    if images.device.type == "cuda" and _triton_works():
+        changed: Tensor = _in_one_kernel(images, *given)
+        return changed
+    return step_by_step(images, *given)
+
+
+def step_by_step(
+    images: Tensor,
+    factors: Tensor | None,
+    lumas: Tensor | None,
+    contrasts: Tensor | None,
+    hues: Tensor | None,
+    gray: Tensor | None,
+) -> Tensor:
+    """`jitter`, one operation of torch after another."""
+    if factors is not None and lumas is not None and contrasts is not None:
+        slots = list(zip(factors.unbind(1), lumas.unbind(1), contrasts.unbind(1), strict=True))
+        before = len(slots) // 2 if hues is not None else 0
+        for slot in slots[:before]:
+            images = _blend(images, *slot)
+        if hues is not None:
+            images = _turn_hue(images, hues)
+        for slot in slots[before:]:
+            images = _blend(images, *slot)
+    if gray is not None:
+        luma = _luma(images, constant(_LUMA, images.device))
+        images = torch.where(gray[:, None, None, None], luma, images)
+    return images
+
+
+def _luma(images: Tensor, weights: Tensor) -> Tensor:
+    """(N, 1, H, W); `weights` of the channels (3,) or, of each image, (N, 3)."""
+    return (images * weights[..., None, None]).sum(dim=1, keepdim=True)
+
+
+def _blend(images: Tensor, factors: Tensor, lumas: Tensor, contrasts: Tensor) -> Tensor:
+    luma = _luma(images, lumas)
+    other = torch.where(contrasts[:, None, None, None], luma.mean(dim=(2, 3), keepdim=True), luma)
+    return torch.addcmul(other, images, factors[:, None, None, None]).clamp_(0, 1)
+
+
+def _turn_hue(images: Tensor, hues: Tensor) -> Tensor:
+    """In HSV, hue in sixths of a turn is 2 n + (next channel - the one before) / chroma, where n = 0, 1, 2 is the
+    channel of the largest value v. A channel is v - chroma max(0, min(k, 4 - k, 1)) with k = (m + hue) mod 6 and
+    m = 5, 3, 1 for R, G, B.
+    """
+    least, value = torch.aminmax(images, dim=1, keepdim=True)
+    chroma = value - least
+    # the vector product with (1, 1, 1) is (G - B, B - R, R - G)
+    differences = torch.linalg.cross(images, constant((1, 1, 1), images.device).view(1, 3, 1, 1), dim=1)
+    of_channels = torch.addcdiv(hues[..., None, None], differences, chroma.clamp(min=torch.finfo(chroma.dtype).tiny))
+    hue = of_channels.masked_fill_(images < value, -torch.inf).amax(dim=1, keepdim=True)
+    place = (hue + constant((5, 3, 1), images.device)[:, None, None]).remainder_(6)
+    return torch.addcmul(value, chroma, torch.minimum(place, 4 - place).clamp_(0, 1), value=-1)
+
+
+def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
+    """Invert the values that are at least `thresholds` (N,)."""
+    return torch.where(images >= thresholds[:, None, None, None], 1 - images, images)
+
+
+@torch.library.custom_op("simclr::jitter", mutates_args=(), device_types="cuda")
+def _in_one_kernel(
+    images: Tensor,
+    factors: Optional[Tensor],  # noqa: UP045 (torch 2.11 reads the signature)
+    lumas: Optional[Tensor],  # noqa: UP045
+    contrasts: Optional[Tensor],  # noqa: UP045
+    hues: Optional[Tensor],  # noqa: UP045
+    gray: Optional[Tensor],  # noqa: UP045
+) -> Tensor:
+    from simclr.augment import jitter_kernel  # imports Triton, which a CPU needs not
+
+    return jitter_kernel.jittered(images, factors, lumas, contrasts, hues, gray)
+
+
+@_in_one_kernel.register_fake
+def _(images: Tensor, *_: Tensor | None) -> Tensor:
+    return torch.empty_like(images)
+
+
+@cache
+def _triton_works() -> bool:
+    """Whether kernels can be compiled here; tried with one."""
+    try:
+        _in_one_kernel(torch.zeros(1, 3, 1, 1, device="cuda"), None, None, None, None, None)
+    except Exception as error:  # of the compiler, the driver, a package that is missing: anything
+        warnings.warn(f"Triton does not work here, the views take more time: {error}", stacklevel=2)
+        return False
+    return True

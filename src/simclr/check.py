@@ -1,0 +1,41 @@
+"""All of params.yaml: which sections there are, and whether every value is one of those that its module allows."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from simclr.conversion.convert import ConvertParams
+from simclr.core import params
+from simclr.core.errors import UserError
+from simclr.core.processor_params import ProcessorParams
+from simclr.evaluation.embed.embed_params import EmbedParams
+from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.sources import FetchParams
+from simclr.training.pretrain_params import PretrainParams
+
+
+@dataclass(kw_only=True)
+class Pipeline:
+    """params.yaml."""
+
+    processor: ProcessorParams
+    fetch: FetchParams
+    convert: ConvertParams
+    pretrain: PretrainParams
+    embed: EmbedParams
+    linear_eval: LinearEvalParams
+
+
+def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline:
+    """The nested `values` of params.yaml, checked; `origin` says in errors where they stand.
+
+    Raises:
+        UserError: an unknown or missing section or key, or an impossible value; names it and what is allowed.
+    """
+    sections = Pipeline.__annotations__
+    for name in values:
+        if name not in sections:
+            raise UserError(f"{origin}: {name} is no section of the pipeline; there are: {', '.join(sections)}")
+    for name in sections:
+        if not isinstance(values.get(name), dict):
+            raise UserError(f"{origin}: {name} must be a section of keys")
+    return Pipeline(**{name: params.check(values[name], schema, name, origin) for name, schema in sections.items()})

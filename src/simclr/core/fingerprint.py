@@ -1,0 +1,96 @@
+"""Digests (SHA-256, in hexadecimal) by which values, files and code are told apart; and DVC's, which are MD5."""
+
+import ast
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+
+def of_values(values: Any) -> str:
+    """Of nested mappings, lists and scalars, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def of_file(path: Path) -> str:
+    """Of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def of_out(path: Path) -> str:
+    """Of a file or a folder, as dvc.lock has it under `md5`.
+
+    A folder's is that of the JSON text which lists its files by their paths, and ends in ".dir" (DVC 3).
+    """
+    if not path.is_dir():
+        return _md5(path)
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    listed = [{"md5": _md5(file), "relpath": name} for name, file in sorted(files.items())]
+    return hashlib.md5(json.dumps(listed).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def of_code(module: str, without: Collection[str]) -> dict[str, str]:
+    """Of the source of `module` and of all that it imports of its package, directly or not, by name.
+
+    Comments, docstrings and white space do not count, nor the version of Python.
+
+    Args:
+        module: a module, such as "simclr.training.pretrain".
+        without: modules or packages that are left out, with what only they import.
+    """
+    package = module.partition(".")[0]
+    digests: dict[str, str] = {}
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        file = _source(name)
+        if name in digests or file is None or any(f"{name}.".startswith(f"{exempt}.") for exempt in without):
+            continue
+        tree = ast.parse(file.read_bytes())
+        digests[name] = of_values(_structure(tree))
+        pending += [other for other in _imported(tree) if other.startswith(f"{package}.")]
+    return dict(sorted(digests.items()))
+
+
+def _structure(node: Any) -> Any:
+    """What of a syntax tree decides what the code does, as nested lists.
+
+    Empty fields are left out, because newer versions of Python have more of them.
+    """
+    if isinstance(node, list):
+        return [_structure(item) for item in node if not _is_prose(item)]
+    if isinstance(node, ast.AST):
+        fields = [(name, _structure(value)) for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return [type(node).__name__, *fields]
+    return repr(node)
+
+
+def _is_prose(node: Any) -> bool:
+    """Whether `node` is a docstring, of whatever it is that it describes."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _source(name: str) -> Path | None:
+    """The file of the module `name`, which need not have been imported yet; None if there is no such module."""
+    try:
+        spec = find_spec(name)
+    except ModuleNotFoundError:  # a name within a module
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    """Whatever may be a module in the import statements of `tree`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))

@@ -1,0 +1,252 @@
+"""Sections of params.yaml as checked dataclasses.
+
+Each module declares its own parameters as a keyword-only dataclass whose fields carry a type and, from the
+functions below, the values they allow. No field has a default: params.yaml is the single source of truth, and
+a key that it lacks is an error.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+
+from simclr.core.errors import UserError
+
+FILE = Path("params.yaml")
+_DEEPEST = 32
+"""How far keys and lists may be nested: of brackets within brackets ruamel's time grows faster than their square."""
+_LARGEST = {float: 1e6, int: 2**32 - 1}
+"""What no number may exceed, its sign aside: beyond, float32 and the sizes of arrays overflow."""
+T = TypeVar("T")
+
+_KINDS: dict[Any, str] = {
+    int: "an integer",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list[float]: "a list of numbers",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Allowed:
+    """The values that a parameter may take beside null: in words ({kind}: those of its type), as a test."""
+
+    words: str
+    test: Callable[[Any], bool]
+
+
+def _field(words: str, test: Callable[[Any], bool]) -> Any:
+    return dataclasses.field(metadata={"allowed": Allowed(words, test)})
+
+
+def above(low: float) -> Any:
+    """A field whose value must be > `low` (or null where its type is optional)."""
+    return _field(f"{{kind}} > {low}", lambda value: value > low)
+
+
+def at_least(low: float) -> Any:
+    """A field whose value must be >= `low` (or null where its type is optional)."""
+    return _field(f"{{kind}} >= {low}", lambda value: value >= low)
+
+
+def between(low: float, high: float) -> Any:
+    """A field whose value must lie in [`low`, `high`] (or be null where its type is optional)."""
+    return _field(f"{{kind}} from {low} to {high}", lambda value: low <= value <= high)
+
+
+def seed() -> Any:
+    """A field for what draws are made from: an integer that NumPy, PyTorch and scikit-learn take."""
+    return between(0, 2**32 - 1)
+
+
+def path() -> Any:
+    """A field for a path that DVC reads from params.yaml too: it makes a text of a number, and does not expand ~."""
+    return _field(
+        "{kind}: a path, with ./ before a number and the home folder in full instead of ~",
+        lambda value: value != "" and not value.startswith("~"),
+    )
+
+
+def choice(*values: Any) -> Any:
+    """A field whose value must be one of `values` (or null where its type is optional)."""
+    return _field("one of " + ", ".join(map(str, values)), lambda value: value in values)
+
+
+def interval(low: float, high: float) -> Any:
+    """A field for a list of two numbers [a, b] with `low` <= a <= b <= `high`."""
+    return _field(
+        f"two numbers [a, b] with {low} <= a <= b <= {high}",
+        lambda value: len(value) == 2 and low <= value[0] <= value[1] <= high,
+    )
+
+
+def each_above(low: float) -> Any:
+    """A field for a non-empty list of numbers > `low`."""
+    return _field(f"a list of numbers > {low}", lambda value: len(value) > 0 and all(item > low for item in value))
+
+
+def read(path: Path = FILE) -> dict[str, Any]:
+    """All of params.yaml as plain dicts, lists and scalars (YAML 1.2, so that 1e-05 is a number).
+
+    Raises:
+        UserError: the file is missing, is not valid YAML, repeats a key, is no mapping, has anchors or tags, or is
+            nested too deeply.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        text = path.read_text(encoding="utf-8")
+        depth = 0
+        for event in yaml.parse(text):
+            line = event.start_mark.line + 1
+            # `dvc exp run -S` would change an anchored value and leave its aliases as they were
+            if getattr(event, "anchor", None) or getattr(event, "tag", None):
+                raise UserError(f"{path}: line {line} has a YAML anchor, alias or tag; only plain values are allowed")
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise UserError(f"{path}: line {line} is nested too deeply")
+        content = yaml.load(text)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML: {_problem(error)}") from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: must hold sections named after the stages, not {_shown(content)}")
+    return content
+
+
+def load(section: str, schema: type[T], path: Path = FILE) -> T:
+    """The section `section` of params.yaml as an instance of the dataclass `schema`, every value checked.
+
+    Raises:
+        UserError: an unknown or missing key, a wrong type or an impossible value; it names the key, what was
+            given and what is allowed; or as `read`.
+    """
+    content = read(path)
+    if section not in content:
+        raise UserError(f"{path}: the section {section} is missing; there are: {_listed(content)}")
+    if not isinstance(content[section], dict):
+        raise UserError(f"{path}: {section} must be a section of keys, not {_shown(content[section])}")
+    return check(content[section], schema, section, str(path))
+
+
+def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
+    """The mapping `values` as an instance of `schema`; `name` and `origin` say in errors where it stands.
+
+    Raises:
+        UserError: an unknown or missing key, a wrong type or an impossible value; it names the key, what was
+            given and what is allowed.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cast(Any, schema))}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {_listed(fields)}"
+            raise UserError(f"{origin}: {name}.{_one_line(key)} is not a parameter; {hint}")
+    config = OmegaConf.structured(schema)
+    for key, field in fields.items():
+        if key not in values:
+            raise UserError(f"{origin}: {name}.{key} is missing; it takes {_takes(field)}")
+        given = values[key]
+        wrong = refusal(f"{name}.{key}", given, _takes(field), origin)
+        if dataclasses.is_dataclass(field.type):
+            if not isinstance(given, dict):
+                raise wrong
+            config[key] = check(given, cast(type, field.type), f"{name}.{key}", origin)
+            continue
+        try:
+            config[key] = given
+            kept = _kept(given, config[key])
+        except (OmegaConfBaseException, OverflowError) as error:
+            raise wrong from error
+        allowed = field.metadata.get("allowed")
+        if not kept or not (given is None or allowed is None or allowed.test(given)):
+            raise wrong
+        if largest := _exceeded(config[key]):
+            raise refusal(f"{name}.{key}", given, f"{_takes(field)}, and at most {largest:,.0f}", origin)
+    return cast(T, OmegaConf.to_object(config))
+
+
+def refusal(key: str, given: Any, takes: str, origin: str = str(FILE)) -> UserError:
+    """The error that says that `key` has a value, `given`, which is none of those that it `takes`."""
+    return UserError(f"{origin}: {key} = {_shown(given)} is not allowed; it takes {takes}")
+
+
+def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Nested `values` under dotted keys; lists as texts, None as "null"."""
+    found: dict[str, bool | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            found[f"{prefix}{key}"] = value
+        else:
+            found[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return found
+
+
+def _kept(given: Any, value: Any) -> bool:
+    """Whether `value`, which OmegaConf made of `given`, says what was written there.
+
+    OmegaConf also turns "3" into 3 and 2 into true, and fills in ${...}. Only 3 for 3.0 is welcome here.
+    """
+    if isinstance(value, ListConfig):
+        return all(map(_kept, given, value))
+    if isinstance(value, float):
+        return type(given) in (int, float) and math.isfinite(value)
+    return type(given) is type(value) and bool(given == value)
+
+
+def _exceeded(value: Any) -> float:
+    """The largest number that is allowed, where `value` exceeds it or holds one that does; else 0."""
+    if isinstance(value, ListConfig):
+        return max(map(_exceeded, value), default=0)
+    largest = _LARGEST.get(type(value), math.inf)
+    return largest if largest < math.inf and abs(value) > largest else 0
+
+
+def _takes(field: "dataclasses.Field[Any]") -> str:
+    """The words for what `field` accepts: 'an integer >= 1 or null'."""
+    if dataclasses.is_dataclass(field.type):
+        return f"the keys {_listed(inner.name for inner in dataclasses.fields(field.type))}"
+    kinds = get_args(field.type)
+    optional = type(None) in kinds
+    kind = kinds[0] if optional else field.type
+    words = _KINDS.get(kind, str(kind))
+    if allowed := field.metadata.get("allowed"):
+        words = allowed.words.format(kind=words)
+    return words + (" or null" if optional else "")
+
+
+def _problem(error: Exception) -> str:
+    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {_one_line(error.problem, 200)}"
+    return _one_line(error, 200)
+
+
+def _listed(names: Iterable[Any]) -> str:
+    return _short(", ".join(map(_one_line, names)), 300)
+
+
+def _one_line(text: Any, most: int = 60) -> str:
+    return _short(" ".join(str(text).split()), most)
+
+
+def _shown(value: Any) -> str:
+    """`value` on one line, much as params.yaml has it: true, null, "text"."""
+    return _short(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True), 60)
+
+
+def _short(text: str, most: int) -> str:
+    """`text` in at most `most` letters, fit to be printed: control characters and the like are escaped."""
+    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
+    return text if len(text) <= most else text[: most - 3] + "..."

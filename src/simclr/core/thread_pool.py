@@ -1,0 +1,67 @@
+"""Compiled loops over the rows of arrays, on all cores that this process has a share in.
+
+numba's own parallel loops are not used: how many threads they get is a property of the thread that calls them, which
+importing ffcv sets to one, and their pools do not outlive a fork.
+"""
+
+import itertools
+import math
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+
+def cores(root: Path = Path("/")) -> int:
+    """How many cores' time this process may take: of those it may run on, what its control groups allow, as of a
+    container (cgroups(7), cpu.max; in version 1 cpu.cfs_quota_us). `root` is where /proc and /sys are.
+    """
+    allowed = float(len(os.sched_getaffinity(0)))
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if not controllers or "cpu" in controllers.split(","):
+                base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+                inside = base / group.lstrip("/")
+                outer = [folder for folder in inside.parents if folder.is_relative_to(base)]
+                allowed = min(allowed, *map(_quota, [inside, *outer]))
+    return max(1, int(allowed))
+
+
+def _quota(group: Path) -> float:
+    with suppress(OSError, ValueError):
+        if (group / "cpu.max").exists():
+            quota, period = (group / "cpu.max").read_text().split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        if int(quota) > 0:  # "max", or -1, is no limit
+            return int(quota) / int(period)
+    return math.inf
+
+
+THREADS = max(1, cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) - (torch.cuda.device_count() > 0))
+"""The cores that may be used, shared among the processes that torchrun started on this machine; on one with GPUs each
+keeps one for the thread that gives its GPU work."""
+_PARTS = 2
+"""For each thread: some rows take longer than others."""
+
+
+def row_pool(name: str) -> Callable[..., None]:
+    """Return `over_rows(function, *arrays)`, which calls `function` on contiguous blocks of rows in a private pool.
+
+    `function` must release the GIL; all arrays have the same number of rows. It returns when all blocks are done.
+    """
+    pool = ThreadPoolExecutor(THREADS, name)
+
+    def over_rows(function: Callable[..., None], *arrays: npt.NDArray[Any]) -> None:
+        edges = np.linspace(0, len(arrays[0]), _PARTS * THREADS + 1).astype(int)
+        parts = [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
+        list(pool.map(lambda part: function(*(array[part] for array in arrays)), parts))
+
+    return over_rows

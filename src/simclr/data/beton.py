@@ -1,0 +1,181 @@
+"""FFCV's .beton files of images and labels: deterministic writing, checked reading.
+
+The format is upstream's (ffcv 1.0.2, version 2): header, field descriptors, a table with one row per sample, pages
+of image data, a table of allocations. Upstream's loader reads what is written here. Upstream's writer is not used:
+it orders pages by a race between its workers, hangs when one of them fails and leaves a file that opens but is empty
+when it is killed; and its reader takes a truncated file for a smaller one.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from simclr.core.atomic import appearing
+from simclr.core.errors import UserError
+from simclr.data.upstream import (
+    ALLOC_TABLE_TYPE,
+    CURRENT_VERSION,
+    IMAGE_MODES,
+    FieldDescType,
+    HeaderType,
+    IntField,
+    Reader,
+    RGBImageField,
+    get_metadata_type,
+)
+
+RAW, JPEG = IMAGE_MODES["raw"], IMAGE_MODES["jpg"]
+
+_FIELDS = {"image": (2, RGBImageField()), "label": (1, IntField())}
+_TABLE = get_metadata_type([field for _, field in _FIELDS.values()])
+_TABLE_START = HeaderType.itemsize + len(_FIELDS) * FieldDescType.itemsize
+
+MIN_PAGE = 1 << 21
+"""The smallest page in bytes: an image of at most that many can always be written."""
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """One image as it stands in the file: `data` holds `height` * `width` * 3 raw bytes, or a JPEG (`mode`)."""
+
+    mode: int
+    height: int
+    width: int
+    data: bytes
+
+
+def write(path: Path, images: Iterable[StoredImage], labels: npt.NDArray[np.int64], largest: int) -> None:
+    """Write `path` from `images` in order and their `labels` (N,); the bytes depend on nothing else.
+
+    `largest` bounds the bytes of one image and so decides the page size. The file appears whole, checked by `read`, or
+    not at all.
+
+    Raises:
+        UserError: an image is larger than a page, or the file cannot be written.
+    """
+    page_size = max(MIN_PAGE, 1 << (largest - 1).bit_length())
+    table = np.zeros(len(labels), _TABLE)
+    table["f1"] = labels
+    allocations = np.zeros(len(labels), ALLOC_TABLE_TYPE)
+    descriptors = np.zeros(len(_FIELDS), FieldDescType)
+    for descriptor, (name, (kind, field)) in zip(descriptors, _FIELDS.items(), strict=True):
+        descriptor["type_id"] = kind
+        descriptor["name"][: len(name)] = np.frombuffer(name.encode(), np.uint8)
+        descriptor["arguments"][:] = np.frombuffer(field.to_binary().tobytes(), np.uint8)
+    position = _aligned(_TABLE_START + table.nbytes, page_size)
+    with appearing(path) as partial:
+        with partial.open("wb") as file:
+            file.seek(position)
+            for index, image in enumerate(images):
+                data = image.data
+                if len(data) > page_size:
+                    raise UserError(f"{path}: image {index} takes {len(data)} bytes, more than a page's {page_size}")
+                if position % page_size + len(data) > page_size:  # no image crosses a page
+                    position = _aligned(position, page_size)
+                    file.seek(position)
+                table[index]["f0"] = (image.mode, image.width, image.height, position)
+                allocations[index] = (index, position, len(data))
+                position += file.write(data)
+            end = _aligned(position, page_size)
+            file.seek(end)
+            file.write(allocations.tobytes())
+            header = np.zeros(1, HeaderType)
+            header[0] = (CURRENT_VERSION, len(_FIELDS), page_size, len(labels), end)
+            file.seek(0)
+            file.write(header.tobytes() + descriptors.tobytes() + table.tobytes())
+        read(partial)
+
+
+def _aligned(position: int, page_size: int) -> int:
+    return -(-position // page_size) * page_size
+
+
+@dataclass(frozen=True)
+class Beton:
+    """An open file. Every array has one row per sample, in the order of the file.
+
+    `labels` (N,) int64, -1 where there is none; `modes` (N,) uint8; `heights`, `widths` (N,) int64 pixels; `starts`,
+    `sizes` (N,) int64 bytes: where in `data`, the mapped file, the image stands.
+    """
+
+    path: Path
+    labels: npt.NDArray[np.int64]
+    modes: npt.NDArray[np.uint8]
+    heights: npt.NDArray[np.int64]
+    widths: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
+    data: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def uniform(self) -> bool:
+        """Whether all images are raw pixels of one height and width, so that a batch is a plain copy."""
+        return bool(
+            (self.modes == RAW).all()
+            and (self.heights == self.heights[0]).all()
+            and (self.widths == self.widths[0]).all()
+        )
+
+
+def read(path: Path) -> Beton:
+    """Open `path` and check that every image it speaks of lies within it.
+
+    Raises:
+        UserError: the file is missing, no .beton, of another version, without these fields, or truncated.
+    """
+    try:
+        length = path.stat().st_size
+        if length < HeaderType.itemsize:
+            raise UserError(f"{path}: {length} bytes are no .beton file")
+        header = np.fromfile(path, HeaderType, 1)[0]
+        if header["version"] != CURRENT_VERSION:
+            raise UserError(f"{path}: not a .beton file of version {CURRENT_VERSION}")
+        count, allocations = int(header["num_samples"]), int(header["alloc_table_ptr"])
+        if (
+            header["num_fields"] != len(_FIELDS)
+            or count == 0
+            or _TABLE_START + count * _TABLE.itemsize > allocations
+            or allocations + count * ALLOC_TABLE_TYPE.itemsize != length
+        ):
+            raise UserError(f"{path}: truncated, empty or not written by the convert stage")
+        reader = Reader(str(path))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: damaged header") from error
+    if list(reader.field_names) != list(_FIELDS) or reader.metadata_type != _TABLE:
+        raise UserError(f"{path}: not written by the convert stage")
+    images = reader.metadata["f0"]
+    allocated = reader.alloc_table[np.argsort(reader.alloc_table["sample_id"], kind="stable")]
+    starts, sizes = images["data_ptr"].astype(np.int64), allocated["size"].astype(np.int64)
+    heights, widths = images["height"].astype(np.int64), images["width"].astype(np.int64)
+    whole = (
+        (allocated["sample_id"] == np.arange(count)).all()
+        and (allocated["ptr"] == images["data_ptr"]).all()
+        and np.isin(images["mode"], (RAW, JPEG)).all()
+        and (sizes > 0).all()
+        and (heights > 0).all()
+        and (widths > 0).all()
+        and (starts > 0).all()
+        and (starts <= length - sizes).all()
+        and (sizes == heights * widths * 3)[images["mode"] == RAW].all()
+    )
+    if not whole:
+        raise UserError(f"{path}: damaged: some images do not lie within the file")
+    return Beton(
+        path=path,
+        labels=reader.metadata["f1"].astype(np.int64),
+        modes=images["mode"].copy(),
+        heights=heights,
+        widths=widths,
+        starts=starts,
+        sizes=sizes,
+        data=np.memmap(path, np.uint8, mode="r").view(np.ndarray),
+    )

@@ -1,0 +1,145 @@
+"""BatchNorm over the global batch, so that the number of processes does not change what is learnt.
+
+Each rank has the mean and the variance of its own share. All shares are equal, so that the global mean is the mean of
+the means, and the global variance the mean of the variances plus the variance of the means: one exchange of 2 C values
+a rank in the forward pass, and one in the backward pass.
+"""
+
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed._functional_collectives import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from simclr.distributed.session import Session
+
+
+def synchronised(model: nn.Module, session: Session) -> nn.Module:
+    """`model` with every BatchNorm computed over all ranks, which must hold equal shares of the batch."""
+    if session.world > 1:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.__class__ = _OverRanks
+    return model
+
+
+class _OverRanks(_BatchNorm):
+    """What torch's SyncBatchNorm does, which refuses CPU tensors and, on a GPU, waits for it in every layer."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        if not self.training:
+            return F.batch_norm(inputs, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        self.num_batches_tracked.add_(1)
+        normalised = _ByKernels.apply if inputs.is_cuda and not torch.compiler.is_compiling() else _by_operations
+        outputs: Tensor = normalised(
+            inputs, self.weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps
+        )
+        return outputs
+
+
+def _by_operations(
+    inputs: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor, momentum: float, eps: float
+) -> Tensor:
+    """In operations of torch for any device, which torch.compile makes few passes of."""
+    exact = inputs if inputs.dtype == torch.float64 else inputs.float()
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    if inputs.is_cuda:
+        variance, mean = torch.var_mean(exact, axes, correction=0)
+    else:  # where that takes five times as long
+        mean = exact.mean(axes)
+        variance = (exact - _channels(mean, exact)).square().mean(axes)
+    means, variances = _Sum.apply(_among_ranks(torch.stack([mean, variance]))).unbind(1)
+    mean, variance = means.mean(0), variances.mean(0) + means.var(0, correction=0)
+    count = inputs.numel() // inputs.shape[1] * len(means)
+    running_mean.lerp_(mean.detach(), momentum)
+    running_var.lerp_(variance.detach() * (count / (count - 1)), momentum)
+    scaled = (exact - _channels(mean, exact)) * _channels((variance + eps).rsqrt() * weight, exact)
+    return (scaled + _channels(bias, exact)).to(inputs.dtype)
+
+
+class _ByKernels(torch.autograd.Function):
+    """In the kernels of torch's SyncBatchNorm, which keep no more than the inputs for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        inputs: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        inputs = _dense(inputs)
+        gathered = _among_ranks(torch.stack(torch.batch_norm_stats(inputs, eps)))
+        dist.all_reduce(gathered)
+        means, inverses = gathered.unbind(1)
+        world, count = len(gathered), inputs.numel() // inputs.shape[1]
+        mean, inverse = torch.batch_norm_gather_stats_with_counts(
+            inputs, means, inverses, running_mean, running_var, momentum, eps, means.new_full((world,), count)
+        )
+        counts = torch.full((world,), count, dtype=torch.int32, device=inputs.device)
+        ctx.save_for_backward(inputs, weight, mean, inverse, counts)
+        return torch.batch_norm_elemt(inputs, weight, bias, mean, inverse, eps)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        inputs, weight, mean, inverse, counts = ctx.saved_tensors
+        gradient = _dense(gradients[0])
+        summed, correlated, weight_gradient, bias_gradient = torch.batch_norm_backward_reduce(
+            gradient, inputs, mean, inverse, weight, True, True, True
+        )
+        totals = torch.stack([summed, correlated])
+        dist.all_reduce(totals)
+        input_gradient = torch.batch_norm_backward_elemt(
+            gradient, inputs, mean, inverse, weight, totals[0], totals[1], counts
+        )
+        return input_gradient, weight_gradient, bias_gradient, None, None, None, None
+
+
+def _among_ranks(own: Tensor) -> Tensor:
+    """`own` in this rank's row of as many rows as there are ranks, zeros elsewhere: their sum is what all have.
+
+    A sum instead of a gathering, because its form does not depend on the backend, nor does its gradient.
+    """
+    rows = own.new_zeros((dist.get_world_size(), *own.shape))
+    rows[dist.get_rank()] = own
+    return rows
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the ranks. Each rank's summand is in all their sums, so that its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, summand: Tensor) -> Tensor:
+        return _summed(summand)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _summed(gradients[0])
+
+
+def _summed(summand: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # torch 2.11 traces the form below, but with wrong gradients
+        found: Tensor = all_reduce(summand, "sum", cast(dist.ProcessGroup, dist.group.WORLD))
+        return found
+    total = summand.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def _dense(values: Tensor) -> Tensor:
+    """`values` without gaps, as the kernels want them, channels_last or not."""
+    return values if values.is_contiguous(memory_format=torch.channels_last) else values.contiguous()
+
+
+def _channels(values: Tensor, inputs: Tensor) -> Tensor:
+    return values.view(1, -1, *[1] * (inputs.ndim - 2))

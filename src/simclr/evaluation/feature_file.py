@@ -1,0 +1,43 @@
+"""The folder of features that embed writes and linear_eval reads: <split>.safetensors with h and labels."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+
+from simclr.core.atomic import appearing
+from simclr.core.errors import UserError
+from simclr.distributed import shares
+from simclr.distributed.session import Session
+from simclr.features.encode import Features
+
+
+def save(folder: Path, splits: Mapping[str, Features]) -> None:
+    """Write `folder`, which appears whole or not at all, with the whole features of the `splits`."""
+    with appearing(folder) as partial:
+        partial.mkdir()
+        for name, features in splits.items():
+            # not by save_file, which has errors and file modes of its own
+            content = serialised({"h": features.h.contiguous(), "labels": features.labels})
+            (partial / f"{name}.safetensors").write_bytes(content)
+
+
+def load(folder: Path, split: str, session: Session) -> Features:
+    """This rank's share of the features of `split` that `save` wrote, on its device.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = folder / f"{split}.safetensors"
+    try:
+        with safe_open(path, "pt") as file:
+            slices = [file.get_slice(name) for name in ("h", "labels")]
+            count = slices[0].get_shape()[0]
+            h, labels = (rows[shares.own(count, session)].to(session.device) for rows in slices)
+            return Features(h.to(torch.float32), labels, count)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); the embed stage writes it") from error
+    except (SafetensorError, KeyError) as error:
+        raise UserError(f"{path}: damaged; the embed stage writes it") from error

@@ -1,0 +1,131 @@
+"""The linear probe on cached features: multinomial logistic regression."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr.core.errors import UserError
+from simclr.distributed import shares
+from simclr.distributed.session import Session
+from simclr.features.encode import Features
+from simclr.tracking import progress
+
+_ROWS = 1 << 14
+"""Features of which a copy in float64 is made at once."""
+_SCORES = 1 << 26
+"""Class scores held at once: 256 MiB of float32."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Class scores of features (N, D): standardised, then `weights` (C, D) and `bias` (C,)."""
+
+    mean: Tensor
+    std: Tensor
+    weights: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return F.linear((features - self.mean) / self.std, self.weights, self.bias)
+
+
+def fit(
+    train: Features, classes: int, l2: float, iterations: int, session: Session, start: Probe | None = None
+) -> Probe:
+    """The probe that minimises mean cross entropy + l2 / 2 |weights|^2 over `train`, the same on every rank.
+
+    Full-batch L-BFGS in the type of the features, from zeros or from `start` (Chen et al. 2020, appendix B.8, for the
+    linear evaluation by transfer). Each rank adds the gradient of its share of the features.
+    """
+    inputs, blank = _standardised(train, classes, session)
+    return _solved(inputs, train, l2, iterations, session, start or blank)
+
+
+def _standardised(train: Features, classes: int, session: Session) -> tuple[Tensor, Probe]:
+    """This rank's rows with zero mean and unit variance over all ranks, and the probe of zeros that makes them so.
+
+    Mean and variance are sums in float64, in which that of a constant feature has its value for a mean, however the
+    rows lie over the ranks: divided by a deviation that rounding made it would have a say.
+    """
+    h = train.h
+    mean = _mean(h, 1, train.count, session).to(h.dtype)
+    inputs = h - mean
+    std = _mean(inputs, 2, train.count, session).sqrt().to(h.dtype)
+    std = torch.where(std > 0, std, 1.0)
+    zeros = h.new_zeros(classes, h.shape[1])
+    return inputs.div_(std), Probe(mean, std, zeros, zeros[:, 0].clone())
+
+
+def _mean(rows: Tensor, power: int, count: int, session: Session) -> Tensor:
+    """float64, of the `rows` of all ranks, `count` in all, to a power."""
+    parts = [part.double().pow(power).sum(dim=0) for part in rows.split(_ROWS)]
+    return session.total(torch.stack(parts).sum(dim=0)) / count
+
+
+def _solved(inputs: Tensor, train: Features, l2: float, iterations: int, session: Session, start: Probe) -> Probe:
+    weights, bias = start.weights.clone(), start.bias.clone()
+    solver = torch.optim.LBFGS([weights, bias], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def objective() -> Tensor:
+        loss, *gradients = _cross_entropy(inputs, train.labels, train.count, weights, bias)
+        weights.grad, bias.grad = (session.total(gradient) for gradient in gradients)
+        weights.grad += l2 * weights
+        return session.total(loss) + l2 / 2 * weights.square().sum()
+
+    solver.step(objective)
+    return Probe(start.mean, start.std, weights.detach(), bias.detach())
+
+
+def _cross_entropy(
+    inputs: Tensor, labels: Tensor, count: int, weights: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The sum over the rows of `inputs`, divided by `count`, and its gradients by `weights` and `bias`.
+
+    Block by block: class scores of all rows take more than the rows themselves where there are many classes.
+    """
+    height = max(1, _SCORES // len(weights))
+    total, by_weights, by_bias = inputs.new_zeros(()), torch.zeros_like(weights), torch.zeros_like(bias)
+    for rows, truth in zip(inputs.split(height), labels.split(height), strict=True):
+        # Weights are (C, D) because the gradient of inputs @ (D, C) is 40 times slower on a CPU where C is small.
+        log_shares = F.linear(rows, weights, bias).log_softmax(dim=1)
+        total += F.nll_loss(log_shares, truth, reduction="sum") / count
+        errors = log_shares.exp_().div_(count)
+        errors.scatter_add_(1, truth[:, None], errors.new_full((len(truth), 1), -1 / count))
+        by_weights.addmm_(errors.T, rows)
+        by_bias += errors.sum(dim=0)
+    return total, by_weights, by_bias
+
+
+def select(
+    train: Features,
+    val: Features,
+    classes: int,
+    strengths: list[float],
+    iterations: int,
+    session: Session,
+    title: str = "",
+) -> tuple[Probe, float]:
+    """The probe, fitted on `train`, that predicts `val` best, and its strength among `strengths`.
+
+    Judged by cross entropy: on a few hundred images, accuracy cannot tell one strength from another. Each fit starts
+    from the one before, strongest first. A `title` shows a progress bar.
+
+    Raises:
+        UserError: no loss is finite.
+    """
+    best: tuple[float, Probe, float] | None = None
+    inputs, probe = _standardised(train, classes, session)
+    labels = shares.gathered(val.labels, val.count, session)
+    with progress.bar(len(strengths), "fit", title, shown=bool(title)) as bar:
+        for strength in sorted(strengths, reverse=True):
+            probe = _solved(inputs, train, strength, iterations, session, probe)
+            loss = F.cross_entropy(shares.gathered(probe(val.h), val.count, session), labels).item()
+            if math.isfinite(loss) and (best is None or loss < best[0]):
+                best = loss, probe, strength
+            bar.update()
+    if best is None:
+        raise UserError("linear_eval.cached.l2: with none of these strengths is the loss on val finite")
+    return best[1:]

@@ -1,0 +1,120 @@
+"""Representations: every image encoded once, without chance, by a frozen encoder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from simclr.core import prefetch
+from simclr.core.errors import UserError
+from simclr.data import crop, loader, sampling
+from simclr.data.beton import Beton
+from simclr.device.transfer import Parcel
+from simclr.distributed import shares
+from simclr.distributed.session import Session
+from simclr.models.eval_transform import Preparation
+from simclr.tracking import progress
+
+
+@dataclass(frozen=True)
+class Features:
+    """This rank's share (see `shares`) of a split's representations, `h` (n, D) float32, and `labels` (n,) int64, in
+    the order of its .beton.
+    """
+
+    h: Tensor
+    labels: Tensor
+    count: int
+    """Images of the split, over all ranks."""
+
+
+def _go_on() -> None:
+    pass
+
+
+@torch.no_grad()
+def representations(
+    encoder: nn.Module,
+    beton: Beton,
+    samples: sampling.Indices,
+    preparation: Preparation,
+    batch_size: int,
+    session: Session,
+    title: str = "",
+    between: Callable[[], None] = _go_on,
+) -> Tensor:
+    """h (n, D) float32 of this rank's share (see `shares`) of the `samples` (N,), in their order, on its device.
+
+    `encoder` maps (B, 3, S, S) to (B, D); it is put into eval mode for it and left in the mode it was in. A `title`
+    shows a progress bar. `between` is called after every batch of at most `batch_size` images, equally often on all
+    ranks.
+    """
+    share = samples[shares.own(len(samples), session)]
+    # every rank encodes equally many: the last sample stands in for those that lack, and is cut off again
+    own = np.concatenate([share, samples[-1:].repeat(shares.size(len(samples), session) - len(share))])
+
+    def load(batch: sampling.Indices) -> Parcel:
+        boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], preparation.crop_share)[:, None]
+        return loader.load(beton, batch, boxes, preparation.size, session.device)
+
+    training = encoder.training
+    encoder.eval()
+    rows: Tensor | None = None
+    done = 0
+    try:
+        with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
+            ahead = loader.ahead(session.device)
+            for loaded in prefetch.prefetched(load, sampling.in_order(own, batch_size), ahead):
+                images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))
+                h = encoder(images.contiguous(memory_format=torch.channels_last))
+                if rows is None:  # not put together from batches at the end, which would take them twice
+                    rows = h.new_empty((len(own), *h.shape[1:]), dtype=torch.float32)
+                rows[done : done + len(h)] = h
+                done += len(h)
+                bar.update(len(h))
+                between()
+    finally:
+        encoder.train(training)
+    assert rows is not None
+    return rows[: len(share)]
+
+
+def encoded(
+    encoder: nn.Module,
+    splits: Mapping[str, Beton],
+    preparation: Preparation,
+    batch_size: int,
+    session: Session,
+    title: str = "",
+) -> dict[str, Features]:
+    """The features of all images of the `splits`, by `encoder`, which is moved to the device.
+
+    A `title` stands before their names in the progress bars.
+
+    Raises:
+        UserError: an image cannot be read, or a representation is not finite.
+    """
+    encoder.to(session.device).to(memory_format=torch.channels_last)
+    features = {}
+    for name, split in splits.items():
+        every = np.arange(len(split))
+        h = representations(encoder, split, every, preparation, batch_size, session, f"{title}{name}")
+        if not h.isfinite().all():
+            raise UserError(f"{split.path}: the encoder's representations of these images are not finite")
+        labels = torch.from_numpy(split.labels[shares.own(len(split), session)]).to(session.device)
+        features[name] = Features(h, labels, len(split))
+    return features
+
+
+def collected(splits: Mapping[str, Features], session: Session) -> dict[str, Features]:
+    """The whole features of the `splits` in the memory of the leading rank's host; the others get empty ones."""
+    return {
+        name: Features(
+            shares.collected(split.h, split.count, session),
+            shares.collected(split.labels, split.count, session),
+            split.count,
+        )
+        for name, split in splits.items()
+    }

@@ -1,0 +1,79 @@
+"""The weighted k-nearest-neighbor classifier on representations (Wu et al. 2018, section 3.4)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr.device import precision
+from simclr.distributed import shares
+from simclr.distributed.session import Session
+
+_BLOCK_ROWS = 1 << 14
+"""Rows of the bank in a block, at most."""
+_BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
+"""Similarities in a block: 16 MiB of float32 on a CPU, 512 MiB on a GPU, and some six times as much to sort them."""
+_INDEX = (1 << 32) - 1
+"""The lower half of 64 bits, and the largest index that fits into it."""
+
+
+def neighbors(queries: Tensor, bank: Tensor, size: int, count: int, session: Session) -> tuple[Tensor, Tensor]:
+    """The `count` rows of a bank with the highest cosine similarity to each of `queries` (M, D), on every rank.
+
+    Of equally similar rows the one that comes first in the bank is the nearer.
+
+    Args:
+        queries: the same on all ranks.
+        bank: (n, D), this rank's share (see `shares`) of a bank of `size` rows.
+
+    Returns:
+        Similarities (M, k) float32 and indices (M, k) int64, best first, with k = min(count, size).
+    """
+    count = min(count, size)
+    queries = F.normalize(queries.float(), dim=1)
+    best = torch.full((len(queries), count), torch.iinfo(torch.int64).min, device=queries.device)
+    first = shares.own(size, session).start
+    height = max(1, _BLOCK_ELEMENTS[queries.device.type] // max(1, min(len(bank), _BLOCK_ROWS)))
+    for start in range(0, len(bank), _BLOCK_ROWS):
+        block = F.normalize(bank[start : start + _BLOCK_ROWS].float(), dim=1)
+        for part, leading in zip(queries.split(height), best.split(height), strict=True):
+            with precision.full(block.device):
+                similarities = part @ block.T
+            found = _sort_keys(similarities, first + start).topk(min(count, len(block)), dim=1).values
+            leading.copy_(torch.cat([leading, found], dim=1).topk(count, dim=1).values)
+    of_all = session.gather_rows(best).view(session.world, *best.shape)
+    return _similarities_and_indices(of_all.transpose(0, 1).flatten(1).topk(count, dim=1).values)
+
+
+def _sort_keys(similarities: Tensor, first: int) -> Tensor:
+    """int64 numbers in the order of the `similarities` (M, N) float32, and of two equal ones the first is larger.
+
+    The upper 32 bits are those of the similarity, which order floats as integers, once those of negative ones are
+    inverted; the lower 32 count down with the index, which is `first` in the first column. All of a row differ, so that
+    topk has no choice among equals, and neither blocks nor processes change what it finds.
+    """
+    bits = similarities.add_(0.0).view(torch.int32)  # -0.0 becomes 0.0
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    countdown = torch.arange(_INDEX - first, _INDEX - first - len(bits.T), -1, device=bits.device)
+    return torch.add(countdown, ordered, alpha=1 << 32)
+
+
+def _similarities_and_indices(keys: Tensor) -> tuple[Tensor, Tensor]:
+    """What `_sort_keys` was given."""
+    ordered = (keys >> 32).int()
+    bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
+    return bits.view(torch.float32), _INDEX - (keys & _INDEX)
+
+
+def scores(similarities: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    """The votes (M, classes) of neighbors with `similarities`, best first, and `labels` (M, k).
+
+    A neighbor's weight is exp(s / temperature), relative to that of the best one, so that nothing overflows.
+    """
+    weights = ((similarities - similarities[:, :1]) / temperature).exp()
+    return weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights)
+
+
+def accuracy(scores: Tensor, labels: Tensor, top: int = 1) -> float:
+    """The share, 0 to 1, of rows of `scores` (M, C) whose `labels` (M,) entry is among the `top` highest."""
+    ranked = scores.topk(min(top, scores.shape[1]), dim=1).indices
+    return (ranked == labels[:, None]).any(dim=1).double().mean().item()

@@ -1,0 +1,162 @@
+"""The folder of raw images that `fetch` writes and `convert` reads.
+
+    dataset.json            source, classes, and per split how it is stored and how many images it has
+    <split>.labels.npy      (N,) int64, index into the classes; -1 where unlabelled
+    <split>.images.npy      storage "arrays": (N, H, W, 3) uint8
+    <split>.files.jsonl     storage "files": [path, digest] per line; the images stay where they are
+
+Splits: train and test, perhaps val and unlabelled. The same images give the same bytes, and an image file
+that has changed another digest, so that DVC sees it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from simclr.core.errors import UserError
+from simclr.images.decode_image import Pixels, decode, plain_jpeg
+
+Labels = npt.NDArray[np.int64]
+UNLABELLED = -1
+_CHUNK = 1024  # images copied at a time
+
+
+class Jpeg(NamedTuple):
+    """A JPEG file that can be stored as it is (see `images.plain_jpeg`); sizes in pixels."""
+
+    data: bytes
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Images of one size: `images` (N, H, W, 3) uint8, memory-mapped, and `labels` (N,)."""
+
+    images: Pixels
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> Pixels:
+        """Image `index` as (H, W, 3) uint8. Thread-safe."""
+        image: Pixels = self.images[index]
+        return image
+
+
+@dataclass(frozen=True)
+class Files:
+    """Image files `paths` (N, relative to `root`) with their `digests` (N) and `labels` (N,)."""
+
+    root: Path
+    paths: list[str]
+    digests: list[str]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> Pixels | Jpeg:
+        """Image `index`: the file itself if it is a plain JPEG, else its (H, W, 3) uint8 pixels. Thread-safe.
+
+        Raises:
+            UserError: the file is gone, or is another one than `fetch` has seen.
+        """
+        path = self.root / self.paths[index]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+        if digest(data) != self.digests[index]:
+            raise UserError(f"{path}: has changed since fetch; run `dvc repro` again")
+        size = plain_jpeg(data)
+        return Jpeg(data, *size) if size else decode(data, str(path))
+
+
+Split = Arrays | Files
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where the images come from, the names of the classes, and the splits by name."""
+
+    source: str
+    classes: list[str]
+    splits: dict[str, Split]
+
+
+def digest(data: bytes) -> str:
+    """What stands for the content of a file in the index: 128 bits of BLAKE2b in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def write_arrays(folder: Path, name: str, images: Pixels, labels: npt.ArrayLike) -> Arrays:
+    """Write the split `name`: `images` (N, H, W, 3) in any memory layout, `labels` (N,). Return it mapped."""
+    with (folder / f"{name}.images.npy").open("wb") as file:
+        layout = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
+        np.lib.format.write_array_header_1_0(file, layout)
+        for start in range(0, len(images), _CHUNK):
+            file.write(np.ascontiguousarray(images[start : start + _CHUNK]).data)
+    np.save(folder / f"{name}.labels.npy", np.asarray(labels, np.int64))
+    return _open_arrays(folder, name)
+
+
+def write_files(folder: Path, name: str, files: Files) -> Files:
+    """Write the index of the split `name`, and return it."""
+    with (folder / f"{name}.files.jsonl").open("w", encoding="ascii", newline="\n") as index:
+        index.writelines(json.dumps(entry) + "\n" for entry in zip(files.paths, files.digests, strict=True))
+    np.save(folder / f"{name}.labels.npy", files.labels)
+    return files
+
+
+def write_dataset(folder: Path, dataset: Dataset) -> None:
+    """Write dataset.json, the last file; the splits are in `folder` already."""
+    assert {"train", "test"} <= dataset.splits.keys() <= {"train", "val", "test", "unlabelled"}
+    splits = {name: _entry(split) for name, split in dataset.splits.items()}
+    content = {"source": dataset.source, "classes": dataset.classes, "splits": splits}
+    (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
+
+
+def open_dataset(folder: Path) -> Dataset:
+    """The data set in `folder`; arrays are mapped into memory, not read.
+
+    Raises:
+        UserError: something in `folder` is missing or damaged.
+    """
+    try:
+        content = json.loads((folder / "dataset.json").read_text(encoding="ascii"))
+        splits = {name: _open(folder, name, entry) for name, entry in content["splits"].items()}
+        return Dataset(content["source"], content["classes"], splits)
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise UserError(f"{folder}: missing or damaged ({error}); `dvc repro fetch` writes it anew") from error
+
+
+def _entry(split: Split) -> dict[str, str | int]:
+    if isinstance(split, Arrays):
+        return {"storage": "arrays", "count": len(split)}
+    return {"storage": "files", "count": len(split), "root": str(split.root)}
+
+
+def _open(folder: Path, name: str, entry: dict[str, str | int]) -> Split:
+    split: Split
+    if entry["storage"] == "arrays":
+        split = _open_arrays(folder, name)
+        count = len(split.images)
+    else:
+        lines = (folder / f"{name}.files.jsonl").read_text(encoding="ascii").splitlines()
+        paths, digests = map(list, zip(*map(json.loads, lines), strict=True))
+        split = Files(Path(str(entry["root"])), paths, digests, np.load(folder / f"{name}.labels.npy"))
+        count = len(paths)
+    if not count == len(split) == entry["count"]:
+        raise ValueError(f"{name} has {count} images and {len(split)} labels, not {entry['count']}")
+    return split
+
+
+def _open_arrays(folder: Path, name: str) -> Arrays:
+    return Arrays(np.load(folder / f"{name}.images.npy", mmap_mode="r"), np.load(folder / f"{name}.labels.npy"))

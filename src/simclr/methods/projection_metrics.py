@@ -1,0 +1,32 @@
+"""What TensorBoard shows of the projections while they are learnt."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr.losses.nt_xent import positives
+
+_ROWS = 1024
+"""Rows compared with each other, at most."""
+
+
+@torch.no_grad()
+def contrast(z: Tensor) -> dict[str, Tensor]:
+    """Scalars that describe the projections z (2n, d) of one process, second views after first ones.
+
+    Cosine similarity of positives and of negatives; alignment E |u - v|^2 of positives and uniformity
+    log E exp(-2 |u - v|^2) of all pairs (Wang and Isola 2020, equations 4 and 5, alpha = t = 2), u, v on the sphere.
+    A process with one sample has no pairs, and the two scalars that speak of them are left out.
+    """
+    z = F.normalize(z.float(), dim=1)
+    positive = (z * positives(z)).sum(dim=1)
+    first = z[: len(z) // 2][:_ROWS]
+    scalars = {"positive_similarity": positive.mean(), "alignment": (2 - 2 * positive).mean()}
+    if len(first) == 1:
+        return scalars
+    pairs = (first @ first.T)[~torch.eye(len(first), dtype=torch.bool, device=z.device)]
+    return {
+        **scalars,
+        "negative_similarity": pairs.mean(),
+        "uniformity": (-2 * (2 - 2 * pairs)).exp().mean().log(),
+    }

@@ -1,0 +1,48 @@
+"""The file of a pretrained encoder: its architecture, its weights, and how its images are prepared."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as serialised
+
+from simclr.core import atomic
+from simclr.core.errors import UserError
+from simclr.models.eval_transform import Preparation
+from simclr.models.resnet import Encoder
+
+
+def save(path: Path, encoder: Encoder, preparation: Preparation) -> None:
+    """Write `path` in the safetensors format; equal weights give equal bytes."""
+    description = {"architecture": encoder.architecture, "preparation": dataclasses.asdict(preparation)}
+    weights = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
+    # one metadata key: safetensors writes several in no fixed order
+    atomic.write_bytes(path, serialised(weights, metadata={"encoder": json.dumps(description)}))
+
+
+def load(path: Path) -> tuple[Encoder, Preparation]:
+    """The encoder that `save` wrote, in eval mode and without gradients, on the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged or no encoder of this project.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            description = json.loads(file.metadata()["encoder"])
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        # which files written before it was a choice do not say
+        encoder = Encoder(**{"zero_init_residual": True, **description["architecture"]})
+        encoder.load_state_dict(weights)
+        preparation = Preparation(**description["preparation"])
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
+    return frozen(encoder), preparation
+
+
+def frozen(encoder: Encoder) -> Encoder:
+    """The same module in eval mode, its parameters without gradients."""
+    encoder.eval().requires_grad_(False)
+    return encoder

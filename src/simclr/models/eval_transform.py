@@ -1,0 +1,24 @@
+"""How an image becomes the encoder's input where nothing is random."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from simclr.device.constant import constant
+
+
+@dataclass
+class Preparation:
+    """How an image becomes the encoder's input, without chance: central square, resized, normalised per channel."""
+
+    size: int
+    """Side of the input in pixels."""
+    crop_share: float
+    """Side of the central square as a share of the image's shorter side."""
+    mean: list[float]
+    std: list[float]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] to zero mean and unit variance over the training split."""
+        mean, std = (constant(tuple(values), images.device)[:, None, None] for values in (self.mean, self.std))
+        return (images - mean) / std

@@ -1,0 +1,66 @@
+"""The projection head g of SimCLR (Chen et al. 2020, section 4.2; three layers: SimCLRv2, section 3.1)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from simclr.core import params, randomness
+
+
+@dataclass(kw_only=True)
+class HeadParams:
+    """`pretrain.head` of params.yaml."""
+
+    layers: int = params.choice(2, 3)
+    hidden: int = params.between(1, 65536)
+    output: int = params.between(2, 65536)
+    batch_norm: bool
+    dropout: float = params.between(0, 0.99)
+
+
+class HashedDropout(nn.Module):
+    """Dropout whose mask is a function of each row's key and the unit alone: no order, process or batch changes it."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, rows: Tensor, keys: Tensor) -> Tensor:
+        """`rows` (N, D), of which each number stays, over 1 - p, where its draw reaches p; `keys` (N,): see `Draws`."""
+        if not self.training or self.p == 0:
+            return rows
+        units = torch.arange(rows.shape[1], device=rows.device)
+        return torch.where(randomness.reaches(self.p, keys[:, None], units), rows / (1 - self.p), 0)
+
+
+class Head(nn.Module):
+    """The layers before dropout, and those after it."""
+
+    def __init__(self, hidden: nn.Sequential, dropout: float, output: nn.Sequential) -> None:
+        super().__init__()
+        self.hidden, self.dropout, self.output = hidden, HashedDropout(dropout), output
+
+    def forward(self, h: Tensor, keys: Tensor) -> Tensor:
+        """h (N, dimension) to z (N, output); the `keys` (N,) of the same views, on the same device, decide dropout."""
+        z: Tensor = self.output(self.dropout(self.hidden(h), keys))
+        return z
+
+
+def build(parameters: HeadParams, dimension: int) -> Head:
+    """h (N, dimension) to z (N, output): linear layers with ReLU between them, and after each, the last one too,
+    BatchNorm if asked for; the last BatchNorm has no shift, as in the authors' code. Dropout precedes the last layer.
+    """
+    hidden = nn.Sequential()
+    for width in [parameters.hidden] * (parameters.layers - 1):
+        hidden.append(nn.Linear(dimension, width, bias=not parameters.batch_norm))
+        if parameters.batch_norm:
+            hidden.append(nn.BatchNorm1d(width))
+        hidden.append(nn.ReLU(inplace=True))
+        dimension = width
+    output = nn.Sequential(nn.Linear(dimension, parameters.output, bias=not parameters.batch_norm))
+    if parameters.batch_norm:
+        last = nn.BatchNorm1d(parameters.output)
+        last.bias.requires_grad_(False)
+        output.append(last)
+    return Head(hidden, parameters.dropout, output)

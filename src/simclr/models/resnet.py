@@ -1,0 +1,73 @@
+"""The encoder f: a ResNet of torchvision."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from simclr.core import params
+
+_LAYERS: dict[str, tuple[type[nn.Module], list[int]]] = {
+    "resnet10": (BasicBlock, [1, 1, 1, 1]),
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+    "resnet101": (Bottleneck, [3, 4, 23, 3]),
+    "resnet152": (Bottleneck, [3, 8, 36, 3]),
+}
+_NARROWEST = 0.125
+"""Eight channels in the first layer: of 2 to 6, oneDNN's AVX2 kernel for the weights' gradient of a 1x1 convolution of
+stride 2 writes beyond its memory (seen in torch 2.14.1)."""
+_SMALL = 64
+"""Images of at most so many pixels get the CIFAR stem by `stem: auto`."""
+
+
+@dataclass(kw_only=True)
+class EncoderParams:
+    """`pretrain.encoder` of params.yaml."""
+
+    name: str = params.choice(*_LAYERS)
+    width: float = params.between(_NARROWEST, 8)
+    stem: str = params.choice("auto", "cifar", "imagenet")
+    zero_init_residual: bool
+
+
+class Encoder(ResNet):  # type: ignore[misc]
+    """torchvision's ResNet without its classifier: (N, 3, H, W) float to representations h (N, D).
+
+    Two departures, both the papers': the channels of every layer times `width` (Chen et al. 2020, figure 7), and for
+    small images a 3x3 stem of stride 1 without pooling (appendix B.9). With `zero_init_residual` the last BatchNorm of
+    every block begins with a gain of 0, and the block as the identity (Goyal et al. 2017, section 5.1).
+    """
+
+    def __init__(self, name: str, width: float, small_stem: bool, zero_init_residual: bool) -> None:
+        self.architecture: dict[str, Any] = {
+            "name": name, "width": width, "small_stem": small_stem, "zero_init_residual": zero_init_residual,
+        }  # fmt: skip
+        self._multiplier, self._small_stem = width, small_stem
+        block, layers = _LAYERS[name]
+        super().__init__(block, layers, zero_init_residual=zero_init_residual)
+        self.dimension: int = self.inplanes
+        self.fc = nn.Identity()
+
+    def _make_layer(self, block: Any, planes: int, *rest: Any, **named: Any) -> nn.Sequential:
+        # Called for layer1 to layer4 in turn, before torchvision initialises the weights.
+        if planes == 64:
+            self.inplanes = self._channels(64)
+            kernel, stride = (3, 1) if self._small_stem else (7, 2)
+            self.conv1 = nn.Conv2d(3, self.inplanes, kernel, stride, padding=kernel // 2, bias=False)
+            self.bn1 = nn.BatchNorm2d(self.inplanes)
+            if self._small_stem:
+                self.maxpool = nn.Identity()
+        layer: nn.Sequential = super()._make_layer(block, self._channels(planes), *rest, **named)
+        return layer
+
+    def _channels(self, planes: int) -> int:
+        return max(1, round(planes * self._multiplier))
+
+
+def build(parameters: EncoderParams, size: int) -> Encoder:
+    """A freshly initialised encoder (from torch's global generator) for images of `size` pixels."""
+    small = parameters.stem == "cifar" or (parameters.stem == "auto" and size <= _SMALL)
+    return Encoder(parameters.name, parameters.width, small, parameters.zero_init_residual)

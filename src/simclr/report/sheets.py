@@ -1,0 +1,124 @@
+"""Sheets of images as PNG files: the same input gives the same bytes, and one is small enough to be kept in Git.
+
+Images are uint8 arrays (H, W, 3) of any and of mixed sizes.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from simclr.report.class_names import drawable, short
+from simclr.report.figure import DPI, save, saved, text_width
+from simclr.tracking import thumbnails
+
+SAME, OTHER = "#009e73", "#d55e00"  # bluish green and vermilion of Okabe and Ito, 2008
+MARGIN = 12  # pixels around and between the parts of a sheet
+GAP = 3  # pixels between the cells of a sheet
+
+
+def contact_sheet(
+    path: Path, images: Sequence[NDArray[np.uint8]], labels: Sequence[int], classes: Sequence[str], title: str
+) -> None:
+    """Samples of a split: a row for each class, by label, or a plain grid where none has a label.
+
+    Args:
+        path: the PNG file; its parent folders are made.
+        images: N images; 10 rows of 12 are as many as a file should hold.
+        labels: N of 0 ... C-1, or -1 where there is no label.
+        classes: C names.
+        title: stands above the sheet.
+    """
+    names = drawable(classes)
+    if set(labels) == {-1}:
+        rows = [("", list(images[start : start + 12])) for start in range(0, len(images), 12)]
+    else:
+        rows = [
+            (
+                short(names[label]) if label >= 0 else "unlabelled",
+                [image for image, of in zip(images, labels, strict=True) if of == label],
+            )
+            for label in sorted(set(labels))
+        ]
+    side = thumbnails.side(images)
+    step = side + GAP
+    name_width = max(text_width(name, 8) for name, _ in rows)
+    left = MARGIN + (name_width + MARGIN if name_width else 0)
+    top = 4 * MARGIN - 6
+    columns = max(len(row) for _, row in rows)
+    width = max(left + columns * step - GAP, MARGIN + text_width(title, 9)) + MARGIN
+    canvas = np.full((top + len(rows) * step - GAP + MARGIN, width, 3), 255, np.uint8)
+    for y, (_, row) in zip(range(top, len(canvas), step), rows, strict=False):
+        for x, image in zip(range(left, width, step), row, strict=False):
+            canvas[y : y + side, x : x + side] = thumbnails.fit(image, side)
+    with _sheet(path, canvas) as axes:
+        axes.text(MARGIN, top / 2, title, size=9, va="center_baseline")
+        for y, (name, _) in zip(range(top, len(canvas), step), rows, strict=False):
+            axes.text(left - MARGIN, y + side / 2, name, ha="right", va="center_baseline")
+
+
+def neighbor_sheet(
+    path: Path,
+    queries: Sequence[NDArray[np.uint8]],
+    neighbors: Sequence[Sequence[NDArray[np.uint8]]],
+    correct: Sequence[Sequence[bool]],
+    title: str,
+) -> None:
+    """Each row a query, then its nearest neighbors: framed solid if of its class, dashed and crossed if not.
+
+    Args:
+        path: the PNG file; its parent folders are made.
+        queries: Q images.
+        neighbors: for each query its K images, nearest first.
+        correct: for each query K times whether the neighbor is of the query's class.
+        title: stands above the sheet.
+    """
+    side = thumbnails.side([*queries, *(image for row in neighbors for image in row)])
+    frame = 3  # pixels; drawn in the gap around a cell
+    step = side + 2 * frame + GAP
+    left, top = MARGIN + step + 2 * MARGIN, 6 * MARGIN
+    legend = "solid green: same class as the query    dashed orange, crossed: another class"
+    columns = len(neighbors[0])
+    width = max(left + columns * step, MARGIN + max(text_width(title, 9), text_width(legend, 7))) + MARGIN
+    canvas = np.full((top + len(queries) * step + 3 * MARGIN, width, 3), 255, np.uint8)
+    for index, (query, row) in enumerate(zip(queries, neighbors, strict=True)):
+        y = top + index * step
+        for x, image in zip([MARGIN, *range(left, width, step)], [query, *row], strict=False):
+            canvas[y : y + side, x : x + side] = thumbnails.fit(image, side)
+    with _sheet(path, canvas) as axes:
+        axes.text(MARGIN, 18, title, size=9, va="center_baseline")
+        axes.text(MARGIN, top - 16, "query", size=7, va="center_baseline")
+        axes.text(left, top - 16, "nearest neighbors, nearest first", size=7, va="center_baseline")
+        axes.text(MARGIN, len(canvas) - 18, legend, size=7, va="center_baseline")
+        for row, column in np.ndindex(len(queries), columns):
+            x, y, same = left + column * step, top + row * step, correct[row][column]
+            corner, length = (x - frame / 2 - 0.5, y - frame / 2 - 0.5), side + frame
+            axes.add_patch(
+                Rectangle(
+                    corner, length, length, fill=False, edgecolor=SAME if same else OTHER,
+                    linewidth=frame * 72 / DPI, linestyle="solid" if same else (0, (2, 1)),
+                )
+            )  # fmt: skip
+            if not same:
+                axes.plot(x + side - 8, y + 8, "X", color=OTHER, markeredgecolor="white", markersize=7)
+
+
+def picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """The image (H, W, 3) as it is; parent folders of the PNG file `path` are made."""
+    save(path, Image.fromarray(image))
+
+
+@contextmanager
+def _sheet(path: Path, canvas: NDArray[np.uint8]) -> Iterator[Axes]:
+    """Axes over the image `canvas` (H, W, 3), in its pixels and y down; at the end both go to `path`."""
+    height, width = canvas.shape[:2]
+    with saved(path, width, height, layout=None) as figure:
+        figure.figimage(canvas, zorder=-1)
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+        axes.set_axis_off()
+        yield axes

@@ -1,0 +1,45 @@
+"""Where images come from. A source is a module of this package, by its name:
+
+    def fetch(parameters: FetchParams, output: Path, downloads: Path) -> Dataset
+
+writes the splits train and test, and others that it has, to the folder `output` by `source_images`. What it downloads
+goes to `downloads`, which is removed afterwards. It raises a UserError where it cannot be had or is damaged.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr.core import options, params
+from simclr.core.atomic import appearing
+from simclr.images import source_images
+
+
+@dataclass(kw_only=True)
+class FetchParams:
+    """The section `fetch` of params.yaml."""
+
+    source: str = params.choice(*options.names(__name__))
+    # read by the source `folder` alone
+    folder: str = params.path()
+    max_megapixels: int = params.at_least(1)
+    truncated: str = params.choice("refuse", "keep")
+
+
+def fetch(parameters: FetchParams, output: Path) -> source_images.Dataset:
+    """Bring the images of `parameters.source` into the folder `output`, laid out as `source_images` describes.
+
+    `output` appears when it is complete, in place of what was there; after a failure it is as it was, and
+    nothing half-made stays.
+
+    Raises:
+        UserError: the source cannot be had or is damaged, or `output` cannot be made; names the source.
+    """
+    source = options.load(__name__, parameters.source)
+    with appearing(output) as building:
+        downloads = building / "downloads"
+        building.mkdir()
+        dataset: source_images.Dataset = source.fetch(parameters, building, downloads)
+        shutil.rmtree(downloads, ignore_errors=True)
+        source_images.write_dataset(building, dataset)
+    return dataset

@@ -1,0 +1,12 @@
+"""CIFAR-10 (Krizhevsky 2009): 60,000 images of 32 px in 10 classes."""
+
+from pathlib import Path
+
+from torchvision.datasets import CIFAR10
+
+from simclr.images import source_images
+from simclr.sources import FetchParams, _archives, _cifar
+
+
+def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_images.Dataset:
+    return _archives.write("cifar10", _cifar.parts(CIFAR10, downloads), output)

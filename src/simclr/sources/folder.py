@@ -1,0 +1,249 @@
+"""A folder of the user's own images, which stay where they are: only their paths and digests are written.
+
+DVC decides by its own look at the folder whether fetch runs again. So nothing is read that DVC does not hash.
+"""
+
+import difflib
+import logging
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from dvc.fs import localfs
+from dvc.ignore import DvcIgnoreFilter
+from PIL import Image
+
+from simclr.core import thread_pool
+from simclr.core.errors import UserError
+from simclr.core.prefetch import prefetched
+from simclr.images import decode_image, source_images
+from simclr.sources import FetchParams
+from simclr.tracking import progress
+
+NAMED = 20  # unreadable files, or unknown classes, that an error names
+KINDS, EXAMPLES = 5, 2  # of files that are left out, which are named
+
+_log = logging.getLogger(__name__)
+
+
+def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_images.Dataset:
+    """Check every image below `parameters.folder`, the root, and write the index of each split to `output`.
+
+    The root holds train/<class>/* and test/<class>/*; val/ is the test split where there is no test/, else the
+    validation split; unlabelled/ is optional. Images may lie deeper. Left out are hidden files and folders, files
+    without the suffix of an image format, and class folders without files. Classes are in natural order (2 before
+    10) under the NFC form of their names, the files of each in the order of their names.
+
+    Raises:
+        UserError: a folder is missing or has no images, a class is not in train, images are unreadable (all named),
+            or DVC would not notice changes: it does not look behind linked folders, nor where it is told to ignore.
+    """
+    root = Path(parameters.folder)
+    folders = _split_folders(root)
+    reader = _Reader(root)
+    reader.admit("", [*folders.values(), *(["unlabelled"] if (root / "unlabelled").is_dir() else [])], [])
+    labelled = {split: reader.classes(folder) for split, folder in folders.items()}
+    classes = sorted(labelled["train"], key=_natural)
+    for split, folder in folders.items():
+        if unknown := sorted(labelled[split].keys() - labelled["train"].keys()):
+            names = ", ".join(_beside(name, classes) for name in unknown[:NAMED])
+            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+            raise UserError(f"{root / folder}: has classes that train has not: {names}{more}")
+    samples = {
+        split: [(path, label) for label, name in enumerate(classes) for path in found.get(name, [])]
+        for split, found in labelled.items()
+    }
+    if (root / "unlabelled").is_dir():
+        samples["unlabelled"] = [(path, source_images.UNLABELLED) for path in reader.images("unlabelled")]
+        if not samples["unlabelled"]:
+            raise UserError(f"{root / 'unlabelled'}: holds no image files")
+
+    with decode_image.accepting(truncated=parameters.truncated == "keep", megapixels=parameters.max_megapixels):
+        digests = iter(_digests([str(root / path) for pairs in samples.values() for path, _ in pairs]))
+    splits: dict[str, source_images.Split] = {}
+    for split, pairs in samples.items():
+        labels = np.array([label for _, label in pairs], np.int64)
+        files = source_images.Files(root, [path for path, _ in pairs], [next(digests) for _ in pairs], labels)
+        splits[split] = source_images.write_files(output, split, files)
+    if reader.others:
+        _log.info(
+            f"left out {len(reader.others)} files that are no images by their suffix: {_by_suffix(reader.others)}"
+        )
+    if reader.empty:
+        more = ", ..." if len(reader.empty) > NAMED else ""
+        _log.info(
+            f"left out {len(reader.empty)} empty class folders: {', '.join(map(_shown, reader.empty[:NAMED]))}{more}"
+        )
+    return source_images.Dataset("folder", classes, splits)
+
+
+def _split_folders(root: Path) -> dict[str, str]:
+    """The names of the folders in `root` that hold the labelled splits."""
+    folders = {"train": "train", "test": "test"}
+    if (root / "val").is_dir():
+        folders["val" if (root / "test").is_dir() else "test"] = "val"
+    for folder in folders.values():
+        if not (root / folder).is_dir():
+            needed = f"{root} must hold train/<class>/* and test/<class>/* (or val/)"
+            # under `dvc exp run --temp` and --queue the working directory is a copy
+            original = Path(os.environ.get("DVC_ROOT", ".")).resolve() / root
+            if (original / folder).is_dir():
+                needed += f"; this copy of the repository lacks what Git does not track: set fetch.folder={original}"
+            raise UserError(f"{root / folder}: no such folder; {needed}")
+    return folders
+
+
+class _Reader:
+    """Reads folders below `root`; all paths are relative to it.
+
+    Attributes:
+        others: the files that were left out because of their suffix.
+        empty: the class folders that were left out because there is no file in them.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.others: list[str] = []
+        self.empty: list[str] = []
+        self._root = root
+        self._seen = DvcIgnoreFilter(localfs, os.getcwd())  # DVC starts stages in the root of the repository
+
+    def classes(self, split: str) -> dict[str, list[str]]:
+        """The images of each class of `split`, under the NFC form of its name."""
+        here = self._root / split
+        folders, stray = self._entries(split)
+        if stray:
+            raise UserError(f"{here}: {_shown(stray[0])} lies in no class folder; images belong in {here}/<class>/")
+        found: dict[str, list[str]] = {}
+        spelled: dict[str, str] = {}
+        for folder in folders:
+            name = unicodedata.normalize("NFC", folder)
+            if name in spelled:
+                both = f"{spelled[name]!a} and {folder!a}"
+                raise UserError(f"{here}: two spellings of the class {name}, {both}, which Unicode holds to be one")
+            spelled[name] = folder
+            path = os.path.join(split, folder)
+            others = len(self.others)
+            if paths := self.images(path):
+                found[name] = paths
+            elif without := self.others[others:]:
+                raise UserError(f"{self._root / path}: holds no image files, but {_by_suffix(without)}")
+            else:
+                self.empty.append(path)
+        if not found:
+            raise UserError(f"{here}: holds no class folders with images; images belong in {here}/<class>/")
+        return found
+
+    def images(self, folder: str) -> list[str]:
+        """The sorted paths of all image files in and below `folder`."""
+        found: list[str] = []
+        waiting = [folder]
+        while waiting:
+            parent = waiting.pop()
+            folders, names = self._entries(parent)
+            waiting += [os.path.join(parent, name) for name in folders]
+            found += [os.path.join(parent, name) for name in names]
+        return sorted(found)
+
+    def _entries(self, folder: str) -> tuple[list[str], list[str]]:
+        """The sorted names of the folders and of the image files in `folder`."""
+        try:
+            with os.scandir(self._root / folder) as entries:
+                visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+        folders = sorted(name for name, is_folder in visible.items() if is_folder)
+        files = sorted(visible.keys() - folders)
+        self.others += [os.path.join(folder, name) for name in files if not _is_image(name)]
+        found = [name for name in files if _is_image(name)]
+        self.admit(folder, folders, found)
+        return folders, found
+
+    def admit(self, folder: str, folders: list[str], files: list[str]) -> None:
+        """Refuse those of the `folders` and `files` in `folder` that DVC does not hash, or cannot.
+
+        To be called from above to below, because DVC's look at a folder depends on what it found above.
+        """
+        here = self._root / folder
+        for name in [*folders, *files]:
+            try:
+                name.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"{_shown(str(here / name))}: the name is not UTF-8; rename it") from error
+        for name in folders:
+            if os.path.islink(here / name):
+                raise UserError(
+                    f"{here / name}: a linked folder, behind which DVC sees no change; name the real one "
+                    "in fetch.folder, or link its files one by one (cp -rs)"
+                )
+        seen = {name for names in self._seen(str(here), folders, files) for name in names}
+        for name in [*folders, *files]:
+            if name not in seen:
+                raise UserError(
+                    f"{here / name}: DVC ignores it, by a line of .dvcignore or as a DVC repository of its own, "
+                    "and would not notice a change"
+                )
+
+
+def _is_image(name: str) -> bool:
+    """Whether `name` has the suffix of a format that Pillow opens."""
+    return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in Image.OPEN
+
+
+def _natural(name: str) -> tuple[list[str | int], str]:
+    """A key to sort by: numbers in a name count as numbers."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
+
+
+def _beside(name: str, classes: list[str]) -> str:
+    """The class `name`, spelled out where it looks like one of `classes`."""
+    near = difflib.get_close_matches(name, classes, n=1)
+    return f"{name!a} (train has {near[0]!a})" if near else _shown(name)
+
+
+def _by_suffix(paths: list[str]) -> str:
+    """How many of `paths` have which suffix, and the first ones: '12 .heic (a.heic, b.heic, ...), 1 .txt (c.txt)'."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        kinds[os.path.splitext(path)[1].lower() or "without a suffix"].append(path)
+    most = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
+    named = [
+        f"{len(files)} {_shown(kind)} ({', '.join(map(_shown, files[:EXAMPLES]))}{', ...' * (len(files) > EXAMPLES)})"
+        for kind, files in most[:KINDS]
+    ]
+    return ", ".join(named) + (f" and {len(most) - KINDS} more kinds" if len(most) > KINDS else "")
+
+
+def _shown(name: str) -> str:
+    """`name` fit to be printed: bytes that are not UTF-8, control characters and the like are escaped."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _digests(paths: list[str]) -> list[str]:
+    """The digest of every file, each of which has been decoded once."""
+    results = []
+    with progress.bar(len(paths), "file", "check images") as bar:
+        for result in prefetched(_check, paths, thread_pool.THREADS):
+            results.append(result)
+            bar.update()
+    bad = [str(result) for result in results if isinstance(result, UserError)]
+    if bad:
+        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        raise UserError(f"{len(bad)} of {len(paths)} images are unreadable: {'; '.join(bad[:NAMED])}{more}")
+    return [result for result in results if isinstance(result, str)]
+
+
+def _check(path: str) -> str | UserError:
+    if os.path.exists(path) and not os.path.isfile(path):
+        return UserError(f"{path}: not a regular file")  # reading from a pipe would never end
+    try:
+        data = Path(path).read_bytes()
+        decode_image.decode(data, path)
+    except OSError as error:
+        return UserError(f"{path}: cannot be read ({error.strerror})")
+    except UserError as error:
+        return error
+    return source_images.digest(data)

@@ -1,0 +1,178 @@
+"""What a run tells TensorBoard while it goes on: `tensorboard --logdir runs` compares all runs by name.
+
+Event files carry times and host names, so they are never outs of a stage.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simclr.core import fingerprint, params
+from simclr.core.errors import UserError
+from simclr.tracking import thumbnails
+
+# Of the embedding projector, whose sprite (a square of all thumbnails) may have a side of 8192 px at most.
+POINTS = 2000
+THUMBNAIL = 32
+FLUSH_SECONDS = 10
+
+
+def run_folder(stage: str) -> Path:
+    """The folder of this run's events: `$DVC_ROOT/runs/<experiment>/<stage>`.
+
+    DVC sets DVC_ROOT to the main repository, in temporary and queued workspaces too, and DVC_EXP_NAME in
+    experiments. Otherwise the root is the current folder, and the name "workspace-" with a fingerprint of the
+    values in params.yaml, so that each set of parameters keeps its curves.
+
+    Raises:
+        UserError: params.yaml is needed but cannot be read.
+    """
+    root = Path(os.environ.get("DVC_ROOT", "."))
+    name = os.environ.get("DVC_EXP_NAME")
+    if not name:
+        name = "workspace-" + fingerprint.of_values(params.flat(params.read()))[:8]
+    return root / "runs" / name / stage
+
+
+class Board:
+    """Writes TensorBoard events into a folder; with None for a folder (off rank 0) every method does nothing.
+
+    What an earlier run left in the folder is removed, so that no curve is drawn twice. A run that goes on from a
+    checkpoint draws its curves up to there anew from `points`, so that they have no gap either.
+
+    Every method raises a UserError where the folder cannot be written to.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._writer: Any = None
+        self._points: list[tuple[str, int, float, float]] = []
+        if folder is not None:
+            # Not at the top: TensorBoard takes seconds to import.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._hook = threading.excepthook
+            threading.excepthook = _print_unless_of_the_disk
+            with self._written():
+                if folder.exists():
+                    shutil.rmtree(folder)
+                self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write what is still waiting to be written, and close the file."""
+        if self._writer is not None:
+            try:
+                with self._written():
+                    self._writer.close()
+            finally:
+                threading.excepthook = self._hook
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """One point at `step` on each curve; tags such as "train/loss" are grouped by their first part."""
+        if self._writer is None:
+            return
+        for tag, value in values.items():
+            self._add(tag, step, value, time.time())
+
+    def points(self) -> list[tuple[str, int, float, float]]:
+        """All points so far: (tag, step, value, seconds since 1970)."""
+        return list(self._points)
+
+    def restore(self, points: Iterable[tuple[str, int, float, float]]) -> None:
+        """Draw the `points` of an earlier board."""
+        if self._writer is None:
+            return
+        for tag, step, value, seconds in points:
+            self._add(tag, step, value, seconds)
+
+    def _add(self, tag: str, step: int, value: float, seconds: float) -> None:
+        self._points.append((tag, step, value, seconds))
+        with self._written():
+            self._writer.add_scalar(tag, value, step, seconds)
+
+    def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
+        """An image, uint8 (H, W, 3)."""
+        if self._writer is not None:
+            with self._written():
+                self._writer.add_image(tag, image, step, dataformats="HWC")
+
+    def embedding(
+        self,
+        features: NDArray[np.floating],
+        labels: Sequence[str],
+        images: Sequence[NDArray[np.uint8]],
+        tag: str,
+    ) -> None:
+        """Points for the embedding projector, with thumbnails of at most 32 x 32 pixels.
+
+        Args:
+            features: (N, D); of more than 2,000 points, 2,000 at equal distances in their order are shown.
+            labels: N texts; the projector colors by them where there are at most 50 different ones.
+            images: N images, uint8 (H, W, 3) of any sizes.
+            tag: the name of the embedding.
+        """
+        if self._writer is None:
+            return
+        import torch
+
+        shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
+        cells = np.stack([thumbnails.fit(images[index], THUMBNAIL) for index in shown])
+        with self._written():
+            self._writer.add_embedding(
+                # As text; five decimals make it half as large, and a picture shows no more.
+                features[shown].astype(np.float64).round(5),
+                [" ".join(labels[index].split()) for index in shown],
+                torch.from_numpy(cells).permute(0, 3, 1, 2) / 255,
+                tag=tag,
+            )
+
+    def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+        """One row of the HPARAMS page: the run's parameters and its final metrics.
+
+        Args:
+            parameters: nested; shown under dotted keys, lists as texts and None as "null".
+            metrics: final values by tag; they become scalars of this run, so none may be the tag of a curve.
+        """
+        if self._writer is None:
+            return
+        from tensorboard.plugins.hparams.summary_v2 import hparams_pb  # type: ignore[import-untyped]
+
+        # SummaryWriter.add_hparams would open a run of its own, turn booleans into numbers, and describe all
+        # runs in each of them: TensorBoard believes one of the descriptions and hides what it lacks. Without
+        # any, it gathers the keys and the metrics of all runs.
+        self.scalars(metrics, 0)
+        # The empty trial names the row after the run; by default runs with equal parameters would share one.
+        with self._written():
+            self._writer.file_writer.add_summary(hparams_pb(params.flat(parameters), trial_id=""))
+
+
+def _print_unless_of_the_disk(told: threading.ExceptHookArgs) -> None:
+    """What a thread prints that ends with an exception. TensorBoard's own keeps an error of the disk for the next call
+    here, which tells it; nobody need read it twice.
+    """
+    if not isinstance(told.exc_value, OSError):
+        threading.__excepthook__(told)

@@ -1,0 +1,113 @@
+"""Pretraining of an encoder (Chen et al. 2020, algorithm 1)."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from simclr.core import fingerprint, params, processor
+from simclr.distributed.session import Session
+from simclr.models import encoder_file
+from simclr.models.eval_transform import Preparation
+from simclr.models.resnet import Encoder
+from simclr.tracking import progress
+from simclr.training.early_stopping import EarlyStopping
+from simclr.training.pretrain_params import PretrainParams, check
+from simclr.training.run_context import Contact, Data
+from simclr.training.run_identity import Identity
+from simclr.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Result:
+    """The encoder that was kept, and how it came about."""
+
+    encoder: Encoder
+    preparation: Preparation
+    history: list[dict[str, float]]
+    """Each epoch's mean loss and last learning rate."""
+    validation: list[dict[str, float]]
+    """kNN top-1 accuracy, in percent, after each epoch that was validated."""
+    metrics: dict[str, Any]
+    view_grid: npt.NDArray[np.uint8]
+    """Pairs of views of some samples, (H, W, 3)."""
+    starts: dict[int, int]
+    """The steps at which the run began or went on, and how many processes shared it from there."""
+
+
+def identity(parameters: PretrainParams, data: Data, session: Session) -> Identity:
+    """What decides the result of `pretrain`, but for the number of processes, which changes no more than rounding."""
+    digests = data.description.digests
+    return Identity(
+        {
+            "parameters": params.flat({"pretrain": dataclasses.asdict(parameters)}),
+            "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
+            "code": fingerprint.of_code(__name__, without=("simclr.report", "simclr.tracking")),
+            "platform": {
+                "torch": torch.__version__,
+                "device": session.device.type,
+                "instructions": processor.mode(),
+                "threads": processor.threads(),
+            },
+        }
+    )
+
+
+def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: Contact) -> Result:
+    """Train an encoder on the two views of every sample of `data.source`, from the latest checkpoint on.
+
+    All ranks return the same encoder. The test split is not among `data`: what is kept, and when to stop, is decided
+    on `data.val`. Only the leading rank needs a `contact` that does something, but for its interruption.
+
+    Raises:
+        UserError: as `check`, the processes cannot share the global batch, the gradient is not finite, or a checkpoint
+            cannot be written.
+        Stopped: at the interruption of any rank, after the step in progress; a checkpoint of it is written.
+    """
+    check(parameters, len(data.source), len(data.train))
+    if parameters.batch_size % session.world:
+        takes = f"a multiple of the {session.world} processes"
+        raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
+    if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
+        takes = (
+            "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
+        )
+        raise params.refusal("pretrain.precision", "bf16", takes)
+    trainer = Trainer(parameters, data, session, contact)
+    trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))
+    course = trainer.course
+    if trainer.step:
+        contact.say(f"goes on from step {trainer.step} of {trainer.steps}")
+    stopping = EarlyStopping(parameters.early_stopping)
+    for row in course.validation:
+        stopping.gained(row["knn_top1"], int(row["epoch"]))
+    view_grid = trainer.view_grid()
+    contact.board.image("views", view_grid, 0)
+    with progress.bar(trainer.steps, "step", "pretrain", shown=session.leads, done=trainer.step) as bar:
+        while course.epoch <= parameters.epochs and not stopping.exhausted:
+            epoch = course.epoch
+            row = {"epoch": epoch, **trainer.train(bar)}
+            if epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs:
+                accuracy = trainer.validate()  # may stop: what follows is not to be done twice
+                course.validation.append({"epoch": epoch, "knn_top1": accuracy})
+                if stopping.gained(accuracy, epoch) and stopping.active:
+                    course.best = {name: tensor.clone() for name, tensor in trainer.encoder.state_dict().items()}
+            course.history.append(row)
+            course.begin(epoch + 1)
+    trainer.save()
+    contact.checkpoints.flush()
+    if course.best:
+        trainer.encoder.load_state_dict(course.best)
+    patience = parameters.early_stopping.patience
+    metrics = {
+        "loss": course.history[-1]["loss"],
+        "val_knn_top1": stopping.best if course.best else course.validation[-1]["knn_top1"],
+        "kept_epoch": stopping.best_epoch if course.best else len(course.history),
+        "epochs": len(course.history),
+        "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
+    }
+    kept = encoder_file.frozen(trainer.encoder)
+    return Result(kept, trainer.preparation, course.history, course.validation, metrics, view_grid, course.starts)

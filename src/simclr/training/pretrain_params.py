@@ -1,0 +1,49 @@
+"""The section `pretrain` of params.yaml."""
+
+from dataclasses import dataclass
+
+from simclr.augment.views import ViewParams
+from simclr.core import params
+from simclr.losses.penalty import PenaltyParams
+from simclr.models.projection_head import HeadParams
+from simclr.models.resnet import EncoderParams
+from simclr.optim.optimizer import OptimizerParams
+from simclr.training import validation
+from simclr.training.early_stopping import EarlyStoppingParams
+from simclr.training.validation import ValidationParams
+
+
+@dataclass(kw_only=True)
+class PretrainParams:
+    """`pretrain` of params.yaml."""
+
+    seed: int = params.seed()
+    split: str = params.choice("train", "unlabelled")
+    epochs: int = params.at_least(1)
+    batch_size: int = params.at_least(2)
+    temperature: float = params.between(0.001, 1000)
+    precision: str = params.choice("auto", "fp32", "bf16")
+    compile: bool
+    deterministic: bool
+    encoder: EncoderParams
+    head: HeadParams
+    views: ViewParams
+    optimizer: OptimizerParams
+    penalty: PenaltyParams
+    validation: ValidationParams
+    early_stopping: EarlyStoppingParams
+
+
+def check(parameters: PretrainParams, source: int, train: int) -> None:
+    """Compare `parameters` with the numbers of images in the split to pretrain on, `source`, and in `train`.
+
+    Raises:
+        UserError: there are fewer images than a batch takes, or than there are neighbors in the validation.
+    """
+    if parameters.batch_size > source:
+        takes = f"at most {source}, the images of {parameters.split}"
+        raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
+    neighbors, voters = parameters.validation.neighbors, min(train, validation.BANK)
+    if neighbors > voters:
+        takes = f"at most {voters}, the images of train that vote"
+        raise params.refusal("pretrain.validation.neighbors", neighbors, takes)

@@ -1,0 +1,261 @@
+"""Training step by step, from any step on."""
+
+import dataclasses
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from simclr.core import prefetch
+from simclr.core.errors import Stopped, UserError
+from simclr.core.randomness import permutation
+from simclr.data import loader, sampling
+from simclr.distributed.session import Session
+from simclr.losses.nt_xent import nt_xent
+from simclr.losses.penalty import penalty
+from simclr.methods.projection_metrics import contrast
+from simclr.methods.simclr import SimCLR
+from simclr.models import projection_head, resnet
+from simclr.models.eval_transform import Preparation
+from simclr.optim import optimizer
+from simclr.optim.schedule import scaled_lr, warmup_cosine
+from simclr.tracking import progress
+from simclr.training import placement, validation
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact, Data
+from simclr.training.stream import ViewStream
+from simclr.training.view_grid import view_grid
+
+_LOG_STEPS = 20
+"""Statistics are taken, and the device waited for, every so many steps."""
+_SHOWN = 36
+"""Pairs of views in the picture."""
+
+
+@dataclass
+class Course:
+    """How far a run has come, beside what it has learnt."""
+
+    losses: Tensor
+    """The sum over the steps of this epoch, on this rank."""
+    epoch: int = 1
+    """The one in progress."""
+    epoch_step: int = 0
+    """Steps of it that are done."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    validation: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    """The encoder of the best validation so far, where early stopping asks for it."""
+    starts: dict[int, int] = field(default_factory=dict)
+    """As in `Result`."""
+
+    def begin(self, epoch: int) -> None:
+        self.epoch, self.epoch_step = epoch, 0
+        self.losses.zero_()
+
+
+class Trainer:
+    """The state of a run: model, optimiser and course."""
+
+    def __init__(self, parameters: PretrainParams, data: Data, session: Session, contact: Contact) -> None:
+        self.parameters, self.data, self.session = parameters, data, session
+        self.board, self.checkpoints, self.interruption = contact.board, contact.checkpoints, contact.interruption
+        torch.manual_seed(parameters.seed)
+        size = parameters.views.resolution
+        self.encoder = resnet.build(parameters.encoder, size)
+        self.preparation = Preparation(
+            size=size,
+            crop_share=1.0 if self.encoder.architecture["small_stem"] else 0.875,
+            mean=data.description.mean,
+            std=data.description.std,
+        )
+        self.network = SimCLR(self.encoder, projection_head.build(parameters.head, self.encoder.dimension))
+        self.model = placement.placed(self.network, session, parameters.compile)
+        self.stream = ViewStream(data.source, parameters.views, parameters.seed, session.device)
+        chosen = parameters.optimizer
+        self.peak_lr = scaled_lr(chosen.lr, parameters.batch_size, chosen.lr_scaling)
+        self.optimizer = optimizer.build(chosen, self.model.parameters(), self.peak_lr)
+        self.half = parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda")
+        self.epoch_steps = len(data.source) // parameters.batch_size
+        self.steps = self.epoch_steps * parameters.epochs
+        self.warmup_steps = min(self.steps, round(chosen.warmup_epochs * self.epoch_steps))
+        self.course = Course(torch.zeros((), device=session.device))
+        self.first_unsound = torch.full((), -1, device=session.device)
+        """The first step whose gradient was not finite; -1 as long as there is none."""
+        self._asked: Callable[[], list[int]] = lambda: [0, 0]
+        """What the ranks were asked for by the last step: is a checkpoint due, and the number of a signal."""
+
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return (self.course.epoch - 1) * self.epoch_steps + self.course.epoch_step
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.peak_lr * warmup_cosine(step, self.steps, self.warmup_steps)
+
+    def train(self, bar: progress.Bar) -> dict[str, float]:
+        """The rest of the epoch in progress; its mean loss over steps and ranks, and its last learning rate."""
+        course, epoch = self.course, self.course.epoch
+        shares = sampling.shuffled(
+            len(self.data.source), self.parameters.batch_size, self.parameters.seed, epoch,
+            self.session.rank, self.session.world, drop_last=True,
+        )  # fmt: skip
+        self.model.train()
+        began, began_step = time.perf_counter(), self.step
+        left = shares[course.epoch_step :]
+        ahead = loader.ahead(self.session.device)
+        for loaded in prefetch.prefetched(lambda samples: self.stream.load(samples, epoch), left, ahead):
+            lr = self.lr(self.step)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
+            images, keys = self.stream.views(loaded)
+            h, z = self._forward(images, keys)
+            loss = nt_xent(z, self.parameters.temperature, self.session)
+            self.optimizer.zero_grad()
+            (loss + penalty(h, self.parameters.penalty)).backward()
+            norm = self._clipped()
+            unsound = ~norm.isfinite() & (self.first_unsound < 0)
+            self.first_unsound = torch.where(unsound, self.step, self.first_unsound)
+            self.optimizer.step()
+            course.losses += loss.detach()
+            course.epoch_step += 1
+            bar.update()
+            if self.step % _LOG_STEPS == 0 or self.step == 1:
+                self._log(loss, lr, norm, z)
+            self._pause()
+        self._check()  # which waits for the device
+        seconds = time.perf_counter() - began
+        mean_loss = self.session.mean(course.losses / self.epoch_steps).item()
+        bar.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
+        if self.step > began_step:
+            self._log_speed((self.step - began_step) * self.parameters.batch_size / seconds)
+        return {"loss": mean_loss, "lr": self.lr(self.step - 1)}
+
+    def _clipped(self) -> Tensor:
+        """The norm of the gradient, which is cut to the largest that is allowed."""
+        weights, most = list(self.model.parameters()), self.parameters.optimizer.clip_grad_norm
+        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
+        if most is not None:
+            clip_grads_with_norm_(weights, most, norm)
+        return norm
+
+    def _pause(self) -> None:
+        """Between two steps, or batches of a validation: keep a checkpoint where one is due, and stop where any rank
+        was asked to.
+
+        Several ranks do so after the step, or batch, that follows, when they have heard of each other: none waits for
+        an answer.
+        """
+        heard, self._asked = self._asked, self.session.largest_later([self.checkpoints.due, self.interruption.number])
+        due, number = (heard if self.session.world > 1 else self._asked)()
+        if due or number:
+            self.save()
+        if number:
+            self.interruption.heed()
+            self.checkpoints.flush()
+            self._check()
+            raise Stopped(number, f" at step {self.step} of {self.steps}; the same command goes on from there")
+
+    def save(self) -> None:
+        """Have a checkpoint written of how things stand. All ranks take part."""
+        course = {item.name: getattr(self.course, item.name) for item in dataclasses.fields(self.course)}
+        state = {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "course": {**course, "losses": self.session.gather_rows(self.course.losses[None])},
+            "points": self.board.points(),
+        }
+        self.checkpoints.save(self.step, state, self.first_unsound < 0)
+
+    def resume(self, state: Any | None) -> None:
+        """Go on from what `save` kept, the same on all ranks, of whatever number; with None from the start."""
+        self._rehearse()
+        if state is not None:
+            self.network.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            losses = state["course"].pop("losses")
+            own = losses[self.session.rank] if len(losses) == self.session.world else losses.mean()
+            self.course = Course(own.to(self.session.device), **state["course"])
+            self.board.restore(state["points"])
+        self.course.starts[self.step] = self.session.world
+
+    def _rehearse(self) -> None:
+        """Among several ranks, take a step that changes nothing.
+
+        DDP sorts its buckets of gradients anew after its first step, and from three ranks on the place in a bucket
+        decides in which order a gradient is summed: so that a run that goes on rounds as one that was not disturbed,
+        every real step comes after the sorting.
+        """
+        if self.session.world == 1:
+            return
+        before = [buffer.clone() for buffer in self.network.buffers()]
+        count, size = 2 * self.parameters.batch_size // self.session.world, self.parameters.views.resolution
+        images = torch.zeros(count, 3, size, size, device=self.session.device)
+        keys = torch.zeros(count, dtype=torch.int64, device=self.session.device)
+        self._forward(images.contiguous(memory_format=torch.channels_last), keys)[1].sum().backward()
+        for buffer, value in zip(self.network.buffers(), before, strict=True):
+            buffer.copy_(value)
+        self.optimizer.zero_grad()
+
+    def _forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The representations and the projections of `images` in [0, 1], for training."""
+        with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
+            h, z = self.model(self.preparation.normalise(images), keys)
+        return h, z
+
+    def _check(self) -> None:
+        """End the run if the gradient of a step was not finite."""
+        step = int(self.first_unsound)
+        if step < 0:
+            return
+        self.checkpoints.flush()
+        last = self.checkpoints.last
+        raise UserError(
+            f"the gradient is not finite at step {step} (epoch {step // self.epoch_steps + 1}), at a learning rate of "
+            f"{self.lr(step):.3g}; the last good checkpoint is {last or 'none'}; "
+            "lower pretrain.optimizer.lr, or set pretrain.optimizer.clip_grad_norm"
+        )
+
+    def _log(self, loss: Tensor, lr: float, norm: Tensor, z: Tensor) -> None:
+        self._check()
+        values = {"loss": self.session.mean(loss), "gradient_norm": norm, **contrast(z)}
+        scalars = {f"train/{name}": value.item() for name, value in values.items()}
+        self.board.scalars({**scalars, "train/lr": lr, "train/epoch": self.step / self.epoch_steps}, self.step)
+
+    def _log_speed(self, samples_per_second: float) -> None:
+        if self.session.device.type == "cuda":
+            memory = torch.cuda.max_memory_allocated() / 2**30
+        else:
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # it is in KiB
+        speed = {"samples_per_second": samples_per_second, "peak_memory_gib": memory}
+        self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
+
+    def validate(self) -> float:
+        """The kNN top-1 accuracy, in percent, of the encoder as it is on the validation split.
+
+        Raises:
+            Stopped: as `pretrain`, between two batches; the run goes on from before the validation.
+        """
+        data = self.data
+        accuracy = validation.knn_top1(
+            self.parameters.validation, self.encoder, self.preparation, data.train, data.val,
+            len(data.description.classes), self.parameters.seed,
+            2 * self.parameters.batch_size // self.session.world, self.session, self._pause,
+        )  # fmt: skip
+        self.board.scalars({"validation/knn_top1": accuracy}, self.step)
+        return accuracy
+
+    def view_grid(self) -> npt.NDArray[np.uint8]:
+        """Pairs of views of some samples, drawn by the seed, as the first epoch sees them: (H, W, 3)."""
+        shown = permutation(len(self.data.source), self.parameters.seed)[:_SHOWN]
+        images, _ = self.stream.views(self.stream.load(shown, epoch=1))
+        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return view_grid(pixels[: len(shown)], pixels[len(shown) :])

@@ -1,0 +1,77 @@
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclr.core import entry
+from simclr.core.errors import UserError
+from tests.helpers.programs import unread
+
+
+def test_a_stage_that_succeeds_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    calls = []
+    entry.run("stage", lambda: calls.append("called"))
+    assert calls == ["called"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_user_error_is_one_line_on_stderr_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise UserError("images/a.png: cannot be read\n  (truncated)")
+
+    with pytest.raises(SystemExit) as end:
+        entry.run("fetch", main)
+    assert end.value.code == 1
+    assert capsys.readouterr() == ("", "fetch: error: images/a.png: cannot be read (truncated)\n")
+
+
+def test_an_interrupt_is_one_line_and_the_shell_s_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as end:
+        entry.run("fetch", main)
+    assert end.value.code == 130
+    assert capsys.readouterr() == ("", "fetch: interrupted\n")
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    def main() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug") as caught:
+        entry.run("fetch", main)
+    assert caught.traceback[-1].name == "main"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_what_nobody_reads_ends_it_without_a_word(unbuffered: bool, tmp_path: Path) -> None:
+    code = "from simclr.core import entry; entry.run('stage', lambda: print(3))"
+    done = unread(sys.executable, "-c", code, folder=tmp_path, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_pipe_of_our_own_that_breaks_is_a_bug() -> None:
+    def main() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        entry.run("fetch", main)
+
+
+def test_ctrl_c_among_imports_is_one_line(tmp_path: Path) -> None:
+    program = tmp_path / "fetch.py"
+    program.write_text("from simclr.core import entry\nraise KeyboardInterrupt")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert done.stderr == "fetch: interrupted\n"
+
+
+def test_another_exception_among_imports_keeps_its_traceback(tmp_path: Path) -> None:
+    program = tmp_path / "fetch.py"
+    program.write_text("from simclr.core import entry\nraise ValueError('a bug')")
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("ValueError: a bug\n")

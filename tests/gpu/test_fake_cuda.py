@@ -1,0 +1,88 @@
+"""What making views asks of a GPU, counted where there is none: launches, memory traffic, and who waits for whom."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from simclr import presets
+from simclr.augment import color
+from simclr.augment.views import ViewParams
+from simclr.core import params
+from simclr.data.beton import JPEG, StoredImage
+from simclr.data.sampling import Indices
+from simclr.models.eval_transform import Preparation
+from simclr.training.stream import ViewStream
+from tests.data.test_loader import SOUND, write
+from tests.helpers import fake_cuda
+from tests.helpers.betons import noise, stored
+from tests.helpers.fake_cuda import Asked
+
+SAMPLES = {"cifar10": 512, "imagenet": 256}
+
+
+def view_maker(preset: str, folder: Path) -> tuple[ViewStream, Preparation, Indices]:
+    """What makes views on a GPU, by a preset, and normalises them; and the samples of a batch."""
+    chosen = params.check(presets.compose(preset)["pretrain"]["views"], ViewParams, "pretrain.views", preset)
+    if preset == "cifar10":
+        file = stored(folder / "x.beton", noise(3, 32, seed=0), np.zeros(3, np.int64))
+    else:
+        file = write(folder / "x.beton", [StoredImage(JPEG, 48, 64, SOUND)] * 3)
+    stream = ViewStream(file, chosen, seed=0, device=torch.device("cuda"))
+    preparation = Preparation(chosen.resolution, 1.0, [0.5] * 3, [0.2] * 3)
+    return stream, preparation, np.arange(SAMPLES[preset]) % len(file)
+
+
+def asked(preset: str, folder: Path) -> Asked:
+    """In the second step: from pixels on the host to what the encoder is given, but for the cast to bfloat16."""
+    stream, preparation, samples = view_maker(preset, folder)
+    with fake_cuda.present():
+        for _ in range(2):
+            loaded = stream.load(samples, 1)
+            with fake_cuda.counted() as counts:
+                images, _ = stream.views(loaded)
+                images = preparation.normalise(images)
+            assert images.shape == (2 * len(samples), 3, *[stream.parameters.resolution] * 2)
+            assert images.is_contiguous(memory_format=torch.channels_last)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("preset", "kernel", "operations", "gigabytes"),
+    [
+        ("imagenet", True, 8, 4.5),
+        ("imagenet", False, 60, 30),
+        ("cifar10", True, 23, 0.4),
+        ("cifar10", False, 75, 1.4),
+    ],
+)
+def test_the_views_of_a_step(
+    preset: str, kernel: bool, operations: int, gigabytes: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(color, "_triton_works", lambda: kernel)
+    counts = asked(preset, tmp_path)
+    assert counts.operations <= operations
+    assert counts.bytes <= gigabytes * 1e9
+    assert counts.waits == []
+    assert len(counts.copied) == 1
+
+
+def test_what_is_counted() -> None:
+    """Each kind once, so that numbers above mean something."""
+    with fake_cuda.counted() as counts:
+        images = torch.empty(4, 5, device="cuda")
+        (images.T[:2].expand(3, 2, 4) + 1).sum()
+        assert counts.names == {"aten.add.Tensor": 1, "aten.sum.default": 1}
+        assert counts.bytes == 4 * (2 * 4 + 24 + 24 + 1)
+        assert counts.waits == []
+        torch.empty(6).to("cuda", non_blocking=True)
+        images.copy_(torch.empty(4, 5), non_blocking=True)
+        assert counts.copied == [24, 80]
+        assert counts.waits == []
+        torch.empty(6).to("cuda")
+        images.copy_(torch.empty(4, 5))
+        torch.tensor([1.0, 2.0], device="cuda")
+        images.cpu()
+        assert len(counts.waits) == 4
+        assert counts.operations == 8

@@ -1,0 +1,149 @@
+"""What only a CUDA device can show: the views and losses of a CPU, a step in bf16, ranks that share a device."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from simclr.augment import color, views
+from simclr.augment.views import Draws, ViewParams
+from simclr.data import loader
+from simclr.data.converted import Description
+from simclr.device import transfer
+from simclr.device.transfer import Parcel
+from simclr.distributed.batch_norm import synchronised
+from simclr.distributed.session import Session, open_session
+from simclr.losses.nt_xent import nt_xent
+from simclr.training import pretrain
+from simclr.training.run_context import Contact
+from tests.augment.test_kernels import images
+from tests.augment.test_views import EVERYTHING, drawn
+from tests.distributed.test_batch_norm import SHARE, batch, network, trained
+from tests.gpu.test_fake_cuda import view_maker
+from tests.helpers.ranks import on_ranks
+from tests.optim.test_lars import solver_of_many
+from tests.training.test_pretrain import DIGESTS, Data, on_rank, parameters, striped
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
+CPU, GPU = (Session(rank=0, world=1, device=torch.device(name)) for name in ("cpu", "cuda"))
+
+
+def on(device: torch.device, draws: Draws, chosen: ViewParams) -> Parcel:
+    return transfer.packed(views.rows(draws, chosen, device), device).to(device)
+
+
+@pytest.mark.parametrize("size", [1, 8, 33, 96, 224])
+@pytest.mark.parametrize("triton", [True, False])
+def test_views_are_those_of_the_cpu(size: int, triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not triton:
+        monkeypatch.setattr(color, "_triton_works", lambda: False)
+    chosen, draws = dataclasses.replace(EVERYTHING, resolution=size, hue=0.5), drawn(range(64))
+    crops = images(128, size)
+    found = views.augment(crops.cuda(), on(GPU.device, draws, chosen), chosen).cpu()
+    off = (found - views.augment(crops, on(CPU.device, draws, chosen), chosen)).abs() > 1e-4
+    assert off.float().mean() < 0.005  # values at the threshold of solarize
+
+
+def test_triton_works() -> None:
+    assert color._triton_works()
+
+
+def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
+    file = striped(tmp_path / "file.beton", 16, 0)
+    samples, boxes = np.arange(16), np.tile(np.array([[1, 2, 5, 4], [0, 0, 8, -8]]), (16, 1, 1))
+    there, here = (
+        loader.crops(loader.load(file, samples, boxes, 12, device).to(device), 12)
+        for device in (GPU.device, CPU.device)
+    )
+    torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("preset", ["cifar10", "imagenet"])
+def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
+    """Views and what the encoder is given, after a first batch."""
+    stream, preparation, samples = view_maker(preset, tmp_path)
+    for step in range(3):
+        loaded = stream.load(samples, step)
+        torch.cuda.set_sync_debug_mode("error" if step else "default")
+        try:
+            views_, _ = stream.views(loaded)
+            preparation.normalise(views_)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_nt_xent_is_that_of_the_cpu() -> None:
+    z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+    here, there = z.clone().requires_grad_(), z.cuda().requires_grad_()
+    first, second = nt_xent(here, 0.1, CPU), nt_xent(there, 0.1, GPU)
+    first.backward()
+    second.backward()
+    torch.testing.assert_close(second.cpu(), first)
+    assert here.grad is not None
+    assert there.grad is not None
+    torch.testing.assert_close(there.grad.cpu(), here.grad, atol=1e-6, rtol=1e-4)
+
+
+def test_steps_of_lars_are_those_of_the_cpu() -> None:
+    there, here = solver_of_many("cuda"), solver_of_many()
+    for _ in range(3):
+        there.step()
+        here.step()
+    for found, expected in zip(there.param_groups[0]["params"], here.param_groups[0]["params"], strict=True):
+        torch.testing.assert_close(found.detach().cpu(), expected.detach())
+
+
+def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    states = []
+    for _ in range(2):
+        with open_session(deterministic=True) as session:
+            result = pretrain.pretrain(parameters(views__blur=0.5, deterministic=True), data, session, Contact())
+        states.append(result.encoder.state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
+    result = pretrain.pretrain(chosen, data, GPU, Contact())
+    assert len(result.history) == 2
+
+
+def normalised(session: Session, inputs: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
+    model = synchronised(network().to(session.device, inputs.dtype), session)
+    part = slice(session.rank * SHARE, session.rank * SHARE + SHARE)
+    outputs = trained(model, inputs[part].to(session.device), weights[part].to(session.device))
+    gradients = [weight.grad.cpu() for weight in model.parameters() if weight.grad is not None]
+    return outputs.cpu(), gradients, {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
+    inputs, weights = batch(world, torch.float64)
+    model = network().double()
+    outputs = trained(model, inputs, weights)
+    found = on_ranks(world, normalised, inputs, weights)
+    torch.testing.assert_close(torch.cat([own for own, _, _ in found]), outputs)
+    for weight, *parts in zip(model.parameters(), *(gradients for _, gradients, _ in found), strict=True):
+        torch.testing.assert_close(sum(parts), weight.grad)
+    for _, _, state in found:
+        for name, value in model.state_dict().items():
+            torch.testing.assert_close(state[name], value)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    chosen = parameters(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
+    whole = pretrain.pretrain(chosen, data, GPU, Contact())
+    for (history, _), _ in on_ranks(2, on_rank, data, chosen):
+        for ours, theirs in zip(history, whole.history, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-2)

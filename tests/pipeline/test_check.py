@@ -1,0 +1,172 @@
+"""What stands between dvc.yaml and a stage: the check of all parameters, and the Python that both run on."""
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from simclr.core import params
+from simclr.core.errors import UserError
+from simclr.core.processor_params import ProcessorParams, environment
+from tests.helpers.programs import ROOT, TINY, Ended, change, warm
+
+PROGRAM = str(ROOT / "stages" / "check.py")
+
+
+def check(stage: str, folder: Path) -> Ended:
+    return warm(_check, stage, folder).end()
+
+
+def _check(stage: str, folder: Path) -> None:
+    os.chdir(folder)
+    os.environ["DVC_ROOT"] = str(folder)
+    sys.argv = [PROGRAM, stage]
+    runpy.run_path(PROGRAM, run_name="__main__")
+
+
+WRONG = {
+    "fetch__source": ("mnist", "fetch.source"),
+    "convert__val_fraction": (0, "convert.val_fraction = 0"),
+    "pretrain__temperature": (0, "pretrain.temperature = 0"),
+    "embed__neighbors": (0, "embed.neighbors = 0"),
+    "linear_eval__cached__max_iterations": (0, "linear_eval.cached.max_iterations = 0"),
+}
+
+
+@pytest.mark.parametrize("stage", ["fetch", "pretrain"])
+@pytest.mark.parametrize("key", WRONG)
+def test_a_wrong_value_of_any_stage_is_refused_before_every_stage(stage: str, key: str, tmp_path: Path) -> None:
+    value, message = WRONG[key]
+    change(tmp_path, **{key: value})
+    assert f"params.yaml: {message}" in check(stage, tmp_path).error
+
+
+def test_a_section_of_no_stage_is_refused(tmp_path: Path) -> None:
+    change(tmp_path)
+    with (tmp_path / "params.yaml").open("a") as file:
+        file.write("pretrian:\n  epochs: 3\n")
+    assert check("fetch", tmp_path).error.startswith("params.yaml: pretrian is no section of the pipeline; there are: ")
+
+
+AGAINST_DATA = {
+    "pretrain__batch_size": (1296, "batch_size = 1296 is not allowed; it takes at most 1295, the images of train"),
+    "pretrain__split": (
+        "unlabelled",
+        'split = "unlabelled" is not allowed; it takes a split of these data; there are: test, train, val',
+    ),
+    "pretrain__validation__neighbors": (
+        1296, "validation.neighbors = 1296 is not allowed; it takes at most 1295, the images of train that vote"
+    ),
+    "embed__neighbors": (1296, "embed.neighbors = 1296 is not allowed; it takes at most 1295, the images of train"),
+    "embed__map_perplexity": (
+        60.0, "embed.map_perplexity = 60.0 is not allowed; it takes a number < 60, the points of the map"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", AGAINST_DATA)
+def test_what_depends_on_the_data_is_refused_before_the_pretraining(key: str, done: Path, tmp_path: Path) -> None:
+    value, message = AGAINST_DATA[key]
+    change(tmp_path, **TINY | {key: value})
+    (tmp_path / "data").symlink_to(done / "data")
+    assert message in check("pretrain", tmp_path).error
+    assert check("convert", tmp_path).code == 0  # which makes other data, perhaps
+
+
+def test_what_fits_is_let_through(done: Path, tmp_path: Path) -> None:
+    largest = {"pretrain__batch_size": 1295, "embed__neighbors": 1295, "embed__map_perplexity": 59.0}
+    change(tmp_path, **TINY | largest)
+    (tmp_path / "data").symlink_to(done / "data")
+    assert check("embed", tmp_path) == Ended(0, "")
+
+
+def test_the_processor_is_what_params_yaml_says(tmp_path: Path) -> None:
+    change(tmp_path, processor__instructions="native", processor__threads=3)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(tmp_path)}
+    command = [sys.executable, PROGRAM, "fetch"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "SIMCLR_CPU=native SIMCLR_THREADS=3\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"), [("SIMCLR_CPU", "native", "instructions: held"), ("SIMCLR_THREADS", "2", "threads: 1")]
+)
+def test_the_environment_does_not_decide_results(
+    name: str, value: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(tmp_path)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as raised:
+        environment(params.load("processor", ProcessorParams, tmp_path / "params.yaml"))
+    assert str(raised.value) == (
+        f"environment: {name} = {value}, but params.yaml has processor.{key}; what decides results belongs there"
+    )
+
+
+def imports(stage: str, folder: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "DVC_ROOT": str(folder)}
+    command = [sys.executable, "-X", "importtime", PROGRAM, stage]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stderr
+
+
+def test_the_same_values_are_checked_once(tmp_path: Path) -> None:
+    (tmp_path / ".dvc" / "tmp").mkdir(parents=True)
+    change(tmp_path)
+    assert check("fetch", tmp_path) == Ended(0, "")
+    assert "torch" not in imports("convert", tmp_path)
+    change(tmp_path, linear_eval__seed=-1)
+    assert "linear_eval.seed = -1" in check("convert", tmp_path).error
+    assert "linear_eval.seed = -1" in check("convert", tmp_path).error
+    assert len(list((tmp_path / ".dvc" / "tmp").iterdir())) == 1
+
+
+def launch(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """scripts/stage for a stage in `folder` that prints which Python it runs on."""
+    (folder / "stages").mkdir()
+    (folder / "stages" / "check.py").write_text("import sys; print('CHECKED=' + sys.argv[1], 'A=1')")
+    (folder / "stages" / "name.py").write_text(
+        "import os, sys; print(*(os.environ[name] for name in ('CHECKED', 'A', 'PYTHONPATH')), sys.prefix)"
+    )
+    command = [str(ROOT / "scripts" / "stage"), "name"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+BARE = "/usr/bin:/bin"
+"""A PATH with no Python, or with that of the system, which lacks what is needed."""
+
+
+def test_a_stage_runs_on_the_python_of_the_path(tmp_path: Path) -> None:
+    done = launch(tmp_path, PATH=f"{Path(sys.executable).parent}:{BARE}", PYTHONPATH="/more")
+    assert done.stdout.splitlines() == [f"name 1 src:/more {sys.prefix}"]
+
+
+@pytest.mark.parametrize("temporary", [False, True])
+def test_without_one_it_runs_on_that_of_the_repository(temporary: bool, tmp_path: Path) -> None:
+    (tmp_path / "workspace").mkdir()
+    folder = tmp_path / "workspace" if temporary else tmp_path
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = launch(folder, PATH=BARE, **{"DVC_ROOT": str(tmp_path)} if temporary else {})
+    root = str(tmp_path) if temporary else ""
+    assert done.stdout.splitlines() == [f"name 1 src {os.path.join(root or str(folder), '.venv')}"]
+
+
+def test_without_any_it_says_what_to_do(tmp_path: Path) -> None:
+    done = launch(tmp_path, PATH=BARE)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        "name: error: no Python here has the packages of requirements.lock; run `make setup`, or activate the "
+        "environment that has them\n"
+    )
+
+
+def test_what_the_check_refuses_does_not_start(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "check.py").write_text("import sys; sys.exit('refused')")
+    environment = {"PATH": f"{Path(sys.executable).parent}:{BARE}"}
+    command = [str(ROOT / "scripts" / "stage"), "name"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "refused\n")

@@ -1,0 +1,161 @@
+"""dvc.yaml against the code: each stage depends on what it imports, and on its own parameters."""
+
+import ast
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+from dvc.exceptions import CyclicGraphError
+from dvc.repo import Repo
+from dvc.utils.hydra import apply_overrides
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+OUTS = [out for stage in STAGES.values() for out in stage.get("outs", [])]
+DVC_WARNS = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of the tries that it uses
+EXEMPT = ("simclr.report", "simclr.tracking")  # another style of a picture must not run a stage again
+GRAPH = grimp.build_graph("simclr", cache_dir=None)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of simclr that a stage's file names."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("simclr"):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names & GRAPH.modules
+
+
+def closure(stage: str) -> set[str]:
+    """The modules that decide what a stage computes."""
+    modules = imported(ROOT / "stages" / f"{stage}.py")
+    for dep in STAGES[stage]["deps"]:  # options are imported by their names
+        modules |= {
+            module
+            for module in GRAPH.modules
+            if dep.startswith("src/") and "$" in dep and is_covered(source_path(module), dep)
+        }
+    for module in list(modules):
+        modules |= GRAPH.find_upstream_modules(module)
+    return {
+        module
+        for module in modules
+        if module != "simclr" and not module.startswith(EXEMPT) and (ROOT / source_path(module)).read_text().strip()
+    }
+
+
+def source_path(module: str) -> str:
+    """Its file; for a package the one that stands for it."""
+    path = f"src/{module.replace('.', '/')}"
+    return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
+
+
+def is_covered(path: str, dep: str) -> bool:
+    """Whether `dep` is the file `path`, or its folder; a chosen file stands for all that may be chosen."""
+    if "$" in dep:
+        folder = dep.partition("$")[0]
+        return path.startswith(folder) and not path.startswith(f"{folder}_")
+    return path == dep or path.startswith(f"{dep}/")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_what_it_imports_and_on_nothing_else(stage: str) -> None:
+    listed = [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")]
+    of_stage = {source_path(module) for module in closure(stage)}
+    covered = {dep: {path for path in of_stage if is_covered(path, dep)} for dep in listed}
+    assert set().union(*covered.values()) == of_stage
+    assert all(covered.values())
+    assert f"stages/{stage}.py" in STAGES[stage]["deps"]
+
+
+def test_the_dependencies_can_be_read() -> None:
+    assert sum(dep.startswith("src/") for stage in STAGES.values() for dep in stage["deps"]) <= 40
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
+    assert STAGES[stage]["desc"]
+    computes = [] if stage in ("fetch", "convert") else ["processor"]
+    assert STAGES[stage]["params"] == [stage, *computes]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: one of DVC's, with this pipeline."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    Repo.init(no_scm=True).close()
+    return tmp_path
+
+
+@DVC_WARNS
+@pytest.mark.parametrize(
+    ("written", "path"),
+    [
+        ("images", "images"), ("2024", "2024"), ("'2024'", "2024"), ("1.5", "1.5"), ("true", "true"), ("", "None"),
+        ("./2024", "2024"), ("a b/ä/日本", "a b/ä/日本"), ("images/", "images"), ("/data/pictures", "/data/pictures"),
+    ],
+)  # fmt: skip
+def test_the_folder_of_images_is_a_dependency_whatever_its_name(written: str, path: str, repository: Path) -> None:
+    shipped = (repository / "params.yaml").read_text()
+    (repository / "params.yaml").write_text(shipped.replace("  folder: images\n", f"  folder: {written}\n"))
+    with Repo() as repo:
+        [fetch] = repo.stage.collect("fetch")
+        assert fetch.deps[0].fs_path == str(repository / path)
+
+
+@DVC_WARNS
+@pytest.mark.parametrize("out", OUTS)
+def test_a_folder_of_images_in_a_result_is_refused_by_dvc_itself(out: str, repository: Path) -> None:
+    """It would be removed before the stage runs."""
+    apply_overrides(repository / "params.yaml", [f"fetch.folder={out}/mine"])
+    with Repo() as repo, pytest.raises(CyclicGraphError):
+        repo.index.check_graph()
+
+
+def test_clean_removes_what_the_stages_wrote_and_nothing_else(tmp_path: Path) -> None:
+    made = [*OUTS, *(str(Path(out).with_name(f".{Path(out).name}.{half}")) for out in OUTS for half in ("part", "old"))]
+    mine = ["data/mine/train/cat/1.png", "models/mine", "images/train/cat/1.png", "reports/fetch/x", "pictures/1.png"]
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for path in [*(f"{path}/x" for path in made), "runs/a/x", "checkpoints/b/x", *mine]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"Makefile", *mine}
+    shutil.rmtree(tmp_path / "data/mine")
+    subprocess.run(["make", "clean"], cwd=tmp_path, check=True, capture_output=True)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_command_says_nothing_of_the_machine(stage: str) -> None:
+    assert STAGES[stage]["cmd"] == f"scripts/stage {stage}"
+
+
+def names(section: dict[str, Any]) -> set[str]:
+    return set(section).union(*(names(value) for value in section.values() if isinstance(value, dict)))
+
+
+def test_dvc_tells_all_parameters_apart() -> None:
+    """Its run cache ignores keys of these two names wherever they stand (dvc.stage.cache): it would bring back the
+    results of another size."""
+    assert not {"size", "nfiles"} & names(YAML(typ="safe").load((ROOT / "params.yaml").read_text()))
+
+
+def paths(entries: list[Any]) -> set[str]:
+    return {entry if isinstance(entry, str) else next(iter(entry)) for entry in entries}
+
+
+def test_small_results_are_kept_in_git_and_large_ones_by_dvc() -> None:
+    for stage in STAGES.values():
+        for entry in [*stage.get("metrics", []), *stage.get("plots", [])]:
+            path, options = next(iter(entry.items()))
+            assert path.startswith("reports/")
+            assert options["cache"] is False
+        assert not any(path.startswith("reports/") for path in paths(stage.get("outs", [])))

@@ -1,0 +1,253 @@
+"""scripts/review-comment in a scratch repository, cloned without its DVC cache, as on a machine of CI."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.helpers.programs import unread
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "scripts" / "review-comment"
+
+PIPELINE = """\
+stages:
+  prepare:
+    cmd: echo images > images.txt
+    params:
+    - prepare
+    outs:
+    - images.txt
+  train:
+    cmd: python train.py
+    deps:
+    - images.txt
+    - train.py
+    params:
+    - train
+    outs:
+    - reports/map.png
+    metrics:
+    - reports/metrics.json:
+        cache: false
+    plots:
+    - reports/loss.csv:
+        cache: false
+    - reports/views.png:
+        cache: false
+"""
+TRAIN = """\
+import json
+import pathlib
+
+lr = float(pathlib.Path("params.yaml").read_text().split("lr: ")[1])
+reports = pathlib.Path("reports")
+reports.mkdir(exist_ok=True)
+reports.joinpath("map.png").write_text(f"map {lr}")
+reports.joinpath("views.png").write_text("views")
+reports.joinpath("loss.csv").write_text(f"step,loss\\n0,{lr}\\n")
+reports.joinpath("metrics.json").write_text(json.dumps({"accuracy": 1 - lr}))
+"""
+PARAMS = "prepare:\n  seed: 0\ntrain:\n  lr: 0.25\n"
+
+
+def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`command` in `folder`, with this environment first in the PATH and away from the user's settings."""
+    home = str(folder.parent)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HOME": home,
+        "DVC_GLOBAL_CONFIG_DIR": home,
+        "DVC_SYSTEM_CONFIG_DIR": home,
+        "DVC_SITE_CACHE_DIR": home,
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_CONFIG_NOSYSTEM": "1",
+    }
+    for who in ("AUTHOR", "COMMITTER"):
+        environment |= {f"GIT_{who}_NAME": "tester", f"GIT_{who}_EMAIL": "tester@example.org"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def commit(folder: Path, tag: str) -> None:
+    run(folder, "git", "add", "--all")
+    run(folder, "git", "commit", "--quiet", "--message", tag)
+    run(folder, "git", "tag", tag)
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the commits `empty` (no pipeline yet), `slow` and `fast` (another learning rate)."""
+    folder = tmp_path_factory.mktemp("review") / "origin"
+    folder.mkdir()
+    run(folder, "git", "init", "--quiet")
+    run(folder, "dvc", "init", "--quiet")
+    run(folder, "dvc", "config", "core.check_update", "false")
+    commit(folder, "empty")
+    for name, text in {"dvc.yaml": PIPELINE, "train.py": TRAIN, "params.yaml": PARAMS}.items():
+        folder.joinpath(name).write_text(text)
+    run(folder, "dvc", "repro", "--quiet")
+    commit(folder, "slow")
+    folder.joinpath("params.yaml").write_text(PARAMS.replace("0.25", "0.5"))
+    run(folder, "dvc", "repro", "--quiet")
+    commit(folder, "fast")
+    return folder
+
+
+@pytest.fixture
+def clone(origin: Path, tmp_path: Path) -> Path:
+    run(tmp_path, "git", "clone", "--quiet", str(origin), "clone")
+    return tmp_path / "clone"
+
+
+def comment(folder: Path, base: str) -> dict[str, str]:
+    """The comment's sections by their titles; the first is named after the base."""
+    done = run(folder, str(SCRIPT), base)
+    assert done.stderr == ""
+    sections = [section.partition("\n\n") for section in f"\n{done.stdout}".split("\n#")[1:]]
+    return {title.lstrip("# "): body.strip() for title, _, body in sections}
+
+
+def failure(folder: Path, *arguments: str) -> str:
+    """The one line on stderr."""
+    done = run(folder, str(SCRIPT), *arguments, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    return done.stderr.removeprefix("review-comment: ").strip()
+
+
+def cells(table: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()]
+
+
+def test_the_comment_has_what_changed_and_only_that(clone: Path) -> None:
+    sections = comment(clone, "slow")
+    assert list(sections) == [
+        "Compared with `slow`", "Metrics", "Parameters", "Plots, pictures and other outputs", "Made by"
+    ]  # fmt: skip
+    assert sections["Compared with `slow`"].startswith("`dvc.lock` is up to date: ")
+    header, _, *rows = cells(sections["Metrics"])
+    assert header == ["Path", "Metric", "slow", "workspace", "Change"]
+    assert rows == [["reports/metrics.json", "accuracy", "0.75", "0.5", "-0.25"]]
+    header, _, *rows = cells(sections["Parameters"])
+    assert header == ["Path", "Param", "slow", "workspace"]
+    assert rows == [["params.yaml", "train.lr", "0.25", "0.5"]]
+    assert sections["Plots, pictures and other outputs"].splitlines() == [
+        "- `reports/loss.csv` changed",
+        "- `reports/map.png` changed",
+        "",
+        "Side by side: `dvc plots diff slow --open`",
+    ]
+
+
+def test_a_comparison_without_a_difference_says_so(clone: Path) -> None:
+    sections = comment(clone, "fast")
+    assert sections.pop("Compared with `fast`").startswith("`dvc.lock` is up to date: ")
+    assert sections == {
+        "Metrics": "No metrics differ from `fast`.",
+        "Parameters": "No params differ from `fast`.",
+        "Plots, pictures and other outputs": "None differ from `fast`.",
+        "Made by": "- `train`: not recorded",
+    }
+
+
+def test_a_base_without_a_pipeline_makes_everything_new(clone: Path) -> None:
+    sections = comment(clone, "empty")
+    assert cells(sections["Metrics"])[2] == ["reports/metrics.json", "accuracy", "-", "0.5", "-"]
+    assert sections["Plots, pictures and other outputs"].splitlines()[:4] == [
+        f"- `{path}` is new" for path in ("images.txt", "reports/loss.csv", "reports/map.png", "reports/views.png")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "stage"),
+    [
+        ("params.yaml", "0.5", "0.125", "train"),
+        ("params.yaml", "seed: 0", "seed: 1", "prepare"),
+        ("reports/metrics.json", "0.5", "0.99", "train"),
+    ],
+)
+def test_results_of_other_code_or_parameters_are_called_out_of_date(
+    clone: Path, file: str, old: str, new: str, stage: str
+) -> None:
+    path = clone / file
+    assert path.read_text().count(old) == 1
+    path.write_text(path.read_text().replace(old, new))
+    stale = comment(clone, "fast")["Compared with `fast`"]
+    assert stale.startswith(f"**`dvc.lock` is out of date:** `{stage}` would run again, ")
+
+
+def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -> None:
+    locked = YAML(typ="safe").load(clone / "dvc.lock")["stages"]["train"]["outs"]
+    record = {
+        "outs": {out["path"]: out["md5"] for out in locked},
+        "versions": {"numpy": "2.4", "torch": "2.14"},
+        "device": "cpu",
+        "instructions": "held",
+        "threads": 1,
+        "processes_from_step": {"0": 2, "70": 1},
+    }
+    file = clone / "reports" / "train" / "run.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(record))
+    words = "- `train`: cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14"
+    assert comment(clone, "fast")["Made by"] == words
+    file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
+    assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"  # as of results from DVC's run cache
+    file.write_text('{"outs": []}')
+    assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: Path) -> None:
+    done = unread(sys.executable, str(SCRIPT), "fast", folder=clone, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+def test_metrics_that_cannot_be_read_are_mentioned(clone: Path) -> None:
+    clone.joinpath("reports/metrics.json").unlink()
+    metrics = comment(clone, "slow")["Metrics"].split("\n\n")
+    assert cells(metrics[0])[2] == ["reports/metrics.json", "accuracy", "0.75", "-", "-"]
+    assert metrics[1:] == ["> DVC failed to load some metrics for following revisions: 'workspace'."]
+
+
+def test_a_long_table_is_cut(clone: Path) -> None:
+    clone.joinpath("reports/metrics.json").write_text(json.dumps({f"class {i}": i for i in range(150)}))
+    table, rest = comment(clone, "slow")["Metrics"].split("\n\n")
+    assert len(table.splitlines()) == 2 + 100
+    assert rest == "51 more rows: `dvc metrics diff slow`"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("dvc.yaml", "stages:", "stages: [", "'./dvc.yaml' is invalid. "),
+        ("dvc.yaml", "cmd: python", "command: python", "'./dvc.yaml' validation failed: 2 errors. extra keys not"),
+        ("params.yaml", "lr: ", "lr: [", "ERROR: unable to read: 'params.yaml', YAML file structure is corrupted"),
+    ],
+)
+def test_an_invalid_pipeline_ends_in_one_line(clone: Path, file: str, old: str, new: str, message: str) -> None:
+    path = clone / file
+    path.write_text(path.read_text().replace(old, new))
+    assert failure(clone, "slow").startswith(message)
+
+
+def test_an_unknown_base_ends_in_one_line(clone: Path) -> None:
+    for base in ("nowhere", "--help", ""):
+        assert failure(clone, base).startswith(f"there is no Git revision {base} here; ")
+    assert failure(clone) == "usage: scripts/review-comment BASE, a Git revision"
+
+
+def test_no_script_of_the_workflow_has_anything_pasted_into_it() -> None:
+    """A branch's name or a title can be shell code; it may reach a script through the environment alone."""
+    workflow = YAML(typ="safe", pure=True).load(ROOT / ".github" / "workflows" / "ci.yml")
+    assert "pull_request_target" not in workflow["on"]
+    scripts = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert len(scripts) == 7
+    assert not [script for script in scripts if "${{" in script]

@@ -1,0 +1,131 @@
+"""The five stages as programs, one after the other, on the embedded digits; and what they say of bad parameters."""
+
+import csv
+import json
+import re
+import runpy
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from ruamel.yaml import YAML
+
+from simclr.core.errors import Stopped
+from simclr.core.signals import Interruption
+from simclr.distributed.session import Session
+from tests.helpers.programs import ROOT, STAGES, TINY, change, run, stage
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def listed(key: str) -> list[str]:
+    """What dvc.yaml says that the stages write: under `outs`, `metrics` or `plots`."""
+    stages = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    entries = [entry for stage in stages for entry in stage.get(key, [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def test_everything_that_dvc_expects_is_there_and_nothing_else(done: Path) -> None:
+    expected = [*listed("outs"), *listed("metrics"), *listed("plots")]
+    assert all((done / path).exists() for path in expected)
+    written = {str(path.relative_to(done)) for path in done.rglob("*") if path.is_file()}
+    known = {path for path in written if any(path == out or path.startswith(f"{out}/") for out in expected)}
+    others = {path for path in written - known if path.split("/")[0] not in ("runs", "checkpoints")}
+    assert others == {"params.yaml", *(f"reports/{name}/run.json" for name in STAGES if name != "fetch")}
+
+
+def test_results_are_small_enough_for_git_and_readable(done: Path) -> None:
+    reports = [path for path in (done / "reports").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in reports) < 1_000_000
+    for path in reports:
+        match path.suffix:
+            case ".json":
+                json.loads(path.read_text(), parse_constant=pytest.fail)  # NaN and the like
+            case ".csv":
+                assert len(rows(path)) >= 2
+            case ".png":
+                with Image.open(path) as picture:
+                    assert min(picture.size) > 50
+            case suffix:
+                pytest.fail(f"{path} is a {suffix}")
+
+
+def test_the_metrics_have_the_baselines_beside_the_probe(done: Path) -> None:
+    metrics = json.loads((done / "reports/linear_eval/metrics.json").read_text())
+    for name in ("pretrained", "untrained", "raw_pixels", "augmented"):
+        assert 0 <= metrics[name]["top1"] <= metrics[name]["top5"] <= 100
+    assert metrics["gain_over_raw_pixels"] == pytest.approx(
+        metrics["pretrained"]["top1"] - metrics["raw_pixels"]["top1"], abs=1e-3
+    )
+    # even so short a training leaves features that tell most digits apart; raw pixels tell nearly all
+    assert metrics["pretrained"]["top1"] > 50
+    assert metrics["raw_pixels"]["top1"] > 90
+    confusion = rows(done / "reports/linear_eval/predictions.csv")
+    assert len(confusion) == 360
+    right = sum(row["actual"] == row["predicted"] for row in confusion)
+    assert 100 * right / 360 == pytest.approx(metrics["pretrained"]["top1"], abs=1e-3)
+
+
+def test_event_files_stand_under_the_experiments_name(done: Path) -> None:
+    folders = {path.parent.relative_to(done).as_posix() for path in (done / "runs").rglob("events.out*")}
+    assert folders == {f"runs/tested/{name}" for name in ("pretrain", "embed", "linear_eval")}
+
+
+def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done / "data", tmp_path / "data")
+    shutil.copy(done / "params.yaml", tmp_path)
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    result = stage("pretrain", tmp_path, *launcher)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("pretrain: loss") == 1  # one process reports
+    alone, together = (
+        [float(row["loss"]) for row in rows(folder / "reports/pretrain/loss.csv")] for folder in (done, tmp_path)
+    )
+    assert together[0] == pytest.approx(alone[0], rel=1e-3)
+    assert together[1] == pytest.approx(alone[1], rel=1e-2)  # rounding grows from step to step
+
+
+def test_a_signal_ends_the_waiting_for_another_process_and_nothing_else() -> None:
+    waiting = runpy.run_path(str(ROOT / "stages" / "pretrain.py"))["waiting"]
+    alone, interrupted = Session(rank=0, world=1, device=torch.device("cpu")), Interruption()
+    assert waiting(alone, interrupted, True)
+    assert not waiting(alone, interrupted)
+    interrupted.number = signal.SIGTERM
+    assert not waiting(alone, interrupted)  # the run stops after its first step, with a checkpoint
+    with pytest.raises(Stopped, match="stopped by SIGTERM while it waited for another process at this very run"):
+        waiting(alone, interrupted, True)
+
+
+BAD = {
+    "pretrain__temperature": (0, "pretrain.temperature = 0"),
+    "pretrain__batch_size": (4096, "pretrain.batch_size = 4096"),
+    "pretrain__split": ("unlabelled", "data/beton/unlabelled.beton: this data set has no unlabelled split"),
+}
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_bad_parameters_end_in_one_line(key: str, done: Path, tmp_path: Path) -> None:
+    value, message = BAD[key]
+    change(tmp_path, **(TINY | {key: value}))
+    (tmp_path / "data").symlink_to(done / "data")
+    assert message in run("pretrain", tmp_path).error
+    assert not (tmp_path / "models").exists()
+    assert not (tmp_path / "reports").exists()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_that_lacks_something_says_what(name: str, tmp_path: Path) -> None:
+    if name != "fetch":
+        change(tmp_path)
+    result = stage(name, tmp_path)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    lacking = "params.yaml: cannot be read" if name == "fetch" else "data/"
+    assert re.fullmatch(rf"{name}: error: {lacking}[^\n]*\n", result.stderr)

@@ -1,0 +1,253 @@
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import modify_yaml
+
+from simclr import presets
+from simclr.conversion.convert import ConvertParams, encode
+from simclr.core import params
+from simclr.core.errors import UserError
+from simclr.data.beton import RAW
+from simclr.presets.__main__ import main
+from tests.helpers.programs import unread
+
+SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+NAMES = list(presets.options("experiment"))
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped params.yaml, in a working directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "params.yaml"
+    path.write_text(SHIPPED, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command in this process and returns what it printed."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["presets", *arguments])
+        main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def comments(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.strip() or line.lstrip().startswith("#")]
+
+
+def keys(section: Any) -> Any:
+    return [(key, keys(value)) for key, value in section.items()] if isinstance(section, dict) else None
+
+
+def leaves(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in section.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return found
+
+
+def test_params_yaml_ships_with_the_preset_digits() -> None:
+    assert presets.applied(presets.compose("digits"), SHIPPED) == SHIPPED, (
+        "carry the new values over to src/simclr/presets/experiment/digits.yaml, "
+        "or back with `python -m simclr.presets apply digits`"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_sets_every_parameter_and_keeps_comments_and_order(name: str, file: Path) -> None:
+    before = params.read(file)
+    values = presets.compose(name)
+    text = presets.applied(values, SHIPPED)
+    file.write_text(text, encoding="utf-8")
+    after = params.read(file)
+    assert after == values
+    assert keys(after) == keys(before)
+    assert {key: type(value) for key, value in leaves(after).items()} == {
+        key: type(value) for key, value in leaves(values).items()
+    }
+    assert comments(text) == comments(SHIPPED)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pixels_of_a_lossless_source_stay_as_they_are(name: str) -> None:
+    sides = {"digits": 8, "cifar10": 32, "cifar100": 32, "svhn": 32, "fashion_mnist": 28, "stl10": 96, "folder": None}
+    values = presets.compose(name)
+    side, section = sides[values["fetch"]["source"]], ConvertParams(**values["convert"])
+    assert side is None or encode(np.zeros((side, side, 3), np.uint8), section).mode == RAW
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_digits_after_any_preset_restores_the_shipped_file(name: str) -> None:
+    text = presets.applied(presets.compose(name), SHIPPED)
+    assert (text == SHIPPED) == (name == "digits")
+    assert presets.applied(presets.compose("digits"), text) == SHIPPED
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_dvc_leaves_the_layout_as_it_is(name: str, file: Path) -> None:
+    text = presets.applied(presets.compose(name), SHIPPED)
+    file.write_text(text, encoding="utf-8")
+    with modify_yaml(file):
+        pass
+    assert file.read_text(encoding="utf-8") == text
+    # as `dvc exp run -S` does it, for every parameter, lists included
+    current = leaves(params.read(file))
+    apply_overrides(file, [f"{key}={json.dumps(value)}" for key, value in current.items()])
+    assert file.read_text(encoding="utf-8") == text
+
+
+def test_dvc_changes_only_the_lines_of_what_is_set(file: Path) -> None:
+    apply_overrides(file, ["pretrain.temperature=0.055", "pretrain.views.crop_ratio=[0.6,1.9]"])
+    old, new = SHIPPED.splitlines(), file.read_text(encoding="utf-8").splitlines()
+    changed = [line for was, line in zip(old, new, strict=True) if was != line]
+    assert changed == ["  temperature: 0.055", "    - 0.6", "    - 1.9"]
+
+
+def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Callable[..., str]) -> None:
+    printed = command("show", "cifar10")
+    assert file.read_text(encoding="utf-8") == SHIPPED
+    assert printed.startswith("--- params.yaml\n+++ params.yaml (cifar10)\n@@ ")
+    assert "\n-  source: digits\n+  source: cifar10\n" in printed
+
+
+def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Callable[..., str]) -> None:
+    shown = command("show", "cifar10", "pretrain.epochs=7")
+    assert command("apply", "cifar10", "pretrain.epochs=7") == shown
+    assert params.read(file) == presets.compose("cifar10", ["pretrain.epochs=7"])
+    assert params.read(file)["pretrain"]["epochs"] == 7
+    assert [path.name for path in file.parent.iterdir()] == ["params.yaml"]
+    assert command("apply", "cifar10", "pretrain.epochs=7") == "params.yaml has these values already\n"
+
+
+def test_overrides_exchange_parts_and_set_or_leave_parameters(file: Path, command: Callable[..., str]) -> None:
+    file.write_text(SHIPPED.replace("folder: images", "folder: mine"), encoding="utf-8")
+    command("apply", "cifar10", "encoder=resnet50", "linear_eval.augmented.lr=[0.1,0.2,0.3]", "~fetch.folder")
+    content = params.read(file)
+    assert content["pretrain"]["encoder"]["name"] == "resnet50"
+    assert content["pretrain"]["head"]["hidden"] == 2048
+    assert content["linear_eval"]["augmented"]["lr"] == [0.1, 0.2, 0.3]
+    assert content["fetch"]["source"] == "cifar10"
+    assert content["fetch"]["folder"] == "mine"
+
+
+def test_a_value_that_no_stage_takes_is_not_written(file: Path, command: Callable[..., str]) -> None:
+    before = file.read_text()
+    with pytest.raises(
+        UserError, match=r"^cifar10 pretrain\.epochs=0: pretrain\.epochs = 0 is not allowed; it takes an "
+    ):
+        command("apply", "cifar10", "pretrain.epochs=0")
+    assert file.read_text() == before
+
+
+def test_the_list_names_every_preset_and_part(command: Callable[..., str]) -> None:
+    printed = command()
+    for name in NAMES:
+        assert any(line.startswith(f"{name} ") and len(line.split()) > 4 for line in printed.splitlines())
+    assert "\n  encoder=resnet10_quarter|resnet18|resnet50\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ("cifar1O", "there is no preset cifar1O; did you mean cifar10? there are: cifar10, cifar100, "),
+        ("zzz", "there is no preset zzz; there are: cifar10, "),
+    ],
+)
+def test_an_unknown_preset_is_said_in_one_line(preset: str, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        presets.compose(preset)
+    assert str(caught.value).startswith(message)
+    assert str(caught.value).endswith(NAMES[-1])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("encoder=vit", "there is no encoder/vit; there are: resnet10_quarter, resnet18, resnet50"),
+        ("encodr=x", "{}: cannot be applied to cifar10: there is no parameter or part encodr"),
+        ("pretrain.foo=1", "{}: cannot be applied to cifar10: there is no parameter or part pretrain.foo"),
+        ("+pretrain.foo=1", "params.yaml has no key pretrain.foo"),
+        ("pretrain.views=3", "params.yaml has a section at pretrain.views, which 3 is not"),
+        ("+pretrain.epochs.x=3", "params.yaml has a single value at pretrain.epochs, which {'x': 3} is not"),
+        ("pretrain.epochs=1,2", "{}: cannot be applied to cifar10: Ambiguous value for argument"),
+        ("pretrain.epochs", "{}: cannot be applied to cifar10: Error parsing override 'pretrain.epochs'"),
+        ("pretrain.epochs=[1", "{}: cannot be applied to cifar10: no viable alternative at input '[1'"),
+        ("pretrain.epochs=${nope}", "{}: cannot be applied to cifar10: Interpolation key 'nope' not found"),
+        ("pretrain.epochs=???", "{}: cannot be applied to cifar10: Missing mandatory value: epochs"),
+        ("data=null", "{}: cannot be applied to cifar10: Config group override must be a string or a list"),
+    ],
+)
+def test_an_override_that_cannot_be_applied_is_said_in_one_line(
+    override: str, message: str, file: Path, command: Callable[..., str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        command("apply", "cifar10", override)
+    assert str(caught.value).startswith(message.replace("{}", override))
+    assert "\n" not in str(caught.value)
+    assert file.read_text(encoding="utf-8") == SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  source: digits\n", "", "params.yaml has no key fetch.source"),
+        ("  source: digits\n", "  source: digits\n  source: digits\n", "params.yaml: not valid YAML: line "),
+        ("fetch:", "fetsh:", "params.yaml has no key fetch"),
+        (
+            "  penalty:",
+            "  penalty: 1\n  harm:",
+            "params.yaml has a single value at pretrain.penalty, which {",
+        ),
+    ],
+)
+def test_a_damaged_params_yaml_is_said_in_one_line_and_stays(
+    old: str, new: str, message: str, file: Path, command: Callable[..., str]
+) -> None:
+    assert SHIPPED.count(old) == 1
+    damaged = SHIPPED.replace(old, new)
+    file.write_text(damaged, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        command("apply", "cifar10")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+    assert file.read_text(encoding="utf-8") == damaged
+
+
+@pytest.mark.parametrize("items", [[7], [7, 8], [7, 8, 9]])
+def test_a_list_that_grows_or_shrinks_keeps_the_comments_around_it(items: list[int]) -> None:
+    text = "a:\n  # before\n  list:\n  - 1\n  - 2\n\n  # after\n  b: 3 # beside\n"
+    expected = text.replace("  - 1\n  - 2\n", "".join(f"  - {item}\n" for item in items))
+    assert presets.applied({"a": {"list": items}}, text) == expected
+
+
+def test_an_error_of_the_command_is_one_line_and_exit_code_1(file: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "simclr.presets", "apply", "cifar"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("presets: error: there is no preset cifar; did you mean cifar10? ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("show", "imagenet"), ("apply", "imagenet")])
+def test_it_ends_without_a_word_where_nobody_reads_on(arguments: tuple[str, ...], unbuffered: bool, file: Path) -> None:
+    done = unread(sys.executable, "-m", "simclr.presets", *arguments, folder=file.parent, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+    assert (file.read_text() == SHIPPED) == ("apply" not in arguments)

@@ -1,0 +1,311 @@
+import os
+import threading
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from simclr.report import charts, figure, map_picture, sheets
+from simclr.tracking import thumbnails
+from simclr.training import view_grid
+
+NAMES = [
+    "automobile",
+    "great white shark, white shark, man-eater, man-eating shark",
+    "$HOME_$x^2 <b>",
+    "日本語",
+    "n01440764",
+]
+
+
+def image(seed, height=8, width=8):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def plain(value, height=8, width=8):
+    return np.full((height, width, 3), value, np.uint8)
+
+
+def opened(path):
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert picture.info.keys() <= {"transparency"}, "no metadata"
+        return np.asarray(picture.convert("RGB"))
+
+
+def contact_sheet(path, seed=0):
+    images = [image(seed + index) for index in range(15)]
+    sheets.contact_sheet(path, images, [index % 5 for index in range(15)], NAMES, "train")
+
+
+def neighbor_sheet(path, seed=0):
+    near = [[image(10 * row + column) for column in range(4)] for row in range(3)]
+    correct = [[(row + column + seed) % 2 == 0 for column in range(4)] for row in range(3)]
+    sheets.neighbor_sheet(path, [image(row) for row in range(3)], near, correct, "test")
+
+
+def embedding_map(path, seed=0, classes=5):
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, 300)
+    names = [f"{NAMES[index % 5]} {index}" for index in range(classes)]
+    map_picture.embedding_map(path, generator.normal(size=(300, 2)) + labels[:, None], labels, names, "t-SNE")
+
+
+def confusion_matrix(path, seed=0, classes=5):
+    counts = np.random.default_rng(seed).integers(0, 50, (classes, classes))
+    counts[-1] = 0  # a class without samples
+    names = [f"{NAMES[index % 5]} {index}" for index in range(classes)]
+    charts.confusion_matrix(path, counts, names, "test")
+
+
+def accuracy_bars(path, seed=0):
+    charts.accuracy_bars(path, ["raw pixels", *NAMES[:2]], [0, 96.11, 97.5 + seed], "test top-1")
+
+
+WRITERS = [contact_sheet, neighbor_sheet, embedding_map, confusion_matrix, accuracy_bars]
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_the_same_data_gives_the_same_bytes_and_other_data_others(write, tmp_path):
+    for name, seed in [("1", 0), ("2", 0), ("3", 1)]:
+        write(tmp_path / "new" / f"{name}.png", seed)
+    first, second, third = ((tmp_path / "new" / f"{name}.png").read_bytes() for name in "123")
+    assert first == second
+    assert first != third
+    assert len(first) < 200_000
+    assert sorted(os.listdir(tmp_path / "new")) == ["1.png", "2.png", "3.png"]
+    opened(tmp_path / "new" / "1.png")
+
+
+def everywhere(path, classes):
+    """The bytes of all pictures that have names of classes in them."""
+    contact = [image(0)] * len(classes)
+    sheets.contact_sheet(path / "contact.png", contact, range(len(classes)), classes, "t")
+    for labels in (len(classes), 30):  # with a legend, with names in place
+        names = [*classes, *map(str, range(len(classes), labels))]
+        points = np.stack([np.arange(labels), np.arange(labels) % 7], axis=1).astype(float)
+        map_picture.embedding_map(path / f"map{labels}.png", points, np.arange(labels), names, "t")
+    charts.confusion_matrix(path / "confusion.png", np.eye(len(classes), dtype=int), classes, "t")
+    return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
+
+
+LACKING = ["日本語", "dog 🦊", "a\tb", "two\nlines", "\x07"]
+
+
+def test_a_name_that_the_font_lacks_a_letter_of_is_the_label(tmp_path):
+    labels = [f"#{label}" for label in range(1, 1 + len(LACKING))]
+    found = everywhere(tmp_path / "1", ["cat", *LACKING, "ant"])
+    assert found == everywhere(tmp_path / "2", ["cat", *labels, "ant"])
+
+
+@pytest.mark.parametrize("name", ["école", "e\u0301cole", "Ελλάδα", "Кошка", "قط", "$x^2$", "…"])
+def test_a_name_that_the_font_has_is_drawn(name):
+    """A box would be a warning of matplotlib's, and so an error here."""
+    assert figure.has_letters(name)
+    assert figure.text_width(name, 8) > 3
+
+
+@pytest.mark.parametrize("name", LACKING)
+def test_a_letter_is_lacking_where_matplotlib_would_draw_a_box(name):
+    assert not figure.has_letters(name)
+    for letter in set(name):
+        with warnings.catch_warnings(record=True) as boxes:
+            warnings.simplefilter("always")
+            figure.text_width(letter, 8)
+        assert figure.has_letters(letter) == (not boxes) or letter == "\n"
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_the_user_s_style_changes_nothing(write, tmp_path):
+    write(tmp_path / "1.png")
+    with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "savefig.dpi": 50, "text.parse_math": True}):
+        before = matplotlib.rcParams.copy()
+        write(tmp_path / "2.png")
+        assert matplotlib.rcParams.copy() == before
+    assert (tmp_path / "1.png").read_bytes() == (tmp_path / "2.png").read_bytes()
+
+
+def test_pictures_are_drawn_off_the_main_thread_too(tmp_path):
+    thread = threading.Thread(target=accuracy_bars, args=[tmp_path / "1.png"])
+    thread.start()
+    thread.join()
+    opened(tmp_path / "1.png")
+
+
+def test_an_error_while_drawing_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="shape mismatch"):
+        charts.accuracy_bars(tmp_path / "1.png", ["a", "b"], [1.0, 2.0, 3.0], "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_contact_sheet_has_a_row_for_each_class_and_shows_the_images(tmp_path):
+    values = {0: 40, 2: 120, 4: 200}
+    labels = [4, 0, 2, 0, 4, 0]
+    images = [plain(values[label]) for label in labels]
+    sheets.contact_sheet(tmp_path / "1.png", images, labels, ["a", "b", "c", "d", "e"], "t")
+    sheet = opened(tmp_path / "1.png")
+    # 6 images, so cells of 96 px: rows of 3, 1 and 2 of them.
+    counts = [int((sheet == value).all(axis=2).sum()) for value in values.values()]
+    assert counts == pytest.approx([3 * 96**2, 96**2, 2 * 96**2], rel=0.01)  # a few pixels of text may match
+    centers = [np.nonzero((sheet == value).all(axis=2))[0].mean() for value in values.values()]
+    assert centers == sorted(centers)
+    assert sheet.shape[0] == 42 + 3 * 99 - 3 + 12
+    assert (sheet[0, 0] == 255).all()
+
+
+def test_contact_sheet_of_unlabelled_images_is_a_plain_grid(tmp_path):
+    images = [plain(100) for _ in range(30)]
+    sheets.contact_sheet(tmp_path / "1.png", images, [-1] * 30, [], "unlabelled")
+    sheet = opened(tmp_path / "1.png")
+    assert sheet.shape == (42 + 3 * 99 - 3 + 12, 12 + 12 * 99 - 3 + 12, 3)  # 12, 12 and 6 images
+    assert (sheet == 100).all(axis=2).sum() >= 30 * 96**2
+
+
+def test_contact_sheet_is_as_wide_as_its_title(tmp_path):
+    sheets.contact_sheet(tmp_path / "1.png", [image(0)], [0], ["a"], "a title " * 12)
+    sheet = opened(tmp_path / "1.png")
+    assert (sheet[:, -10:] == 255).all()
+    assert (sheet[:42, -60:] < 128).any()
+
+
+def test_sheets_take_images_of_all_sizes(tmp_path):
+    images = [image(0), image(1, 512, 300), image(2, 33, 200), image(3, 1, 600), image(4, 50, 40)]
+    sheets.contact_sheet(tmp_path / "1.png", images, [0, 0, -1, 1, 1], ["a", "b"], "mixed")
+    sheets.neighbor_sheet(tmp_path / "2.png", images[:1], [images[1:]], [[True, False, True, True]], "mixed")
+    assert opened(tmp_path / "1.png").shape[0] == 42 + 3 * 99 - 3 + 12
+    assert opened(tmp_path / "2.png").shape[0] == 72 + 105 + 36
+
+
+def test_a_sheet_of_120_photographs_is_a_small_file(tmp_path):
+    # Noise on a gradient compresses as badly as a photograph.
+    ramp = np.linspace(0, 200, 256).astype(np.uint8)
+    images = [
+        ramp[:, None, None] + np.random.default_rng(seed).integers(0, 30, (256, 256, 3), np.uint8) for seed in range(12)
+    ]
+    sheets.contact_sheet(tmp_path / "1.png", images * 10, [n // 12 for n in range(120)], [*"abcdefghij"], "")
+    assert (tmp_path / "1.png").stat().st_size < 400_000
+
+
+def test_neighbors_are_told_apart_by_color_and_without(tmp_path):
+    gray = plain(128)
+    for name, same in [("same", True), ("other", False)]:
+        sheets.neighbor_sheet(tmp_path / f"{name}.png", [gray], [[gray]], [[same]], "")
+    same, other = (opened(tmp_path / f"{name}.png").astype(int) for name in ("same", "other"))
+    assert same.shape == other.shape
+
+    def distant(sheet, color):
+        return np.abs(sheet - np.array(color)).sum(axis=2) < 12
+
+    green, red = (0x00, 0x9E, 0x73), (0xD5, 0x5E, 0x00)
+    frame = 4 * 3 * 99  # pixels of a solid frame, 3 wide, around a cell of 96
+    assert distant(same, green).sum() == pytest.approx(frame, rel=0.02)
+    assert not distant(same, red).any()
+    assert 0.4 * frame < distant(other, red).sum() < 0.9 * frame
+    assert not distant(other, green).any()
+    # The cross lies inside the cell, on the image.
+    assert (same == 128).all(axis=2).sum() > (other == 128).all(axis=2).sum() > 0.95 * 2 * 96**2
+
+
+def test_a_neighbor_without_its_query_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="zip"):
+        sheets.neighbor_sheet(tmp_path / "1.png", [image(0)] * 2, [[image(1)]], [[True]], "")
+    assert os.listdir(tmp_path) == []
+
+
+def test_view_grid_shows_each_pair_side_by_side():
+    first = np.stack([plain(10 * index) for index in range(5)])
+    grid = view_grid.view_grid(first, first + 100)
+    assert grid.dtype == np.uint8
+    assert grid.shape == (3 * 108 + 12, 2 * 207 + 12, 3)  # 2 x 3 places of two 96 px cells
+    for index in range(5):
+        y, x = 12 + index // 2 * 108, 12 + index % 2 * 207
+        assert (grid[y : y + 96, x : x + 96] == 10 * index).all()
+        assert (grid[y : y + 96, x + 99 : x + 195] == 10 * index + 100).all()
+
+
+def test_view_grid_of_one_large_pair():
+    assert view_grid.view_grid(image(0, 224, 224)[None], image(1, 224, 224)[None]).shape == (120, 219, 3)
+
+
+@pytest.mark.parametrize("classes", [1, 20, 21, 100, 1000])
+def test_embedding_map_of_few_and_many_classes(classes, tmp_path):
+    embedding_map(tmp_path / "1.png", classes=classes)
+    picture = opened(tmp_path / "1.png")
+    assert picture.shape == (800, 1000 if classes <= 20 else 900, 3)
+    assert (tmp_path / "1.png").stat().st_size < 200_000
+
+
+def test_embedding_map_colors_by_class(tmp_path):
+    points = np.array([[0.0, 0.0], [1.0, 1.0]])
+    map_picture.embedding_map(tmp_path / "1.png", points, np.array([0, 1]), ["a", "b"], "")
+    map_picture.embedding_map(tmp_path / "2.png", points, np.array([1, 0]), ["a", "b"], "")
+    assert (opened(tmp_path / "1.png") != opened(tmp_path / "2.png")).any()
+
+
+def test_names_on_a_map_do_not_overlap(tmp_path):
+    """All classes in one place leave room for one name, which is that of the largest."""
+    points, labels = np.zeros((60, 2)), np.repeat(np.arange(30), 2)
+    names = [f"class {index}" for index in range(30)]
+    map_picture.embedding_map(tmp_path / "all.png", points, labels, names, "")
+    map_picture.embedding_map(tmp_path / "one.png", points, labels, [names[0], *[""] * 29], "")
+    assert (tmp_path / "all.png").read_bytes() == (tmp_path / "one.png").read_bytes()
+
+
+@pytest.mark.parametrize("classes", [1, 20, 21, 100, 1000])
+def test_confusion_matrix_of_few_and_many_classes(classes, tmp_path):
+    confusion_matrix(tmp_path / "1.png", classes=classes)
+    height, width, _ = opened(tmp_path / "1.png").shape
+    assert 400 < height < 1400
+    assert 400 < width < 1400
+
+
+def test_confusion_matrix_is_shaded_by_row(tmp_path):
+    def dark(counts):
+        charts.confusion_matrix(tmp_path / "1.png", np.array(counts), ["a", "b"], "")
+        picture = opened(tmp_path / "1.png")[:, :500].astype(int)  # without the color bar
+        return np.nonzero(np.abs(picture - np.array([8, 48, 107])).sum(axis=2) < 6)
+
+    few_and_many, equal = dark([[9, 0], [0, 9000]]), dark([[5, 0], [0, 5]])
+    assert len(equal[0]) > 60_000
+    assert len(few_and_many[0]) == pytest.approx(len(equal[0]), rel=0.02)
+    # Only the second row is in one column: the lower right cell.
+    y, x = (places.mean() for places in dark([[1, 1], [0, 1]]))
+    assert y > 300
+    assert x > 300
+
+
+def test_bars_are_as_long_as_the_accuracies(tmp_path):
+    charts.accuracy_bars(tmp_path / "1.png", ["a", "b"], [40, 80], "")
+    picture = opened(tmp_path / "1.png").astype(int)
+    blue = np.abs(picture - np.array([0x3F, 0x90, 0xDA])).sum(axis=2) < 12
+    gray = np.abs(picture - round(0.72 * 255)).sum(axis=2) < 6
+    longest = blue.sum(axis=1).max()
+    assert longest > 400
+    assert np.bincount(gray.sum(axis=1)[gray.any(axis=1)]).argmax() == pytest.approx(longest / 2, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "side"),
+    [(1, 8, 96), (40, 8, 96), (41, 8, 64), (120, 28, 56), (120, 32, 64), (9, 512, 96)],
+)
+def test_cells_are_a_multiple_of_the_images(count, size, side):
+    assert thumbnails.side([plain(0, size, size - 3)] * count) == side
+
+
+def test_small_images_keep_their_pixels():
+    small = image(0, 5, 3)
+    cell = thumbnails.fit(small, 16)
+    assert cell.shape == (16, 16, 3)
+    enlarged = np.kron(small, np.ones((3, 3, 1), np.uint8))
+    assert (cell[0:15, 3:12] == enlarged).all()
+    assert (cell[:, 12:] == thumbnails.PADDING).all()
+    assert (cell[15] == thumbnails.PADDING).all()
+
+
+def test_large_images_keep_their_aspect_ratio():
+    cell = thumbnails.fit(plain(7, 300, 600), 64)
+    rows, columns = np.nonzero((cell == 7).all(axis=2))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 47, 0, 63)
+    assert (np.delete(cell, range(16, 48), axis=0) == thumbnails.PADDING).all()

@@ -1,0 +1,153 @@
+"""What results came from: a file that every machine writes alike, and one of this machine."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from simclr.tracking import provenance
+
+CPU = torch.device("cpu")
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def git(*command: str) -> str:
+    return run("git", "-c", "user.name=name", "-c", "user.email=mail", *command)
+
+
+@pytest.fixture
+def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository in the current folder, with results of a stage in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.setenv("DVC_EXP_NAME", "tested")
+    git("init", "-q")
+    (tmp_path / "reports/train/samples/inner").mkdir(parents=True)
+    for name in ("params.yaml", "dvc.lock", "reports/train/metrics.json", "reports/train/samples/b.png", "model"):
+        (tmp_path / name).write_text("before")
+    (tmp_path / "reports/train/samples/inner/a.png").write_text("other")
+    (tmp_path / ".gitignore").write_text("/runs/")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    return tmp_path
+
+
+def write(**changed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both files."""
+    given = {"outs": [Path("model")], "fingerprints": {"data": "ab"}, "device": CPU} | changed
+    provenance.write(Path("reports/train"), **given)
+    return tuple(
+        json.loads(Path(path).read_text()) for path in ("reports/train/run.json", "runs/tested/train/machine.json")
+    )
+
+
+def test_all_results_are_named_and_nothing_else(clone: Path) -> None:
+    Path("reports/train/.hidden").write_text("")
+    outs = write()[0]["outs"]
+    assert list(outs) == ["model", "reports/train/metrics.json", "reports/train/samples"]
+    assert outs["model"] == outs["reports/train/metrics.json"] == "2f44417567bc123bd7c60de8c2a2b444"
+    assert write()[0]["outs"] == outs  # nor is the file itself among them
+
+
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be another on a machine that gives the same results."""
+    monkeypatch.setattr(platform, "python_version", lambda: "3.99.0")
+    monkeypatch.setattr(provenance, "_cpu", lambda: "another")
+    monkeypatch.setattr(os, "cpu_count", lambda: 4000)
+    real = provenance.version
+    monkeypatch.setattr(provenance, "version", lambda name: "9" if name == "dvc" else f"{real(name)}+cpu")
+
+
+def test_a_machine_with_the_same_results_writes_the_same_file(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(starts={0: 2})
+    first = Path("reports/train/run.json").read_bytes()
+    Path("reports/train/run.json").unlink()
+    elsewhere(monkeypatch)
+    Path("params.yaml").write_text("changed")
+    _, machine = write(starts={0: 2, 7: 2}, machine={"checkpoints": {"written": 3}})
+    assert Path("reports/train/run.json").read_bytes() == first
+    assert machine["git"] == {"revision": git("rev-parse", "HEAD"), "dirty": True}
+    assert (machine["python"], machine["cpu"], machine["cores"], machine["dvc"]) == ("3.99.0", "another", 4000, "9")
+    assert (machine["starts"], machine["checkpoints"]) == ({"0": 2, "7": 2}, {"written": 3})
+
+
+def test_the_record_says_what_decides_the_bytes(clone: Path) -> None:
+    record, machine = write(starts={0: 2, 5: 2, 9: 1, 12: 2})
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert (record["device"], record["threads"]) == ("cpu", torch.get_num_threads())
+    assert record["processes_from_step"] == {"0": 2, "9": 1, "12": 2}
+    assert record["fingerprints"] == {"data": "ab"}
+    assert machine["outs"] == record["outs"]
+    assert "device" not in write(device=None, outs=[])[0]
+
+
+def test_it_is_written_again_where_the_results_are_others_only(clone: Path) -> None:
+    first, _ = write()
+    assert write(fingerprints={"data": "cd"})[0] == first
+    Path("model").write_text("after")
+    assert write(fingerprints={"data": "cd"})[0]["fingerprints"] == {"data": "cd"}
+    for damaged in ("", "[]", '{"outs": 3}'):
+        Path("reports/train/run.json").write_text(damaged)
+        assert write(fingerprints={"data": "ef"})[0]["fingerprints"] == {"data": "ef"}
+
+
+def test_a_clean_clone_and_what_makes_it_dirty(clone: Path) -> None:
+    assert provenance.git("train") == {"revision": git("rev-parse", "HEAD"), "dirty": False}
+    for name in ("dvc.lock", "reports/train/metrics.json", "reports/new.json"):  # the run's own doing
+        (clone / name).write_text("after")
+    assert provenance.git("train")["dirty"] is False
+    (clone / "params.yaml").write_text("after")
+    assert provenance.git("train")["dirty"] is True
+    git("checkout", "-q", "params.yaml")
+    (clone / "untracked.py").write_text("")
+    assert provenance.git("train")["dirty"] is True
+
+
+def no_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent.parent))
+
+
+def no_git(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+
+
+def another_owner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # Git's own, for its tests
+
+
+@pytest.mark.parametrize(
+    ("prepare", "reason", "told"),
+    [
+        (no_repository, "fatal: not a git repository", False),
+        (no_git, "git: No such file or directory", False),
+        (another_owner, "fatal: detected dubious ownership in repository at ", True),
+    ],
+)
+def test_without_a_revision_it_says_why(
+    prepare: Callable[[Path, pytest.MonkeyPatch], None], reason: str, told: bool, clone: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    prepare(clone, monkeypatch)
+    found = provenance.git("train")
+    assert found["revision"] == ""
+    assert str(found["reason"]).startswith(reason)
+    said = capsys.readouterr().err
+    assert said == (f"train: the revision is not recorded: {found['reason']}\n" if told else "")
+    assert ("safe.directory" in said) == told
+
+
+def test_a_package_that_is_not_installed_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "_PACKAGES", ("no-such-package", "numpy"))
+    found = provenance.versions(CPU)
+    assert list(found) == ["no-such-package", "numpy"]
+    assert found["no-such-package"] == "absent"

@@ -1,0 +1,394 @@
+"""Pretraining as a whole, on a few made-up images: what it returns, refuses and keeps, and that ranks do not matter."""
+
+import copy
+import dataclasses
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from simclr import presets
+from simclr.augment import views
+from simclr.core import params
+from simclr.core.errors import UserError
+from simclr.data import beton, loader, sampling
+from simclr.data.beton import RAW, Beton, StoredImage
+from simclr.data.converted import Description
+from simclr.distributed.session import Session, open_session
+from simclr.features import encode, knn
+from simclr.losses import nt_xent
+from simclr.losses.penalty import PenaltyParams, penalty
+from simclr.models import projection_head
+from simclr.models.resnet import build as build_encoder
+from simclr.tracking.tensorboard import Board
+from simclr.training import placement, pretrain, trainer
+from simclr.training.pretrain import Result
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact, Data
+from simclr.training.trainer import Trainer
+from tests.helpers.fake_memory import CUDA, GIB, counted
+from tests.helpers.ranks import ALONE, on_ranks
+
+DIGESTS = {"train": "0" * 64, "val": "1" * 64}
+SHIPPED = params.read(Path(__file__).parents[2] / "params.yaml")["pretrain"]
+
+
+def parameters(**changes: Any) -> PretrainParams:
+    """The shipped parameters, made tiny, with `changes` (section__key)."""
+    values = copy.deepcopy(SHIPPED)
+    tiny = {
+        "epochs": 2, "batch_size": 8, "temperature": 0.5, "encoder__width": 0.125, "head__hidden": 8, "head__output": 6,
+        "views__resolution": 8, "validation__every_epochs": 1, "validation__neighbors": 3,
+        "optimizer__warmup_epochs": 1,
+    }  # fmt: skip
+    for path, value in (tiny | changes).items():
+        *sections, key = path.split("__")
+        section = values
+        for name in sections:
+            section = section[name]
+        section[key] = value
+    return params.check(values, PretrainParams, "pretrain", "test")
+
+
+def striped(path: Path, count: int, seed: int) -> Beton:
+    """Images of two classes: stripes lying or standing, with noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    images = rng.integers(0, 120, (count, 8, 8, 3), dtype=np.uint8)
+    images[labels == 0, ::2] += 120
+    images[labels == 1, :, ::2] += 120
+    beton.write(path, (StoredImage(RAW, 8, 8, image.tobytes()) for image in images), labels, 192)
+    return beton.read(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    return Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+
+
+def run(data: Data, **changes: Any) -> Result:
+    return pretrain.pretrain(parameters(**changes), data, ALONE, Contact())
+
+
+def state(result: Result) -> dict[str, Tensor]:
+    return result.encoder.state_dict()
+
+
+def test_what_it_returns(data: Data) -> None:
+    result = run(data)
+    assert [row["epoch"] for row in result.history] == [1, 2]
+    assert [row["epoch"] for row in result.validation] == [1, 2]
+    assert result.metrics["stopped"] == "all epochs done"
+    assert result.metrics["kept_epoch"] == result.metrics["epochs"] == 2
+    assert not result.encoder.training
+    assert not any(weight.requires_grad for weight in result.encoder.parameters())
+    assert result.preparation.mean == [0.4] * 3
+    assert result.view_grid.ndim == 3
+
+
+def test_it_learns(data: Data) -> None:
+    """From near chance, the log of 14 negatives and a positive, the loss falls."""
+    result = run(data, epochs=30, optimizer__name="adamw", optimizer__lr=0.003, optimizer__lr_scaling="none")
+    losses = [row["loss"] for row in result.history]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Weights, and what becomes of the views, in float64."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.usefixtures("double")
+def test_it_is_the_papers_algorithm(data: Data) -> None:
+    """Chen et al. 2020, algorithm 1, with plain SGD: a dense matrix of similarities, and an update by hand."""
+    chosen = parameters(
+        optimizer__name="sgd", optimizer__lr=0.02, optimizer__lr_scaling="none", optimizer__weight_decay=0.1,
+        optimizer__warmup_epochs=1,
+    )  # fmt: skip
+    torch.manual_seed(chosen.seed)
+    f = build_encoder(chosen.encoder, chosen.views.resolution)
+    g = projection_head.build(chosen.head, f.dimension)
+    weights = [weight for weight in (*f.parameters(), *g.parameters()) if weight.requires_grad]
+    velocities = [torch.zeros_like(weight) for weight in weights]
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32)[:, None, None]
+        for values in (data.description.mean, data.description.std)
+    )
+    size, count, steps = chosen.batch_size, len(data.source), 8
+    for step in range(steps):
+        epoch = step // (count // size) + 1
+        samples = sampling.shuffled(count, size, chosen.seed, epoch, drop_last=True)[step % (count // size)]
+        heights, widths = data.source.heights[samples], data.source.widths[samples]
+        draws = views.draw(chosen.views, heights, widths, chosen.seed, epoch, samples)
+        rows = views.rows(draws, chosen.views, ALONE.device)
+        loaded = loader.load(data.source, samples, draws.boxes, chosen.views.resolution, ALONE.device, rows)
+        crops = loader.crops(loaded, chosen.views.resolution)
+        images = (views.augment(crops, loaded, chosen.views) - mean) / std
+        z = torch.nn.functional.normalize(g(f(images), torch.zeros(2 * size, dtype=torch.int64)))
+        similarities = z @ z.T / chosen.temperature
+        others = similarities.masked_fill(torch.eye(2 * size, dtype=torch.bool), -torch.inf)
+        positives = torch.stack([similarities[row, (row + size) % (2 * size)] for row in range(2 * size)])
+        loss = (others.logsumexp(dim=1) - positives).mean()
+        gradients = torch.autograd.grad(loss, weights)
+        warmup = steps // 2
+        factor = (step + 1) / warmup if step < warmup else (1 + math.cos(math.pi * (step - warmup) / warmup)) / 2
+        with torch.no_grad():
+            for weight, velocity, gradient in zip(weights, velocities, gradients, strict=True):
+                decayed = gradient + 0.1 * weight if weight.ndim > 1 else gradient
+                velocity.mul_(0.9).add_(decayed)
+                weight -= 0.02 * factor * velocity
+    found = pretrain.pretrain(chosen, data, ALONE, Contact())
+    assert found.history[-1]["epoch"] == 2
+    for name, tensor in f.state_dict().items():
+        torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
+
+
+def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
+    first, second = run(data, views__blur=0.5, head__dropout=0.2), run(data, views__blur=0.5, head__dropout=0.2)
+    assert first.history == second.history
+    assert all(torch.equal(value, state(second)[name]) for name, value in state(first).items())
+    other = run(data, seed=1)
+    assert any(not torch.equal(value, state(other)[name]) for name, value in state(first).items())
+
+
+def on_rank(session: Session, data: Data, chosen: PretrainParams) -> tuple[Any, dict[str, Tensor]]:
+    result = pretrain.pretrain(chosen, data, session, Contact())
+    return (result.history, result.validation), result.encoder.state_dict()
+
+
+@pytest.mark.parametrize(("world", "compiled"), [(2, False), (4, False), (2, True)])
+def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data) -> None:
+    """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
+    chosen = parameters(
+        optimizer__name="sgd", optimizer__lr=0.1, penalty__l2=0.1, optimizer__clip_grad_norm=0.5, head__dropout=0.3
+    )
+    whole = pretrain.pretrain(chosen, data, ALONE, Contact())
+    for (history, validation), encoder in on_ranks(world, on_rank, data, dataclasses.replace(chosen, compile=compiled)):
+        for ours, theirs in zip(history, whole.history, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+        assert [row["knn_top1"] for row in validation] == [row["knn_top1"] for row in whole.validation]
+        for name, value in state(whole).items():
+            torch.testing.assert_close(encoder[name], value, rtol=2e-3, atol=2e-4)
+
+
+def gradients(session: Session, data: Data, chosen: PretrainParams) -> tuple[Tensor, dict[str, Tensor]]:
+    """Loss and averaged gradients of the first step, in float64."""
+    torch.set_default_dtype(torch.float64)
+    trainer = Trainer(chosen, data, session, Contact())
+    torch.set_default_dtype(torch.float32)
+    own = np.array_split(np.arange(8), session.world)[session.rank]
+    images, keys = trainer.stream.views(trainer.stream.load(own, epoch=1))
+    _, z = trainer.model(trainer.preparation.normalise(images.double()), keys)
+    loss = nt_xent.nt_xent(z, chosen.temperature, session)
+    loss.backward()
+    found = {
+        name.removeprefix("module."): weight.grad
+        for name, weight in trainer.model.named_parameters()
+        if weight.grad is not None
+    }
+    return session.mean(loss), found
+
+
+def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: Data) -> None:
+    chosen = parameters(head__dropout=0.3)
+    loss, expected = gradients(ALONE, data, chosen)
+    for own_loss, found in on_ranks(2, gradients, data, chosen):
+        torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=0)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-9)
+
+
+def test_early_stopping_keeps_the_best_encoder_and_says_why(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([50.0, 80.0, 70.0, 80.0])
+    states = []
+
+    def validate(trainer: Any) -> float:
+        states.append({name: value.clone() for name, value in trainer.encoder.state_dict().items()})
+        return next(accuracies)
+
+    monkeypatch.setattr(Trainer, "validate", validate)
+    result = run(data, epochs=9, early_stopping__patience=2)
+    assert result.metrics["stopped"] == "no gain in 2 validations"
+    assert result.metrics["epochs"] == 4
+    assert result.metrics["kept_epoch"] == 2
+    assert result.metrics["val_knn_top1"] == 80.0
+    assert all(torch.equal(value, states[1][name]) for name, value in state(result).items())
+    assert any(not torch.equal(value, states[3][name]) for name, value in state(result).items())
+
+
+def test_without_early_stopping_the_last_encoder_is_kept(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = iter([80.0, 50.0])
+    monkeypatch.setattr(Trainer, "validate", lambda _: next(accuracies))
+    result = run(data)
+    assert result.metrics["kept_epoch"] == 2
+    assert result.metrics["val_knn_top1"] == 50.0
+
+
+def test_validation_every_k_epochs_and_after_the_last(data: Data) -> None:
+    result = run(data, epochs=5, validation__every_epochs=2)
+    assert [row["epoch"] for row in result.validation] == [2, 4, 5]
+
+
+@pytest.mark.parametrize(("preset", "world"), [("imagenet", 1), ("imagenet", 8), ("cifar10", 1)])
+def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
+    preset: str, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted beside the weights, in float32, with two batches of each split; the features are few beside them."""
+    chosen = params.check(presets.compose(preset)["pretrain"], PretrainParams, "pretrain", "test")
+    size, count = chosen.views.resolution, 1024 * world
+
+    class Split:
+        heights, widths, labels = np.full(count, size), np.full(count, size), np.zeros(count, np.int64)
+
+        def __len__(self) -> int:
+            return count
+
+    split: Any = Split()
+    read = SimpleNamespace(
+        load=lambda _, samples, boxes, size, device: torch.empty(len(samples), 3, size, size, dtype=torch.uint8),
+        ahead=lambda device: 1,
+        crops=lambda pixels, size: pixels.float() / 255,
+    )
+    monkeypatch.setattr(encode, "loader", read)
+    monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
+    monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world))
+    monkeypatch.setattr(Trainer, "_pause", lambda _: None)
+    monkeypatch.setattr(placement, "placed", lambda model, *_: model)
+    with counted() as peak, CUDA:
+        session = Session(rank=0, world=world, device=CUDA)
+        data = Data(split, split, split, Description(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
+        trainer = Trainer(chosen, data, session, Contact())
+        assert trainer.validate() == 50.0
+    assert peak.gpu < 8 * GIB
+
+
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_every_optimizer_trains(name: str, data: Data) -> None:
+    assert run(data, epochs=1, optimizer__name=name).metrics["epochs"] == 1
+
+
+def test_penalties_are_what_they_say() -> None:
+    h = torch.tensor([[0.5, -3.0], [2.0, 0.0]])
+    squares = (0.25 + 9 + 4) / 4
+    smooth = (0.5 * 0.25 + 2.5 + 1.5) / 4
+    assert penalty(h, PenaltyParams(l2=2.0, smooth_l1=3.0)).item() == pytest.approx(2 * squares + 3 * smooth)
+
+
+def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_ten_times_as_long(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UserError, match=r'\.precision = "bf16" is not allowed; .*\(processor.instructions: native lifts that\)'
+    ):
+        run(data, epochs=1, precision="bf16")
+    monkeypatch.setenv("SIMCLR_CPU", "native")
+    assert run(data, epochs=1, precision="bf16").metrics["epochs"] == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("SIMCLR_CPU", "native"), ("SIMCLR_THREADS", "2")])
+def test_what_changes_the_last_bits_is_of_the_identity(
+    name: str, value: str, data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = pretrain.identity(parameters(), data, ALONE)
+    monkeypatch.setenv(name, value)
+    assert pretrain.identity(parameters(), data, ALONE).difference(before).startswith("other platform")
+
+
+def on_rank_natively(session: Session, *arguments: Any) -> Any:
+    with mock.patch.dict(os.environ, SIMCLR_CPU="native"):
+        return on_rank(session, *arguments)
+
+
+def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an epoch; later its rounding, 2^-8, has grown."""
+    monkeypatch.setenv("SIMCLR_CPU", "native")
+    chosen = parameters(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
+    whole = pretrain.pretrain(chosen, data, ALONE, Contact())
+    for (history, _), _ in on_ranks(2, on_rank_natively, data, chosen):
+        assert history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.02)
+
+
+def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
+    for most, factor in ((None, 1.0), (6.5, 0.5), (20.0, 1.0)):
+        trainer = Trainer(parameters(optimizer__clip_grad_norm=most), data, ALONE, Contact())
+        weights = [weight for weight in trainer.model.parameters() if weight.requires_grad][:2]
+        weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
+        for weight, value in zip(weights, (5.0, 12.0), strict=True):
+            weight.grad[(0,) * weight.ndim] = value
+        assert trainer._clipped().item() == pytest.approx(13.0)
+        assert weights[1].grad.sum().item() == pytest.approx(12 * factor, rel=1e-5)
+
+
+class Speeds(Board):
+    """Keeps what a run tells of its speed."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.found: list[float] = []
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self.found += [value for name, value in values.items() if name == "speed/samples_per_second"]
+
+
+def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check for gradients that are not finite waits for the device, here for half a second."""
+    check, board = Trainer._check, Speeds()
+
+    def slow(trainer: Any) -> None:
+        time.sleep(0.5)
+        check(trainer)
+
+    monkeypatch.setattr(Trainer, "_check", slow)
+    monkeypatch.setattr(Trainer, "_log", lambda *_: None)
+    pretrain.pretrain(parameters(), data, ALONE, Contact(board=board))
+    assert len(board.found) == 2
+    assert all(speed <= 32 / 0.5 for speed in board.found)
+
+
+def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
+    """The head alone, on what the encoder gives in bf16."""
+    trainer = Trainer(parameters(precision="bf16"), data, ALONE, Contact())
+    images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
+    h, z = trainer._forward(images, keys)
+    assert h.dtype == torch.bfloat16
+    assert z.dtype == torch.float32
+    torch.testing.assert_close(z, trainer.network.head(h.float(), keys), rtol=1e-4, atol=1e-4)
+
+
+def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:
+    with open_session(deterministic=True) as session:
+        result = pretrain.pretrain(parameters(encoder__stem="imagenet"), data, session, Contact())
+    assert result.metrics["epochs"] == 2
+
+
+def test_a_batch_larger_than_the_data_names_both(data: Data) -> None:
+    with pytest.raises(
+        UserError, match=r"pretrain.batch_size = 64 is not allowed; it takes at most 32, the images of train"
+    ):
+        run(data, batch_size=64)
+
+
+def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
+    three = dataclasses.replace(ALONE, world=3)
+    with pytest.raises(UserError, match="batch_size = 8 is not allowed; it takes a multiple of the 3 processes"):
+        pretrain.pretrain(parameters(), data, three, Contact())
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "nt_xent", lambda z, *_: z.sum() * torch.nan)
+    with pytest.raises(UserError, match=r"not finite at step 0 \(epoch 1\), at a learning rate of .*is none; lower"):
+        run(data)

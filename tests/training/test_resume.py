@@ -1,0 +1,310 @@
+"""A run that stops at any step and goes on gives what an undisturbed one gives, bit for bit."""
+
+import functools
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+
+from simclr.augment import views
+from simclr.core import signals
+from simclr.core.errors import Stopped, UserError
+from simclr.core.signals import Interruption
+from simclr.data.converted import Description
+from simclr.distributed.session import Session
+from simclr.features import encode
+from simclr.tracking.tensorboard import Board
+from simclr.training import checkpoint_folder, pretrain, trainer, validation
+from simclr.training.checkpoints import Checkpoints
+from simclr.training.pretrain import Result
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact
+from tests.helpers.ranks import ALONE, on_ranks
+from tests.training.test_pretrain import DIGESTS, Data, parameters, striped
+
+STEPS = 8  # two epochs of four
+
+
+BATCHES = 4
+"""In which each validation encodes: 34 images in three, and 12."""
+
+
+class AtStep(Interruption):
+    """Asks the run to stop when it has asked so often, between steps and batches of validations; 0: never."""
+
+    def __init__(self, steps: int) -> None:
+        self._left = steps
+        super().__init__()
+
+    @property
+    def number(self) -> int:
+        self._left -= 1
+        return signal.SIGTERM if self._left == 0 else 0
+
+    @number.setter
+    def number(self, _: int) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    folder = tmp_path_factory.mktemp("data")
+    train, val = striped(folder / "train.beton", 34, 0), striped(folder / "val.beton", 12, 1)
+    return Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+
+
+def run(
+    root: Path, data: Data, chosen: PretrainParams, session: Session = ALONE, stop: int = 0, say: Any = str,
+    *, in_validation: bool = False,
+) -> tuple[Result, list[Any]]:  # fmt: skip
+    """From the latest checkpoint in `root` to the end, or to a stop; the board's points too, but for their times.
+
+    `stop` counts steps from where the run goes on, and batches of validations too if `in_validation`.
+    """
+    encode = validation.representations
+    if not in_validation:
+        encode = functools.partial(_deaf, encode)
+    with mock.patch.object(validation, "representations", encode):
+        return _run(root, data, chosen, session, AtStep(stop), say)
+
+
+def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Tensor:
+    found: torch.Tensor = encode(*arguments, **named)
+    return found
+
+
+def _run(
+    root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption, say: Any
+) -> tuple[Result, list[Any]]:
+    if not session.leads:
+        return pretrain.pretrain(chosen, data, session, Contact(interruption=noticed)), []
+    this = pretrain.identity(chosen, data, session)
+    with (
+        checkpoint_folder.opened(root / "checkpoints", this, 1e9, say, lambda: None) as checkpoints,
+        Board(root / "board") as board,
+    ):
+        result = pretrain.pretrain(chosen, data, session, Contact(board, checkpoints, noticed, say))
+        points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
+        checkpoints.finish(None)
+    return result, points
+
+
+def same(first: Result, second: Result) -> bool:
+    states = [result.encoder.state_dict() for result in (first, second)]
+    return (
+        all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+        and (first.history, first.validation, first.metrics) == (second.history, second.validation, second.metrics)
+        and (first.view_grid == second.view_grid).all()
+    )
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "lars": {"optimizer__name": "lars", "optimizer__lr": 2.0},
+    "sgd": {"optimizer__name": "sgd", "optimizer__clip_grad_norm": 0.5, "head__layers": 3},
+    "adamw, dropout": {"optimizer__name": "adamw", "optimizer__lr": 0.01, "head__dropout": 0.3},
+    "early stopping": {"epochs": 3, "early_stopping__patience": 1, "optimizer__lr": 0.001},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
+    chosen = parameters(**CASES[name])
+    whole, points = run(tmp_path / "whole", data, chosen)
+    steps = 4 * int(whole.metrics["epochs"])
+    for stop in range(1, steps + 1):
+        root = tmp_path / str(stop)
+        said: list[str] = []
+        with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {stop} of {4 * chosen.epochs}; the same"):
+            run(root, data, chosen, stop=stop)
+        resumed, resumed_points = run(root, data, chosen, say=said.append)
+        assert said == [f"goes on from step {stop} of {4 * chosen.epochs}"]
+        assert same(resumed, whole)
+        assert resumed_points == points
+        assert resumed.starts == {0: 1, stop: 1}
+
+
+@pytest.mark.parametrize("name", ["lars", "early stopping"])
+def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_path: Path) -> None:
+    """It goes on from the step before, and validates anew."""
+    chosen = parameters(**CASES[name])
+    whole, points = run(tmp_path / "whole", data, chosen)
+    assert whole.metrics["epochs"] >= 2
+    for epoch in (1, 2):
+        for batch in range(1, BATCHES + 1):
+            root, said = tmp_path / f"{epoch} {batch}", []
+            stop = 4 * epoch + BATCHES * (epoch - 1) + batch
+            with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {4 * epoch} of"):
+                run(root, data, chosen, stop=stop, in_validation=True)
+            resumed, resumed_points = run(root, data, chosen, say=said.append)
+            assert said == [f"goes on from step {4 * epoch} of {4 * chosen.epochs}"]
+            assert same(resumed, whole)
+            assert resumed_points == points
+
+
+def long_validation(session: Session, root: Path, data: Data, chosen: PretrainParams) -> str:
+    """How a run ends whose validations take seconds, when a signal comes to one rank in the first of them."""
+    timers: list[threading.Timer] = []
+
+    def slowly(*arguments: Any, between: Any, **named: Any) -> torch.Tensor:
+        def wait() -> None:
+            if session.rank == 1 and not timers:
+                timers.append(threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)))
+                timers[0].start()
+            time.sleep(0.4)
+            between()
+
+        return encode.representations(*arguments, between=wait, **named)
+
+    with (
+        mock.patch.object(signals, "_GRACE", 1.5),
+        mock.patch.object(validation, "representations", slowly),
+        signals.noticed(among_others=True) as noticed,
+    ):
+        try:
+            _run(root, data, chosen, session, noticed, str)
+        except Stopped as stopped:
+            return str(stopped)
+    return "ended"
+
+
+def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: Data, tmp_path: Path) -> None:
+    """Seven batches of 0.4 s, in which a process that does not heed it would be ended without one."""
+    chosen = parameters(batch_size=4)
+    whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
+    expected = "stopped by SIGTERM at step 8 of 16; the same command goes on from there"
+    assert on_ranks(2, long_validation, tmp_path, data, chosen) == [expected] * 2
+    resumed = on_ranks(2, on_rank, tmp_path, data, chosen, 0)
+    assert resumed[0].starts == {0: 2, 8: 2}
+    assert same(resumed[0], whole[0])
+
+
+def test_stopped_again_and_again(data: Data, tmp_path: Path) -> None:
+    chosen = parameters(epochs=3)
+    whole, points = run(tmp_path / "whole", data, chosen)
+    for step in (1, 4, 5, 12):
+        with pytest.raises(Stopped, match=f"at step {step} of 12"):
+            run(tmp_path, data, chosen, stop=step - max((s for s in (1, 4, 5) if s < step), default=0))
+    resumed, resumed_points = run(tmp_path, data, chosen)
+    assert same(resumed, whole)
+    assert resumed_points == points
+    assert list(resumed.starts) == [0, 1, 4, 5, 12]
+
+
+def test_killed_after_its_end_it_trains_no_more(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = parameters()
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "finish", lambda *_: None)  # where DVC has not collected the results
+        whole, _ = run(tmp_path, data, chosen)
+    monkeypatch.setattr(trainer, "nt_xent", pytest.fail)
+    resumed, _ = run(tmp_path, data, chosen)
+    assert same(resumed, whole)
+
+
+def on_rank(session: Session, root: Path, data: Data, chosen: PretrainParams, stop: int) -> Result | str:
+    try:
+        return run(root, data, chosen, session, stop)[0]
+    except Stopped as stopped:
+        return str(stopped)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -> None:
+    """A step after the one that was asked for, when they know of it."""
+    chosen = parameters(head__dropout=0.3, batch_size=4 * world, epochs=3)
+    steps = 3 * (34 // chosen.batch_size)
+    whole = on_ranks(world, on_rank, tmp_path / "whole", data, chosen, 0)
+    stopped = on_ranks(world, on_rank, tmp_path, data, chosen, 3)
+    assert stopped == [f"stopped by SIGTERM at step 4 of {steps}; the same command goes on from there"] * world
+    resumed = on_ranks(world, on_rank, tmp_path, data, chosen, 0)
+    for first, second in zip(whole, resumed, strict=True):
+        assert same(first, second)
+    assert resumed[0].starts == {0: world, 4: world}
+
+
+def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> None:
+    chosen = parameters(optimizer__name="sgd", optimizer__lr=0.01)
+    whole, _ = run(tmp_path / "whole", data, chosen)
+    on_ranks(2, on_rank, tmp_path, data, chosen, 3)
+    resumed, _ = run(tmp_path, data, chosen)
+    assert resumed.starts == {0: 2, 4: 1}
+    for ours, theirs in zip(resumed.history, whole.history, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def stopped_by_one(session: Session, root: Path, data: Data, chosen: PretrainParams) -> Result | str:
+    return on_rank(session, root, data, chosen, 3 if session.rank == 1 else 0)
+
+
+def test_a_signal_to_any_rank_stops_all_at_one_step(data: Data, tmp_path: Path) -> None:
+    expected = "stopped by SIGTERM at step 4 of 8; the same command goes on from there"
+    assert on_ranks(2, stopped_by_one, tmp_path, data, parameters()) == [expected] * 2
+
+
+def test_a_signal_after_the_last_step_but_one_comes_too_late_for_ranks(data: Data, tmp_path: Path) -> None:
+    results = on_ranks(2, on_rank, tmp_path, data, parameters(), STEPS)
+    assert all(isinstance(result, Result) for result in results)
+
+
+OTHERS = {
+    "parameters": ({"temperature": 0.7}, {}, "other parameters (pretrain.temperature 0.5, now 0.7)"),
+    "data": ({}, {"train": "f" * 64}, "other data (train)"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_with_other_parameters_or_data_it_starts_anew_and_says_why(kind: str, data: Data, tmp_path: Path) -> None:
+    changes, digests, words = OTHERS[kind]
+    with pytest.raises(Stopped):
+        run(tmp_path, data, parameters(), stop=3)
+    other = Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | digests)
+    said: list[str] = []
+    result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), parameters(**changes), say=said.append)
+    assert result.starts == {0: 1}
+    assert len(said) == 1
+    assert words in said[0]
+
+
+def test_with_other_code_it_starts_anew_and_says_why(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, data, parameters(), stop=3)
+    edited = tmp_path / "views.py"
+    edited.write_text(Path(views.__file__).read_text() + "\nANOTHER = 1\n")
+    monkeypatch.setattr(views.__spec__, "origin", str(edited))
+    said: list[str] = []
+    assert run(tmp_path, data, parameters(), say=said.append)[0].starts == {0: 1}
+    assert said[0].endswith("is of other code (simclr.augment.views)")
+
+
+def test_a_gradient_that_is_not_finite_names_the_step_and_spoils_no_checkpoint(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = parameters(epochs=3)
+    with pytest.raises(Stopped):
+        run(tmp_path, data, chosen, stop=3)
+    good = list((tmp_path / "checkpoints").rglob("step-*"))
+    contents = [path.read_bytes() for path in good]
+    calls = []
+
+    def infinite(z: torch.Tensor, *_: Any) -> torch.Tensor:
+        calls.append(len(z))
+        return z.sum() * (torch.inf if len(calls) == 3 else 1)
+
+    monkeypatch.setattr(trainer, "nt_xent", infinite)
+    monkeypatch.setattr(Checkpoints, "due", True)
+    with pytest.raises(UserError) as error:
+        run(tmp_path, data, chosen)
+    last = sorted((tmp_path / "checkpoints").rglob("step-*"))
+    assert [path.name.split("-")[1] for path in last] == ["000000004", "000000005"]
+    assert str(error.value).startswith("the gradient is not finite at step 5 (epoch 2), at a learning rate of ")
+    assert f"the last good checkpoint is {last[-1]};" in str(error.value)
+    assert contents
+    state = torch.load(last[-1], weights_only=True)
+    assert all(value.isfinite().all() for value in state["model"].values())

@@ -1,0 +1,86 @@
+"""What processes send each other in a step is what the algebra asks for, and nothing else."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from simclr.data.converted import Description
+from simclr.distributed.session import Session
+from simclr.training import pretrain
+from simclr.training.pretrain_params import PretrainParams
+from simclr.training.run_context import Contact
+from simclr.training.trainer import Trainer
+from tests.helpers.ranks import on_ranks
+from tests.training.test_pretrain import DIGESTS, Data, parameters, striped
+
+FLOAT = 4
+"""Bytes."""
+
+
+def size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Counter[str], dict[str, int]]:
+    """The bytes that this rank hands to each collective in the second step, and the sizes that they should follow."""
+    sent: Counter[str] = Counter()
+    gather, reduce = dist.all_gather, dist.all_reduce
+
+    def all_gather(tensors: list[Tensor], own: Tensor, *rest: Any, **named: Any) -> Any:
+        sent["gathered"] += size(own)
+        return gather(tensors, own, *rest, **named)
+
+    def all_reduce(tensor: Tensor, *rest: Any, **named: Any) -> Any:
+        sent["reduced"] += size(tensor)
+        return reduce(tensor, *rest, **named)
+
+    def hook(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+        sent["gradients"] += size(bucket.buffer())
+        return (
+            reduce(bucket.buffer().div_(session.world), async_op=True).get_future().then(lambda done: done.value()[0])
+        )
+
+    trainer = Trainer(chosen, data, session, Contact())
+    trainer.model.register_comm_hook(None, hook)
+    steps = iter(range(100))
+    pause = trainer._pause
+
+    def counting() -> None:
+        pause()
+        if next(steps) == 1:
+            trainer.counted = sent.copy()
+        sent.clear()
+
+    trainer._pause = counting  # type: ignore[method-assign]
+    dist.all_gather, dist.all_reduce = all_gather, all_reduce
+    try:
+        with pretrain.progress.bar(8, "step", "", shown=False) as bar:
+            trainer.train(bar)
+    finally:
+        dist.all_gather, dist.all_reduce = gather, reduce
+    norms = [module for module in trainer.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    sizes = {
+        "weights": sum(weight.numel() for weight in trainer.network.parameters() if weight.requires_grad),
+        "channels": sum(norm.num_features for norm in norms),
+    }
+    return trainer.counted, sizes
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_step_sends_z_its_log_sum_exps_the_gradients_and_the_sums_of_batch_norm(world: int, tmp_path: Path) -> None:
+    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
+    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    chosen = parameters(batch_size=16, head__output=6)
+    rows = 2 * 16 // world
+    for sent, sizes in on_ranks(world, counted, data, chosen):
+        assert sent == {
+            "gathered": FLOAT * (rows * 6 + rows),  # z and lse, in the forward pass; the backward pass gathers nothing
+            "gradients": FLOAT * sizes["weights"],
+            # all ranks' means and variances, and their gradients; two integers: is a checkpoint due, did a signal come
+            "reduced": FLOAT * sizes["channels"] * 4 * world + 2 * 8,
+        }

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import table
-from benchmarks.contest import CORES, MissingError, peer
+from benchmarks.contest import CORES, MissingError, nt_xent, peer
 from benchmarks.loading import TwoViews, lightly_transform, opened
 from simclr import presets
 from simclr.core import entry, params
@@ -192,12 +192,14 @@ def _untrained(given: Given, chosen: PretrainParams, session: Session) -> Encode
 def _ours(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     once = dataclasses.replace(chosen.validation, every_epochs=chosen.epochs, neighbors=1)  # nothing is chosen by it
     data = Data(given.train, given.train, given.train, given.description)
-    return pretrain.pretrain(dataclasses.replace(chosen, validation=once), data, session, Contact()).encoder
+    return pretrain.pretrain(
+        dataclasses.replace(chosen, validation=once), nt_xent("cifar10"), data, session, Contact()
+    ).encoder
 
 
 def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     transform = lightly_transform(chosen.views)
-    criterion = peer("lightly.loss").NTXentLoss(chosen.temperature)
+    criterion = peer("lightly.loss").NTXentLoss(nt_xent("cifar10").parameters.temperature)
     network = _untrained(given, chosen, session)
     network.to(memory_format=torch.channels_last)
     head = peer("lightly.models.modules").SimCLRProjectionHead(

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from simclr import losses, presets
+from simclr.losses import Loss
+
 CORES = len(os.sched_getaffinity(0))
 OURS = ""
 """The name of this project among the contestants."""
@@ -135,3 +138,8 @@ def milliseconds(call: Callable[[], object], device: torch.device, least: float)
         return 1000 * (now - began) / count
 
     return run
+
+
+def nt_xent(preset: str) -> Loss:
+    """NT-Xent with the temperature of `preset`."""
+    return losses.check(presets.compose(preset)["losses"], preset)["nt_xent"]

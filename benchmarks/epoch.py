@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import images
-from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, peer
+from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, nt_xent, peer
 from benchmarks.images import Images
 from benchmarks.loading import lightly_transform, opened
 from simclr import presets
@@ -189,7 +189,7 @@ def _epoch(
 
 def _trained(chosen: PretrainParams, data: Data, clock: _Clock) -> None:
     with open_session(deterministic=chosen.deterministic, benchmark=not chosen.deterministic) as session:
-        pretrain.pretrain(chosen, data, session, Contact(board=clock))
+        pretrain.pretrain(chosen, nt_xent("digits"), data, session, Contact(board=clock))
 
 
 def _elsewhere(preset: str, mode: str) -> float:
@@ -228,7 +228,7 @@ def _lightly(
 ) -> Run:
     """A run that trains on `items` for some epochs, and returns the median seconds of one."""
     transform = lightly_transform(chosen.views)
-    criterion = peer("lightly.loss").NTXentLoss(chosen.temperature)
+    criterion = peer("lightly.loss").NTXentLoss(nt_xent("digits").parameters.temperature)
     torch.manual_seed(chosen.seed)
     backbone = resnet.build(chosen.encoder, chosen.views.resolution)
     head = projection_head.build(chosen.head, backbone.dimension)

@@ -30,6 +30,7 @@ from unittest import mock
 import numpy as np
 import torch
 
+from benchmarks import contest
 from benchmarks.contest import milliseconds
 from benchmarks.loss import dense
 from simclr import presets
@@ -38,6 +39,7 @@ from simclr.core import entry, params
 from simclr.data import beton, loader
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import Description
+from simclr.distributed import pairwise
 from simclr.distributed.session import Session, open_session
 from simclr.losses import nt_xent
 from simclr.tracking.tensorboard import Board
@@ -129,7 +131,7 @@ def _trained(
     clock = _Epochs(len(data.source) // chosen.batch_size * chosen.batch_size, then)
     fastest = not chosen.deterministic if benchmark is None else benchmark
     with open_session(deterministic=chosen.deterministic, benchmark=fastest) as session:
-        pretrain.pretrain(chosen, data, session, Contact(board=clock))
+        pretrain.pretrain(chosen, contest.nt_xent("cifar10"), data, session, Contact(board=clock))
     return clock
 
 
@@ -256,7 +258,9 @@ def _loss(scale: Scale) -> None:
                 continue  # 64 GiB, several times
 
             def once(block: str = block, z: torch.Tensor = z) -> None:
-                loss = dense(z) if block == "dense" else nt_xent.nt_xent(z, _TEMPERATURE, session)
+                loss = (
+                    dense(z) if block == "dense" else nt_xent.loss(z, nt_xent.Params(temperature=_TEMPERATURE), session)
+                )
                 torch.autograd.grad(loss, z)
 
             with _blocks_of(2 ** int(block[2:]) if block.startswith("2^") else None, scale.device):
@@ -269,7 +273,7 @@ def _blocks_of(elements: int | None, device: torch.device) -> Iterator[None]:
     if elements is None:
         yield
     else:
-        with mock.patch.dict(nt_xent._BLOCK_ELEMENTS, {device.type: elements}):
+        with mock.patch.dict(pairwise._BLOCK_ELEMENTS, {device.type: elements}):
             yield
 
 

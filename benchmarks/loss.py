@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.contest import OURS, Row, Run, compare, finished, interleaved, milliseconds, peer
+from simclr.distributed.pairwise import positives
 from simclr.distributed.session import Session
-from simclr.losses.nt_xent import nt_xent, positives
+from simclr.losses import nt_xent
 
 TEMPERATURE = 0.1
 _WARM_UP = 64
@@ -31,7 +32,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def _ours(z: Tensor) -> Tensor:
-    return nt_xent(z, TEMPERATURE, Session(rank=0, world=1, device=z.device))
+    return nt_xent.loss(z, nt_xent.Params(temperature=TEMPERATURE), Session(rank=0, world=1, device=z.device))
 
 
 def dense(z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from simclr import losses
 from simclr.core import entry, fingerprint, params, signals, tables
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import Interruption
@@ -31,6 +32,7 @@ BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), 
 
 def main() -> None:
     parameters = params.load("pretrain", PretrainParams)
+    loss = losses.load(parameters.loss)
     seconds = checkpoint_seconds()
     launch.on_every_gpu(parameters.batch_size)
     data = Data(
@@ -50,9 +52,9 @@ def main() -> None:
         if not session.leads:
             while waiting(session, interrupted):
                 pass
-            pretrain(parameters, data, session, Contact(interruption=interrupted))
+            pretrain(parameters, loss, data, session, Contact(interruption=interrupted))
             return
-        this = identity(parameters, data, session)
+        this = identity(parameters, loss, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
         with (
             checkpoint_folder.opened(
@@ -62,7 +64,7 @@ def main() -> None:
         ):
             waiting(session, interrupted)
             began = time.perf_counter()
-            result = pretrain(parameters, data, session, Contact(board, checkpoints, interrupted, say))
+            result = pretrain(parameters, loss, data, session, Contact(board, checkpoints, interrupted, say))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
             fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data", "code")}

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from simclr import losses
 from simclr.conversion.convert import ConvertParams
 from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.core.processor_params import ProcessorParams
 from simclr.evaluation.embed.embed_params import EmbedParams
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.losses import Loss
 from simclr.sources import FetchParams
 from simclr.training.pretrain_params import PretrainParams
 
@@ -18,6 +20,7 @@ class Pipeline:
     """params.yaml."""
 
     processor: ProcessorParams
+    losses: dict[str, Loss]
     fetch: FetchParams
     convert: ConvertParams
     pretrain: PretrainParams
@@ -38,4 +41,7 @@ def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline
     for name in sections:
         if not isinstance(values.get(name), dict):
             raise UserError(f"{origin}: {name} must be a section of keys")
-    return Pipeline(**{name: params.check(values[name], schema, name, origin) for name, schema in sections.items()})
+    checked = {
+        name: params.check(values[name], schema, name, origin) for name, schema in sections.items() if name != "losses"
+    }
+    return Pipeline(losses=losses.check(values["losses"], origin), **checked)

@@ -18,7 +18,7 @@ from simclr import presets
 from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.distributed.session import Session
-from simclr.losses.nt_xent import nt_xent
+from simclr.losses import nt_xent
 from simclr.training.pretrain_params import PretrainParams
 
 CPU = torch.device("cpu")
@@ -78,7 +78,7 @@ def test_conversion(given: Images, tmp_path: Path) -> None:
 
 def test_dense_form_is_the_same_loss() -> None:
     z = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
-    ours = nt_xent(z, loss.TEMPERATURE, Session(rank=0, world=1, device=CPU))
+    ours = nt_xent.loss(z, nt_xent.Params(temperature=loss.TEMPERATURE), Session(rank=0, world=1, device=CPU))
     torch.testing.assert_close(loss.dense(z), ours)
 
 

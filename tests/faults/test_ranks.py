@@ -82,18 +82,18 @@ def test_a_rank_that_is_killed_ends_all_and_the_next_start_goes_on(folder: Path)
 
 BROKEN = """
 import os, resource
-from simclr import pretrain
+from simclr.losses import Loss
 
 calls = []
-whole = pretrain.nt_xent
+whole = Loss.__call__
 
-def nt_xent(*arguments):
+def broken(*arguments):
     calls.append(1)
     if os.environ.get("RANK") == "1" and len(calls) == 5:
         {fault}
     return whole(*arguments)
 
-pretrain.nt_xent = nt_xent
+Loss.__call__ = broken
 exec(open({program!r}).read())  # runpy would have the agent start the stage itself
 """
 FAULTS = {

@@ -16,7 +16,7 @@ from simclr.device import transfer
 from simclr.device.transfer import Parcel
 from simclr.distributed.batch_norm import synchronised
 from simclr.distributed.session import Session, open_session
-from simclr.losses.nt_xent import nt_xent
+from simclr.losses import nt_xent
 from simclr.training import pretrain
 from simclr.training.run_context import Contact
 from tests.augment.test_kernels import images
@@ -25,7 +25,7 @@ from tests.distributed.test_batch_norm import SHARE, batch, network, trained
 from tests.gpu.test_fake_cuda import view_maker
 from tests.helpers.ranks import on_ranks
 from tests.optim.test_lars import solver_of_many
-from tests.training.test_pretrain import DIGESTS, Data, on_rank, parameters, striped
+from tests.training.test_pretrain import DIGESTS, LOSS, Data, on_rank, parameters, striped
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU, GPU = (Session(rank=0, world=1, device=torch.device(name)) for name in ("cpu", "cuda"))
@@ -78,7 +78,9 @@ def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
 def test_nt_xent_is_that_of_the_cpu() -> None:
     z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     here, there = z.clone().requires_grad_(), z.cuda().requires_grad_()
-    first, second = nt_xent(here, 0.1, CPU), nt_xent(there, 0.1, GPU)
+    first, second = (
+        nt_xent.loss(z, nt_xent.Params(temperature=0.1), session) for z, session in ((here, CPU), (there, GPU))
+    )
     first.backward()
     second.backward()
     torch.testing.assert_close(second.cpu(), first)
@@ -102,7 +104,7 @@ def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> No
     states = []
     for _ in range(2):
         with open_session(deterministic=True) as session:
-            result = pretrain.pretrain(parameters(views__blur=0.5, deterministic=True), data, session, Contact())
+            result = pretrain.pretrain(parameters(views__blur=0.5, deterministic=True), LOSS, data, session, Contact())
         states.append(result.encoder.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
@@ -112,7 +114,7 @@ def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
-    result = pretrain.pretrain(chosen, data, GPU, Contact())
+    result = pretrain.pretrain(chosen, LOSS, data, GPU, Contact())
     assert len(result.history) == 2
 
 
@@ -143,7 +145,7 @@ def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = parameters(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
-    whole = pretrain.pretrain(chosen, data, GPU, Contact())
+    whole = pretrain.pretrain(chosen, LOSS, data, GPU, Contact())
     for (history, _), _ in on_ranks(2, on_rank, data, chosen):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-2)

@@ -30,7 +30,7 @@ def _check(stage: str, folder: Path) -> None:
 WRONG = {
     "fetch__source": ("mnist", "fetch.source"),
     "convert__val_fraction": (0, "convert.val_fraction = 0"),
-    "pretrain__temperature": (0, "pretrain.temperature = 0"),
+    "losses__nt_xent__temperature": (0, "losses.nt_xent.temperature = 0"),
     "embed__neighbors": (0, "embed.neighbors = 0"),
     "linear_eval__cached__max_iterations": (0, "linear_eval.cached.max_iterations = 0"),
 }

@@ -80,7 +80,8 @@ def test_the_dependencies_can_be_read() -> None:
 def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
     assert STAGES[stage]["desc"]
     computes = [] if stage in ("fetch", "convert") else ["processor"]
-    assert STAGES[stage]["params"] == [stage, *computes]
+    options = ["losses.${pretrain.loss}"] if stage == "pretrain" else []
+    assert STAGES[stage]["params"] == [*options, stage, *computes]
 
 
 @pytest.fixture

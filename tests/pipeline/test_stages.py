@@ -104,7 +104,7 @@ def test_a_signal_ends_the_waiting_for_another_process_and_nothing_else() -> Non
 
 
 BAD = {
-    "pretrain__temperature": (0, "pretrain.temperature = 0"),
+    "losses__nt_xent__temperature": (0, "losses.nt_xent.temperature = 0"),
     "pretrain__batch_size": (4096, "pretrain.batch_size = 4096"),
     "pretrain__split": ("unlabelled", "data/beton/unlabelled.beton: this data set has no unlabelled split"),
 }

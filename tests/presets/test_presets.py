@@ -110,10 +110,10 @@ def test_dvc_leaves_the_layout_as_it_is(name: str, file: Path) -> None:
 
 
 def test_dvc_changes_only_the_lines_of_what_is_set(file: Path) -> None:
-    apply_overrides(file, ["pretrain.temperature=0.055", "pretrain.views.crop_ratio=[0.6,1.9]"])
+    apply_overrides(file, ["losses.nt_xent.temperature=0.055", "pretrain.views.crop_ratio=[0.6,1.9]"])
     old, new = SHIPPED.splitlines(), file.read_text(encoding="utf-8").splitlines()
     changed = [line for was, line in zip(old, new, strict=True) if was != line]
-    assert changed == ["  temperature: 0.055", "    - 0.6", "    - 1.9"]
+    assert changed == ["    temperature: 0.055", "    - 0.6", "    - 1.9"]
 
 
 def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Callable[..., str]) -> None:

@@ -25,12 +25,12 @@ from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import Description
 from simclr.distributed.session import Session, open_session
 from simclr.features import encode, knn
-from simclr.losses import nt_xent
-from simclr.losses.penalty import PenaltyParams, penalty
+from simclr.losses import Loss, nt_xent
 from simclr.models import projection_head
 from simclr.models.resnet import build as build_encoder
 from simclr.tracking.tensorboard import Board
-from simclr.training import placement, pretrain, trainer
+from simclr.training import placement, pretrain
+from simclr.training.penalty import PenaltyParams, penalty
 from simclr.training.pretrain import Result
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Contact, Data
@@ -39,6 +39,7 @@ from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import ALONE, on_ranks
 
 DIGESTS = {"train": "0" * 64, "val": "1" * 64}
+LOSS = Loss("nt_xent", nt_xent.Params(temperature=0.5))
 SHIPPED = params.read(Path(__file__).parents[2] / "params.yaml")["pretrain"]
 
 
@@ -46,7 +47,7 @@ def parameters(**changes: Any) -> PretrainParams:
     """The shipped parameters, made tiny, with `changes` (section__key)."""
     values = copy.deepcopy(SHIPPED)
     tiny = {
-        "epochs": 2, "batch_size": 8, "temperature": 0.5, "encoder__width": 0.125, "head__hidden": 8, "head__output": 6,
+        "epochs": 2, "batch_size": 8, "encoder__width": 0.125, "head__hidden": 8, "head__output": 6,
         "views__resolution": 8, "validation__every_epochs": 1, "validation__neighbors": 3,
         "optimizer__warmup_epochs": 1,
     }  # fmt: skip
@@ -77,7 +78,7 @@ def data(tmp_path: Path) -> Data:
 
 
 def run(data: Data, **changes: Any) -> Result:
-    return pretrain.pretrain(parameters(**changes), data, ALONE, Contact())
+    return pretrain.pretrain(parameters(**changes), LOSS, data, ALONE, Contact())
 
 
 def state(result: Result) -> dict[str, Tensor]:
@@ -138,7 +139,7 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
         crops = loader.crops(loaded, chosen.views.resolution)
         images = (views.augment(crops, loaded, chosen.views) - mean) / std
         z = torch.nn.functional.normalize(g(f(images), torch.zeros(2 * size, dtype=torch.int64)))
-        similarities = z @ z.T / chosen.temperature
+        similarities = z @ z.T / LOSS.parameters.temperature
         others = similarities.masked_fill(torch.eye(2 * size, dtype=torch.bool), -torch.inf)
         positives = torch.stack([similarities[row, (row + size) % (2 * size)] for row in range(2 * size)])
         loss = (others.logsumexp(dim=1) - positives).mean()
@@ -150,7 +151,7 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
                 decayed = gradient + 0.1 * weight if weight.ndim > 1 else gradient
                 velocity.mul_(0.9).add_(decayed)
                 weight -= 0.02 * factor * velocity
-    found = pretrain.pretrain(chosen, data, ALONE, Contact())
+    found = pretrain.pretrain(chosen, LOSS, data, ALONE, Contact())
     assert found.history[-1]["epoch"] == 2
     for name, tensor in f.state_dict().items():
         torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
@@ -165,7 +166,7 @@ def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
 
 
 def on_rank(session: Session, data: Data, chosen: PretrainParams) -> tuple[Any, dict[str, Tensor]]:
-    result = pretrain.pretrain(chosen, data, session, Contact())
+    result = pretrain.pretrain(chosen, LOSS, data, session, Contact())
     return (result.history, result.validation), result.encoder.state_dict()
 
 
@@ -175,7 +176,7 @@ def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data)
     chosen = parameters(
         optimizer__name="sgd", optimizer__lr=0.1, penalty__l2=0.1, optimizer__clip_grad_norm=0.5, head__dropout=0.3
     )
-    whole = pretrain.pretrain(chosen, data, ALONE, Contact())
+    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, Contact())
     for (history, validation), encoder in on_ranks(world, on_rank, data, dataclasses.replace(chosen, compile=compiled)):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
@@ -187,12 +188,12 @@ def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data)
 def gradients(session: Session, data: Data, chosen: PretrainParams) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and averaged gradients of the first step, in float64."""
     torch.set_default_dtype(torch.float64)
-    trainer = Trainer(chosen, data, session, Contact())
+    trainer = Trainer(chosen, LOSS, data, session, Contact())
     torch.set_default_dtype(torch.float32)
     own = np.array_split(np.arange(8), session.world)[session.rank]
     images, keys = trainer.stream.views(trainer.stream.load(own, epoch=1))
     _, z = trainer.model(trainer.preparation.normalise(images.double()), keys)
-    loss = nt_xent.nt_xent(z, chosen.temperature, session)
+    loss = LOSS(z, session)
     loss.backward()
     found = {
         name.removeprefix("module."): weight.grad
@@ -271,7 +272,7 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     with counted() as peak, CUDA:
         session = Session(rank=0, world=world, device=CUDA)
         data = Data(split, split, split, Description(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
-        trainer = Trainer(chosen, data, session, Contact())
+        trainer = Trainer(chosen, LOSS, data, session, Contact())
         assert trainer.validate() == 50.0
     assert peak.gpu < 8 * GIB
 
@@ -303,9 +304,9 @@ def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_t
 def test_what_changes_the_last_bits_is_of_the_identity(
     name: str, value: str, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = pretrain.identity(parameters(), data, ALONE)
+    before = pretrain.identity(parameters(), LOSS, data, ALONE)
     monkeypatch.setenv(name, value)
-    assert pretrain.identity(parameters(), data, ALONE).difference(before).startswith("other platform")
+    assert pretrain.identity(parameters(), LOSS, data, ALONE).difference(before).startswith("other platform")
 
 
 def on_rank_natively(session: Session, *arguments: Any) -> Any:
@@ -317,14 +318,14 @@ def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> Non
     """For an epoch; later its rounding, 2^-8, has grown."""
     monkeypatch.setenv("SIMCLR_CPU", "native")
     chosen = parameters(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
-    whole = pretrain.pretrain(chosen, data, ALONE, Contact())
+    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, Contact())
     for (history, _), _ in on_ranks(2, on_rank_natively, data, chosen):
         assert history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.02)
 
 
 def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
     for most, factor in ((None, 1.0), (6.5, 0.5), (20.0, 1.0)):
-        trainer = Trainer(parameters(optimizer__clip_grad_norm=most), data, ALONE, Contact())
+        trainer = Trainer(parameters(optimizer__clip_grad_norm=most), LOSS, data, ALONE, Contact())
         weights = [weight for weight in trainer.model.parameters() if weight.requires_grad][:2]
         weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
         for weight, value in zip(weights, (5.0, 12.0), strict=True):
@@ -354,14 +355,14 @@ def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: 
 
     monkeypatch.setattr(Trainer, "_check", slow)
     monkeypatch.setattr(Trainer, "_log", lambda *_: None)
-    pretrain.pretrain(parameters(), data, ALONE, Contact(board=board))
+    pretrain.pretrain(parameters(), LOSS, data, ALONE, Contact(board=board))
     assert len(board.found) == 2
     assert all(speed <= 32 / 0.5 for speed in board.found)
 
 
 def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
     """The head alone, on what the encoder gives in bf16."""
-    trainer = Trainer(parameters(precision="bf16"), data, ALONE, Contact())
+    trainer = Trainer(parameters(precision="bf16"), LOSS, data, ALONE, Contact())
     images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
     h, z = trainer._forward(images, keys)
     assert h.dtype == torch.bfloat16
@@ -371,7 +372,7 @@ def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
 
 def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:
     with open_session(deterministic=True) as session:
-        result = pretrain.pretrain(parameters(encoder__stem="imagenet"), data, session, Contact())
+        result = pretrain.pretrain(parameters(encoder__stem="imagenet"), LOSS, data, session, Contact())
     assert result.metrics["epochs"] == 2
 
 
@@ -385,10 +386,10 @@ def test_a_batch_larger_than_the_data_names_both(data: Data) -> None:
 def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
     three = dataclasses.replace(ALONE, world=3)
     with pytest.raises(UserError, match="batch_size = 8 is not allowed; it takes a multiple of the 3 processes"):
-        pretrain.pretrain(parameters(), data, three, Contact())
+        pretrain.pretrain(parameters(), LOSS, data, three, Contact())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "nt_xent", lambda z, *_: z.sum() * torch.nan)
+    monkeypatch.setattr(Loss, "__call__", lambda _, z, session: z.sum() * torch.nan)
     with pytest.raises(UserError, match=r"not finite at step 0 \(epoch 1\), at a learning rate of .*is none; lower"):
         run(data)

@@ -19,14 +19,15 @@ from simclr.core.signals import Interruption
 from simclr.data.converted import Description
 from simclr.distributed.session import Session
 from simclr.features import encode
+from simclr.losses import Loss
 from simclr.tracking.tensorboard import Board
-from simclr.training import checkpoint_folder, pretrain, trainer, validation
+from simclr.training import checkpoint_folder, pretrain, validation
 from simclr.training.checkpoints import Checkpoints
 from simclr.training.pretrain import Result
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Contact
 from tests.helpers.ranks import ALONE, on_ranks
-from tests.training.test_pretrain import DIGESTS, Data, parameters, striped
+from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
 
 STEPS = 8  # two epochs of four
 
@@ -83,13 +84,13 @@ def _run(
     root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption, say: Any
 ) -> tuple[Result, list[Any]]:
     if not session.leads:
-        return pretrain.pretrain(chosen, data, session, Contact(interruption=noticed)), []
-    this = pretrain.identity(chosen, data, session)
+        return pretrain.pretrain(chosen, LOSS, data, session, Contact(interruption=noticed)), []
+    this = pretrain.identity(chosen, LOSS, data, session)
     with (
         checkpoint_folder.opened(root / "checkpoints", this, 1e9, say, lambda: None) as checkpoints,
         Board(root / "board") as board,
     ):
-        result = pretrain.pretrain(chosen, data, session, Contact(board, checkpoints, noticed, say))
+        result = pretrain.pretrain(chosen, LOSS, data, session, Contact(board, checkpoints, noticed, say))
         points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
         checkpoints.finish(None)
     return result, points
@@ -201,7 +202,7 @@ def test_killed_after_its_end_it_trains_no_more(data: Data, tmp_path: Path, monk
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "finish", lambda *_: None)  # where DVC has not collected the results
         whole, _ = run(tmp_path, data, chosen)
-    monkeypatch.setattr(trainer, "nt_xent", pytest.fail)
+    monkeypatch.setattr(Loss, "__call__", pytest.fail)
     resumed, _ = run(tmp_path, data, chosen)
     assert same(resumed, whole)
 
@@ -252,7 +253,11 @@ def test_a_signal_after_the_last_step_but_one_comes_too_late_for_ranks(data: Dat
 
 
 OTHERS = {
-    "parameters": ({"temperature": 0.7}, {}, "other parameters (pretrain.temperature 0.5, now 0.7)"),
+    "parameters": (
+        {"validation__temperature": 0.7},
+        {},
+        "other parameters (pretrain.validation.temperature 0.1, now 0.7)",
+    ),
     "data": ({}, {"train": "f" * 64}, "other data (train)"),
 }
 
@@ -293,11 +298,11 @@ def test_a_gradient_that_is_not_finite_names_the_step_and_spoils_no_checkpoint(
     contents = [path.read_bytes() for path in good]
     calls = []
 
-    def infinite(z: torch.Tensor, *_: Any) -> torch.Tensor:
+    def infinite(_: Loss, z: torch.Tensor, session: Session) -> torch.Tensor:
         calls.append(len(z))
         return z.sum() * (torch.inf if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(trainer, "nt_xent", infinite)
+    monkeypatch.setattr(Loss, "__call__", infinite)
     monkeypatch.setattr(Checkpoints, "due", True)
     with pytest.raises(UserError) as error:
         run(tmp_path, data, chosen)

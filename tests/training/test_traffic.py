@@ -16,7 +16,7 @@ from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Contact
 from simclr.training.trainer import Trainer
 from tests.helpers.ranks import on_ranks
-from tests.training.test_pretrain import DIGESTS, Data, parameters, striped
+from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
 
 FLOAT = 4
 """Bytes."""
@@ -45,7 +45,7 @@ def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Count
             reduce(bucket.buffer().div_(session.world), async_op=True).get_future().then(lambda done: done.value()[0])
         )
 
-    trainer = Trainer(chosen, data, session, Contact())
+    trainer = Trainer(chosen, LOSS, data, session, Contact())
     trainer.model.register_comm_hook(None, hook)
     steps = iter(range(100))
     pause = trainer._pause

@@ -1,111 +1,33 @@
-"""NT-Xent, the normalised temperature-scaled cross entropy (Chen et al. 2020, equation 1), over the global batch.
+"""NT-Xent, the normalised temperature-scaled cross entropy (Chen et al. 2020, equation 1), over the global batch."""
 
-Each of W ranks holds n samples, so M = 2n rows of z: first views, then second ones. Its anchors are its own rows;
-the negatives of each are all rows of all ranks but itself and its positive:
-
-                 keys: rank 0          rank 1   ...
-               first  second       first  second
-    anchor i  [ s s s | s + s |     s s s | s s s | ... ]     s = z_i . z_j / tau,  + the positive,
-                                                              s_ii left out
-
-With p_i the similarity of the positive and n_i the log-sum-exp of the negatives, the loss of row i is
-log(1 + exp(n_i - p_i)), and lse_i = log(exp(n_i) + exp(p_i)) that of all its keys. Similarities are never kept: both
-passes make them anew, block of anchors by block, in float32, so that memory grows with the block and not with the
-square of the batch. Since anchors are keys too, the gradient of the global mean with respect to a local row needs
-only the other ranks' z and lse, both gathered in the forward pass:
-
-    dz_i = (sum over negatives j of (exp(s_ij - lse_i) + exp(s_ij - lse_j)) z_j
-            - (sigmoid(n_i - p_i) + sigmoid(n_pos(i) - p_i)) z_pos(i)) / (tau M)
-
-The positive stands apart because its two weights, exp(p_i - lse_i) - 1 and its counterpart, cancel where the views
-are well aligned and tau is small; written as sigmoids, like the loss, they keep all their digits.
-
-DDP averages over ranks, which turns 1 / M into 1 / (W M): exactly the gradient of the global mean.
-"""
-
-from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr.device import precision
+from simclr.core import params
+from simclr.distributed.pairwise import mean_over_rows
 from simclr.distributed.session import Session
 
-_BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Similarities in a block at most: 4 MiB of float32 on a CPU, which its cache holds; 64 MiB on a GPU, which a few rows
-would not fill."""
-_LARGEST = 60.0
-"""Up to 1 / tau of this, exp(s) and sums of it are far inside of what float32 can hold, without a shift."""
+
+@dataclass(kw_only=True)
+class Params:
+    """`losses.nt_xent` of params.yaml."""
+
+    temperature: float = params.between(0.001, 1000)
 
 
-def nt_xent(z: Tensor, temperature: float, session: Session) -> Tensor:
-    """The mean loss of this rank's rows, a float32 scalar.
+def loss(z: Tensor, parameters: Params, session: Session) -> Tensor:
+    """See `losses`."""
+    return mean_over_rows(z, parameters.temperature, _rule, session)
 
-    Args:
-        z: (2n, d) projections of any floating-point type, the second views after the first, in the same order; n is
-            the same on every rank. They are normalised here.
-        temperature: tau > 0.
-        session: whose ranks make up the global batch; its backward pass communicates nothing.
+
+def _rule(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of row i is log(1 + exp(n_i - p_i)), its denominator that of all keys: log(exp(n_i) + exp(p_i)).
+
+    The slope of the positive, 1 - exp(p_i - d_i), is written as a sigmoid: the two terms cancel where the views are
+    well aligned and tau is small.
     """
-    z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-    loss: Tensor = _NTXent.apply(z, temperature, session)
-    return loss
-
-
-def positives(z: Tensor) -> Tensor:
-    """Row i of the result is the other view of row i's sample: the halves of (2n, d) swapped."""
-    return z.roll(len(z) // 2, dims=0)
-
-
-def _blocks(z: Tensor, keys: Tensor, temperature: float, offset: int) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the anchors `z`, each with its s, which the next one overwrites.
-
-    -inf stands where a row meets itself, row `offset + i` of the keys, or its positive.
-    """
-    rows = torch.arange(len(z), device=z.device)
-    left_out = offset + torch.stack([rows, positives(rows)], dim=1)
-    height = min(len(z), max(1, _BLOCK_ELEMENTS[z.device.type] // len(keys)))
-    memory = z.new_empty((height, len(keys)))  # once, because an allocator may leave a gap behind each new one
-    for start in range(0, len(z), height):
-        block = slice(start, min(start + height, len(z)))
-        similarity = torch.mm(z[block] / temperature, keys.T, out=memory[: block.stop - start])
-        yield block, similarity.scatter_(1, left_out[block], -torch.inf)
-
-
-class _NTXent(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float, session: Session) -> Tensor:
-        with precision.full(z.device):
-            keys = session.gather_rows(z)
-            offset = session.rank * len(z)
-            positive = (z * positives(z)).sum(dim=1) / temperature
-            negative = torch.empty_like(positive)
-            for block, similarity in _blocks(z, keys, temperature, offset):
-                if temperature * _LARGEST >= 1:
-                    negative[block] = similarity.exp_().sum(dim=1).log_()
-                else:
-                    negative[block] = similarity.logsumexp(dim=1)
-            margin = positive - negative
-            lse = torch.logaddexp(positive, negative)
-            ctx.save_for_backward(z, keys, margin, lse, session.gather_rows(lse))
-            ctx.temperature, ctx.offset = temperature, offset
-            return -F.logsigmoid(margin).mean()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        z, keys, margin, lse, all_lse = ctx.saved_tensors
-        blocks = (z, keys, ctx.temperature, ctx.offset)
-        with precision.full(z.device):
-            missing = torch.sigmoid(-margin)
-            dz = (missing + positives(missing)).neg_()[:, None] * positives(z)
-            if ctx.temperature * _LARGEST >= 1:
-                own, others = (-lse).exp(), (-all_lse).exp()
-                for block, similarity in _blocks(*blocks):  # exp(s - lse_i) + exp(s - lse_j), by one exponential
-                    dz[block].addmm_(similarity.exp_().mul_(own[block, None] + others), keys)
-            else:
-                for shift in (lse[:, None], all_lse.expand(len(z), -1)):
-                    for block, similarity in _blocks(*blocks):
-                        dz[block].addmm_(similarity.sub_(shift[block]).exp_(), keys)
-            return dz * (gradients[0] / (ctx.temperature * len(z))), None, None
+    margin = positive - negative
+    return -F.logsigmoid(margin), torch.logaddexp(positive, negative), torch.sigmoid(-margin)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr.losses.nt_xent import positives
+from simclr.distributed.pairwise import positives
 
 _ROWS = 1024
 """Rows compared with each other, at most."""

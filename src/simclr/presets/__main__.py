@@ -4,6 +4,8 @@ import argparse
 import difflib
 import signal
 
+from ruamel.yaml import YAML
+
 from simclr import presets
 from simclr.core import entry, params
 from simclr.core.atomic import appearing
@@ -55,7 +57,7 @@ def _change(preset: str, overrides: list[str], *, write: bool) -> None:
     if write:
         from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
 
-        pipeline(values, " ".join([preset, *overrides]))
+        pipeline(YAML(typ="safe", pure=True).load(after), " ".join([preset, *overrides]))
         with appearing(params.FILE) as temporary:
             temporary.write_text(after, encoding="utf-8")
     new = f"{params.FILE} ({' '.join([preset, *overrides])})"

@@ -5,7 +5,7 @@ import socket
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from gzip import BadGzipFile
 from http.client import HTTPException
 from pathlib import Path
@@ -102,3 +102,11 @@ def parse(kind: Any, address: str, downloads: Path, **arguments: Any) -> Any:
         return kind(downloads, **arguments)
     except (RuntimeError, FileNotFoundError, BadGzipFile, EOFError, KeyError, ValueError, zlib.error) as error:
         raise UserError(f"{address}: its content is damaged ({error})") from error
+
+
+def cifar_parts(kind: Any, downloads: Path) -> Iterator[Part]:
+    """The splits of CIFAR-10 or CIFAR-100, whose class in torchvision is `kind`."""
+    unpack_tar(download(kind.url, kind.tgz_md5, downloads / kind.filename))
+    for split in ("train", "test"):
+        data = parse(kind, kind.url, downloads, train=split == "train")
+        yield Part(split, data.classes, data.data, data.targets)

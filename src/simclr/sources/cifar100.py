@@ -5,8 +5,8 @@ from pathlib import Path
 from torchvision.datasets import CIFAR100
 
 from simclr.images import source_images
-from simclr.sources import FetchParams, _archives, _cifar
+from simclr.sources import FetchParams, _archives
 
 
 def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_images.Dataset:
-    return _archives.write("cifar100", _cifar.parts(CIFAR100, downloads), output)
+    return _archives.write("cifar100", _archives.cifar_parts(CIFAR100, downloads), output)

@@ -10,6 +10,7 @@ import torch
 
 from simclr.core import fingerprint, params, processor
 from simclr.distributed.session import Session
+from simclr.losses import Loss
 from simclr.models import encoder_file
 from simclr.models.eval_transform import Preparation
 from simclr.models.resnet import Encoder
@@ -19,6 +20,9 @@ from simclr.training.pretrain_params import PretrainParams, check
 from simclr.training.run_context import Contact, Data
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
+
+EXEMPT = ("simclr.report", "simclr.tracking")
+"""What changes no result."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +42,20 @@ class Result:
     """The steps at which the run began or went on, and how many processes shared it from there."""
 
 
-def identity(parameters: PretrainParams, data: Data, session: Session) -> Identity:
+def identity(parameters: PretrainParams, loss: Loss, data: Data, session: Session) -> Identity:
     """What decides the result of `pretrain`, but for the number of processes, which changes no more than rounding."""
     digests = data.description.digests
     return Identity(
         {
-            "parameters": params.flat({"pretrain": dataclasses.asdict(parameters)}),
+            "parameters": params.flat(
+                {
+                    "pretrain": dataclasses.asdict(parameters),
+                    "losses": {loss.name: dataclasses.asdict(loss.parameters)},
+                }
+            ),
             "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
-            "code": fingerprint.of_code(__name__, without=("simclr.report", "simclr.tracking")),
+            "code": fingerprint.of_code(__name__, without=EXEMPT)
+            | fingerprint.of_code(f"simclr.losses.{loss.name}", without=EXEMPT),
             "platform": {
                 "torch": torch.__version__,
                 "device": session.device.type,
@@ -56,8 +66,8 @@ def identity(parameters: PretrainParams, data: Data, session: Session) -> Identi
     )
 
 
-def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: Contact) -> Result:
-    """Train an encoder on the two views of every sample of `data.source`, from the latest checkpoint on.
+def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Session, contact: Contact) -> Result:
+    """Train an encoder by `loss` on the two views of every sample of `data.source`, from the latest checkpoint on.
 
     All ranks return the same encoder. The test split is not among `data`: what is kept, and when to stop, is decided
     on `data.val`. Only the leading rank needs a `contact` that does something, but for its interruption.
@@ -76,7 +86,7 @@ def pretrain(parameters: PretrainParams, data: Data, session: Session, contact: 
             "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
         )
         raise params.refusal("pretrain.precision", "bf16", takes)
-    trainer = Trainer(parameters, data, session, contact)
+    trainer = Trainer(parameters, loss, data, session, contact)
     trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))
     course = trainer.course
     if trainer.step:

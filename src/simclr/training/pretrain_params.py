@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 
+from simclr import losses
 from simclr.augment.views import ViewParams
 from simclr.core import params
-from simclr.losses.penalty import PenaltyParams
 from simclr.models.projection_head import HeadParams
 from simclr.models.resnet import EncoderParams
 from simclr.optim.optimizer import OptimizerParams
 from simclr.training import validation
 from simclr.training.early_stopping import EarlyStoppingParams
+from simclr.training.penalty import PenaltyParams
 from simclr.training.validation import ValidationParams
 
 
@@ -21,7 +22,7 @@ class PretrainParams:
     split: str = params.choice("train", "unlabelled")
     epochs: int = params.at_least(1)
     batch_size: int = params.at_least(2)
-    temperature: float = params.between(0.001, 1000)
+    loss: str = params.choice(*losses.NAMES)
     precision: str = params.choice("auto", "fp32", "bf16")
     compile: bool
     deterministic: bool

@@ -18,8 +18,7 @@ from simclr.core.errors import Stopped, UserError
 from simclr.core.randomness import permutation
 from simclr.data import loader, sampling
 from simclr.distributed.session import Session
-from simclr.losses.nt_xent import nt_xent
-from simclr.losses.penalty import penalty
+from simclr.losses import Loss
 from simclr.methods.projection_metrics import contrast
 from simclr.methods.simclr import SimCLR
 from simclr.models import projection_head, resnet
@@ -28,6 +27,7 @@ from simclr.optim import optimizer
 from simclr.optim.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import placement, validation
+from simclr.training.penalty import penalty
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Contact, Data
 from simclr.training.stream import ViewStream
@@ -64,8 +64,8 @@ class Course:
 class Trainer:
     """The state of a run: model, optimiser and course."""
 
-    def __init__(self, parameters: PretrainParams, data: Data, session: Session, contact: Contact) -> None:
-        self.parameters, self.data, self.session = parameters, data, session
+    def __init__(self, parameters: PretrainParams, loss: Loss, data: Data, session: Session, contact: Contact) -> None:
+        self.parameters, self.loss, self.data, self.session = parameters, loss, data, session
         self.board, self.checkpoints, self.interruption = contact.board, contact.checkpoints, contact.interruption
         torch.manual_seed(parameters.seed)
         size = parameters.views.resolution
@@ -118,7 +118,7 @@ class Trainer:
                 group["lr"] = lr
             images, keys = self.stream.views(loaded)
             h, z = self._forward(images, keys)
-            loss = nt_xent(z, self.parameters.temperature, self.session)
+            loss = self.loss(z, self.session)
             self.optimizer.zero_grad()
             (loss + penalty(h, self.parameters.penalty)).backward()
             norm = self._clipped()

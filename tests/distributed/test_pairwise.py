@@ -1,0 +1,58 @@
+"""What losses over pairs ask of the device; their values are in tests/contracts/test_losses.py."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from simclr.distributed import pairwise
+from simclr.distributed.pairwise import mean_over_rows, positives
+from simclr.distributed.session import Session
+from simclr.losses.nt_xent import _rule
+from tests.contracts.test_losses import projections
+from tests.helpers.fake_memory import CUDA, MIB, counted
+from tests.helpers.ranks import ALONE
+
+
+def test_positives_are_the_other_views() -> None:
+    assert positives(torch.arange(6.0)[:, None]).flatten().tolist() == [3, 4, 5, 0, 1, 2]
+
+
+def test_its_products_are_not_those_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    blocks = pairwise._blocks
+
+    def watched(*arguments: Any) -> Iterator[Any]:
+        used.append(torch.backends.cuda.matmul.fp32_precision)
+        return blocks(*arguments)
+
+    monkeypatch.setattr(pairwise, "_blocks", watched)
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    try:
+        mean_over_rows(projections(8).requires_grad_(), 0.1, _rule, ALONE).backward()
+        assert matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
+    assert used == ["ieee", "ieee"]
+
+
+class Context:
+    """Of an autograd function: its engine knows no device that is not there."""
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        self.saved_tensors = tensors
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.01])
+def test_on_a_gpu_8192_samples_take_a_sixteenth_of_the_dense_form(temperature: float) -> None:
+    """Which holds the similarities, their log-softmax and its gradient at once."""
+    rows, context = 2 * 8192, Context()
+    with counted() as peak:
+        z = torch.empty(rows, 128, device=CUDA)
+        pairwise._MeanOverRows.forward(context, z, temperature, _rule, Session(rank=0, world=1, device=CUDA))
+        pairwise._MeanOverRows.backward(context, torch.ones((), device=CUDA))
+    dense = 3 * rows**2 * 4
+    assert 64 * MIB < peak.gpu < dense / 16

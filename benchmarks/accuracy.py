@@ -32,7 +32,7 @@ from simclr.core import entry, params
 from simclr.core.errors import UserError
 from simclr.data import beton, loader, sampling
 from simclr.data.beton import RAW, Beton, StoredImage
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session, open_session
 from simclr.evaluation.embed import neighbors
 from simclr.evaluation.embed.embed_params import EmbedParams
@@ -49,7 +49,7 @@ from simclr.report.figure import COLORS
 from simclr.tracking import progress
 from simclr.training import pretrain
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 
 SETUP = (
     "encoder=resnet10_quarter", "pretrain.encoder.zero_init_residual=false", "pretrain.batch_size=256",
@@ -100,7 +100,7 @@ class Given:
 
     train: Beton
     test: Beton
-    description: Description
+    description: DatasetInfo
 
 
 def small_images(images: Path, count: int, tested: int, size: int, folder: Path) -> Given:
@@ -116,7 +116,7 @@ def small_images(images: Path, count: int, tested: int, size: int, folder: Path)
     if classes != tested_classes:
         raise UserError(f"{images}: train has the classes {', '.join(classes)}, test {', '.join(tested_classes)}")
     channels = train.reshape(-1, 3) / 255
-    description = Description(classes, channels.mean(axis=0).tolist(), channels.std(axis=0).tolist(), {})
+    description = DatasetInfo(classes, channels.mean(axis=0).tolist(), channels.std(axis=0).tolist(), {})
     return Given(
         _stored(folder / "train.beton", train, len(classes)), _stored(folder / "test.beton", test, len(classes)),
         description,
@@ -193,7 +193,7 @@ def _ours(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     once = dataclasses.replace(chosen.validation, every_epochs=chosen.epochs, neighbors=1)  # nothing is chosen by it
     data = Data(given.train, given.train, given.train, given.description)
     return pretrain.pretrain(
-        dataclasses.replace(chosen, validation=once), nt_xent("cifar10"), data, session, Contact()
+        dataclasses.replace(chosen, validation=once), nt_xent("cifar10"), data, session, RunContext()
     ).encoder
 
 

@@ -30,7 +30,7 @@ from simclr.conversion.convert import ConvertParams
 from simclr.core import params, prefetch
 from simclr.data import converted, loader
 from simclr.data.beton import Beton
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import open_session
 from simclr.images import source_images
 from simclr.images.decode_image import Pixels
@@ -42,7 +42,7 @@ from simclr.sources import FetchParams, digits
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 
 EPOCHS = 4
 """That each turn of a contestant takes; the first is not counted."""
@@ -121,7 +121,7 @@ def _files(folder: Path, given: Images) -> Data:
     folder.mkdir(parents=True)
     stored = images.stored_files(folder / "train.beton", given.files)
     half = [0.5] * 3
-    return Data(stored, stored, stored, Description(["picture"], half, half, {"train": "", "val": ""}))
+    return Data(stored, stored, stored, DatasetInfo(["picture"], half, half, {"train": "", "val": ""}))
 
 
 class _Clock(Board):
@@ -189,7 +189,7 @@ def _epoch(
 
 def _trained(chosen: PretrainParams, data: Data, clock: _Clock) -> None:
     with open_session(deterministic=chosen.deterministic, benchmark=not chosen.deterministic) as session:
-        pretrain.pretrain(chosen, nt_xent("digits"), data, session, Contact(board=clock))
+        pretrain.pretrain(chosen, nt_xent("digits"), data, session, RunContext(board=clock))
 
 
 def _elsewhere(preset: str, mode: str) -> float:
@@ -224,7 +224,7 @@ class _Pictures(Dataset[Any]):
 
 
 def _lightly(
-    chosen: PretrainParams, description: Description, items: Sequence[Path | Pixels], device: torch.device
+    chosen: PretrainParams, description: DatasetInfo, items: Sequence[Path | Pixels], device: torch.device
 ) -> Run:
     """A run that trains on `items` for some epochs, and returns the median seconds of one."""
     transform = lightly_transform(chosen.views)

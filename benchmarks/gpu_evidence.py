@@ -38,14 +38,14 @@ from simclr.augment import views
 from simclr.core import entry, params
 from simclr.data import beton, loader
 from simclr.data.beton import RAW, Beton, StoredImage
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.distributed import pairwise
 from simclr.distributed.session import Session, open_session
 from simclr.losses import nt_xent
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -90,7 +90,7 @@ class Scale:
         """Noise: `count` images of 32 px, or of larger sizes, which are cut to `size` on the host."""
         stored = _noise(self.folder / f"{size}-{count}.beton", size, count)
         half = [0.5] * 3
-        return Data(stored, stored, stored, Description(["noise"], half, half, {"train": "", "val": ""}))
+        return Data(stored, stored, stored, DatasetInfo(["noise"], half, half, {"train": "", "val": ""}))
 
 
 def _noise(path: Path, size: int, count: int) -> Beton:
@@ -131,7 +131,7 @@ def _trained(
     clock = _Epochs(len(data.source) // chosen.batch_size * chosen.batch_size, then)
     fastest = not chosen.deterministic if benchmark is None else benchmark
     with open_session(deterministic=chosen.deterministic, benchmark=fastest) as session:
-        pretrain.pretrain(chosen, contest.nt_xent("cifar10"), data, session, Contact(board=clock))
+        pretrain.pretrain(chosen, contest.nt_xent("cifar10"), data, session, RunContext(board=clock))
     return clock
 
 
@@ -250,7 +250,7 @@ def _forms(scale: Scale) -> None:
 def _loss(scale: Scale) -> None:
     """NT-Xent by the size of its blocks, and the dense form."""
     print("| samples | block | ms | peak, MiB |\n|--:|---|--:|--:|")
-    session = Session(rank=0, world=1, device=scale.device)
+    session = Session(rank=0, world_size=1, device=scale.device)
     for samples in (8192, 65536) if scale.real else (64,):
         z = torch.randn(2 * samples, 128, device=scale.device, requires_grad=True)
         for block in ("as is", "2^22", "2^24", "2^26", "dense"):

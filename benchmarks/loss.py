@@ -32,7 +32,7 @@ Loss = Callable[[Tensor], Tensor]
 
 
 def _ours(z: Tensor) -> Tensor:
-    return nt_xent.loss(z, nt_xent.Params(temperature=TEMPERATURE), Session(rank=0, world=1, device=z.device))
+    return nt_xent.loss(z, nt_xent.Params(temperature=TEMPERATURE), Session(rank=0, world_size=1, device=z.device))
 
 
 def dense(z: Tensor) -> Tensor:

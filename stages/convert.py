@@ -12,7 +12,7 @@ from simclr.report import sheets
 from simclr.tracking import provenance
 
 BETON, REPORTS = Path("data/beton"), Path("reports/convert")
-ROWS, COLUMNS = 10, 12  # of a contact sheet
+ROWS, COLUMNS = 10, 12  # of a context sheet
 
 
 def main() -> None:

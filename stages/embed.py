@@ -9,8 +9,8 @@ from simclr.distributed import launch
 from simclr.distributed.session import open_session
 from simclr.evaluation import feature_file
 from simclr.evaluation.embed.embed_params import EmbedParams, check
-from simclr.evaluation.embed.embedding_map import plane
-from simclr.evaluation.embed.neighbors import knn_accuracy, nearest
+from simclr.evaluation.embed.embedding_map import tsne
+from simclr.evaluation.embed.neighbors import examples, knn_accuracy
 from simclr.features import encode
 from simclr.models import encoder_file
 from simclr.report import map_picture, sheets
@@ -33,24 +33,24 @@ def main() -> None:
         shared = encode.encoded(encoder, splits, preparation, parameters.batch_size, session)
         train, test = shared["train"], shared["test"]
         metrics = knn_accuracy(parameters, train, test, len(classes), session)
-        found = nearest(parameters, train, test, session)
+        shown = examples(parameters, train, test, session)
         encoded = encode.collected(shared, session)
-        if not session.leads:
+        if not session.is_main:
             return
     feature_file.save(FEATURES, encoded)
     tables.write_json(REPORTS / "metrics.json", metrics)
 
     test = encoded["test"]
-    plan = plane(parameters, test)
+    plan = tsne(parameters, test)
     labels = splits["test"].labels[plan.samples]
     map_picture.embedding_map(
         REPORTS / "map.png", plan.points, labels, classes, "Test images, by t-SNE of their representations"
     )
     sheets.neighbor_sheet(
         REPORTS / "neighbors.png",
-        list(loader.thumbnails(splits["test"], found.queries, size=96)),
-        [list(loader.thumbnails(splits["train"], row, size=96)) for row in found.nearest],
-        splits["train"].labels[found.nearest] == splits["test"].labels[found.queries][:, None],
+        list(loader.thumbnails(splits["test"], shown.queries, size=96)),
+        [list(loader.thumbnails(splits["train"], row, size=96)) for row in shown.nearest],
+        splits["train"].labels[shown.nearest] == splits["test"].labels[shown.queries][:, None],
         "Test images and their nearest training images",
     )
     with Board(run_folder("embed")) as board:
@@ -66,7 +66,7 @@ def main() -> None:
         "data": fingerprint.of_values(description.digests),
         "encoder": fingerprint.of_file(MODEL),
     }
-    provenance.write(REPORTS, [FEATURES], fingerprints, session.device, {0: session.world})
+    provenance.write(REPORTS, [FEATURES], fingerprints, session.device, {0: session.world_size})
     print("embed: " + ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items()))
 
 

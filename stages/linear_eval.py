@@ -11,9 +11,10 @@ from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
 from simclr.evaluation import feature_file
-from simclr.evaluation.linear_eval.augmented_probe import through_encoder
+from simclr.evaluation.linear_eval import scores_file
+from simclr.evaluation.linear_eval.augmented_probe import probe_augmented
 from simclr.evaluation.linear_eval.baselines import pixel_features, untrained_features
-from simclr.evaluation.linear_eval.cached_probe import Verdict, on_cached
+from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_features
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.evaluation.linear_eval.scores import confusion, top, truth
 from simclr.features import encode
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
-FEATURES, REPORTS = Path("data/features"), Path("reports/linear_eval")
+FEATURES, SCORES = Path("data/features"), Path("data/scores.safetensors")
+REPORTS = Path("reports/linear_eval")
 PREDICTIONS = 10_000  # in the table for `dvc plots`, at most: Git keeps it
 
 
@@ -44,41 +46,43 @@ def main() -> None:
             "untrained": lambda: untrained_features(parameters.seed, network, preparation, splits, session),
             "raw_pixels": lambda: pixel_features(preparation, splits, session),
         }
-        verdicts = {
-            name: on_cached(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
+        results = {
+            name: probe_features(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
             for name, make in inputs.items()
         }
         unseen = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
-        verdicts["augmented"] = through_encoder(
+        results["augmented"] = probe_augmented(
             parameters, network, preparation, splits["train"], unseen, session, len(classes)
         )
-        if not session.leads:
+        if not session.is_main:
             return
-    report(verdicts, classes, truth(splits["test"]))
+    labels = truth(splits["test"])
+    scores_file.save(SCORES, {name: result.scores for name, result in results.items()}, labels)
+    report(results, classes, labels)
     fingerprints = {
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
         "data": fingerprint.of_values(description.digests),
         "encoder": fingerprint.of_file(MODEL),
     }
-    provenance.write(REPORTS, [], fingerprints, session.device, {0: session.world})
+    provenance.write(REPORTS, [SCORES], fingerprints, session.device, {0: session.world_size})
 
 
-def report(verdicts: dict[str, Verdict], classes: list[str], labels: "Tensor") -> None:
-    tops = {name: top(verdict.scores, labels) for name, verdict in verdicts.items()}
+def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor") -> None:
+    tops = {name: top(result.scores, labels) for name, result in results.items()}
     metrics = {
         **{name: tops[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
         "gain_over_untrained": tops["pretrained"]["top1"] - tops["untrained"]["top1"],
         "gain_over_raw_pixels": tops["pretrained"]["top1"] - tops["raw_pixels"]["top1"],
         "chosen": {
-            "log10_l2": math.log10(verdicts["pretrained"].chosen),
-            "val_top1": 100 * verdicts["pretrained"].val_accuracy,
-            "augmented_lr": verdicts["augmented"].chosen,
-            "augmented_val_top1": 100 * verdicts["augmented"].val_accuracy,
+            "log10_l2": math.log10(results["pretrained"].chosen),
+            "val_top1": 100 * results["pretrained"].val_accuracy,
+            "augmented_lr": results["augmented"].chosen,
+            "augmented_val_top1": 100 * results["augmented"].val_accuracy,
         },
     }
     tables.write_json(REPORTS / "metrics.json", metrics)
-    counts = confusion(verdicts["pretrained"].scores, labels, len(classes))
-    predicted = verdicts["pretrained"].scores.argmax(dim=1).tolist()
+    counts = confusion(results["pretrained"].scores, labels, len(classes))
+    predicted = results["pretrained"].scores.argmax(dim=1).tolist()
     tables.write_csv(
         REPORTS / "predictions.csv",
         [

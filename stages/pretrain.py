@@ -25,7 +25,7 @@ from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder
 from simclr.training.pretrain import Result, identity, pretrain
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 
 BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), Path("reports/pretrain")
 
@@ -47,12 +47,12 @@ def main() -> None:
             benchmark=not parameters.deterministic,
             tf32=parameters.precision != "fp32",
         ) as session,
-        signals.noticed(among_others=session.world > 1) as interrupted,
+        signals.catch_signals(multi_process=session.world_size > 1) as interrupted,
     ):
-        if not session.leads:
+        if not session.is_main:
             while waiting(session, interrupted):
                 pass
-            pretrain(parameters, loss, data, session, Contact(interruption=interrupted))
+            pretrain(parameters, loss, data, session, RunContext(interruption=interrupted))
             return
         this = identity(parameters, loss, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
@@ -64,7 +64,7 @@ def main() -> None:
         ):
             waiting(session, interrupted)
             began = time.perf_counter()
-            result = pretrain(parameters, loss, data, session, Contact(board, checkpoints, interrupted, say))
+            result = pretrain(parameters, loss, data, session, RunContext(board, checkpoints, interrupted, say))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
             fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data", "code")}
@@ -84,9 +84,9 @@ def waiting(session: Session, interrupted: Interruption, this: bool = False) -> 
     Raises:
         Stopped: any of them was asked to stop.
     """
-    any_rank, number = session.largest_later([this, interrupted.number])()
+    any_rank, number = session.max_later([this, interrupted.number])()
     if any_rank and number:
-        interrupted.heed()
+        interrupted.acknowledge()
         raise Stopped(number, " while it waited for another process at this very run")
     return bool(any_rank)
 

@@ -78,7 +78,7 @@ def test_conversion(given: Images, tmp_path: Path) -> None:
 
 def test_dense_form_is_the_same_loss() -> None:
     z = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
-    ours = nt_xent.loss(z, nt_xent.Params(temperature=loss.TEMPERATURE), Session(rank=0, world=1, device=CPU))
+    ours = nt_xent.loss(z, nt_xent.Params(temperature=loss.TEMPERATURE), Session(rank=0, world_size=1, device=CPU))
     torch.testing.assert_close(loss.dense(z), ours)
 
 

@@ -91,7 +91,7 @@ def test_no_temperature_overflows(name: str, temperature: float, dtype: torch.dt
 
 def share(session: Session, batch: Tensor, name: str, temperature: float) -> tuple[Tensor, Tensor]:
     """Loss and gradient on one rank, with its contiguous part of the samples of `batch` (2, B, d)."""
-    own = batch.chunk(session.world, dim=1)[session.rank].flatten(0, 1).requires_grad_()
+    own = batch.chunk(session.world_size, dim=1)[session.rank].flatten(0, 1).requires_grad_()
     value = loss_at(name, temperature)(own, session)
     value.backward()
     assert own.grad is not None

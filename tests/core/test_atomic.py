@@ -9,15 +9,15 @@ from simclr.core.errors import UserError
 
 def test_a_file_or_folder_appears_at_the_end_and_replaces_what_was_there(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file"
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         partial.write_text("one")
         assert not path.exists()
     assert path.read_text() == "one"
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         partial.mkdir()
         (partial / "inner").write_text("two")
     assert (path / "inner").read_text() == "two"
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         partial.mkdir()
     assert list(path.iterdir()) == []
     assert os.listdir(path.parent) == ["file"]
@@ -28,7 +28,7 @@ def test_after_a_failure_everything_is_as_it_was(tmp_path: Path) -> None:
     path.write_text("before")
 
     def fail_half_way() -> None:
-        with atomic.appearing(path) as partial:
+        with atomic.replacing(path) as partial:
             partial.write_text("half")
             raise RuntimeError("half way")
 
@@ -40,13 +40,13 @@ def test_after_a_failure_everything_is_as_it_was(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     path = tmp_path / "folder"
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         partial.mkdir()
         name = partial.name
     stale = tmp_path / name
     stale.mkdir()
     (stale / "old").write_text("")
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         assert not partial.exists()
         partial.mkdir()
     assert list(path.iterdir()) == []
@@ -60,7 +60,7 @@ def test_an_old_folder_is_whole_until_the_new_one_stands_in_its_place(
     (path / "file").write_text("old")
     seen = []
     monkeypatch.setattr(atomic.shutil, "rmtree", lambda *_, **__: seen.append((path / "file").read_text()))
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         partial.mkdir()
         (partial / "file").write_text("new")
     assert seen == ["new"]  # what a kill in the middle of the removal would leave
@@ -70,13 +70,13 @@ def test_an_old_folder_comes_back_where_the_new_one_fails_to(tmp_path: Path) -> 
     path = tmp_path / "folder"
     path.mkdir()
     (path / "file").write_text("old")
-    with pytest.raises(UserError, match="folder: cannot be written"), atomic.appearing(path):
+    with pytest.raises(UserError, match="folder: cannot be written"), atomic.replacing(path):
         pass  # nothing was made
     assert (path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["folder"]
 
     path.rename(tmp_path / ".folder.old")  # a kill between the two renamings
-    with pytest.raises(RuntimeError), atomic.appearing(path):
+    with pytest.raises(RuntimeError), atomic.replacing(path):
         raise RuntimeError
     assert (path / "file").read_text() == "old"
     assert os.listdir(tmp_path) == ["folder"]
@@ -94,7 +94,7 @@ def test_a_folder_takes_the_place_of_anything(kind: str, tmp_path: Path) -> None
             path.symlink_to(elsewhere)
         case "broken link":
             path.symlink_to("nowhere")
-    with atomic.appearing(path) as partial:
+    with atomic.replacing(path) as partial:
         partial.mkdir()
     assert path.is_dir()
     assert not path.is_symlink()

@@ -14,12 +14,12 @@ from simclr.core import signals
 @pytest.mark.parametrize("number", signals.SIGNALS)
 def test_a_signal_is_noted_and_the_handlers_come_back(number: signal.Signals) -> None:
     before = {each: signal.getsignal(each) for each in signals.SIGNALS}
-    with signals.noticed(among_others=True) as noted:
+    with signals.catch_signals(multi_process=True) as noted:
         assert noted.number == 0
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), signal.SIGUSR1)
         assert noted.number == number  # the first
-        noted.heed()
+        noted.acknowledge()
     assert {each: signal.getsignal(each) for each in signals.SIGNALS} == before
 
 
@@ -30,7 +30,7 @@ def in_a_process(body: str) -> subprocess.CompletedProcess[str]:
 
 def test_alone_a_second_sigint_ends_the_process_and_no_other_does() -> None:
     result = in_a_process("""
-with signals.noticed(among_others=False) as noted:
+with signals.catch_signals(multi_process=False) as noted:
     for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         os.kill(os.getpid(), number)
     print(noted.number, flush=True)
@@ -43,7 +43,7 @@ with signals.noticed(among_others=False) as noted:
 STUCK = """
 import ctypes, threading
 signals._GRACE = 0.5
-with signals.noticed(among_others=True) as noted:
+with signals.catch_signals(multi_process=True) as noted:
     threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
     {wait}
 """
@@ -58,5 +58,5 @@ def test_stuck_among_others_a_process_ends_in_time() -> None:
 
 
 def test_one_that_heeds_the_signal_may_take_its_time() -> None:
-    result = in_a_process(STUCK.format(wait="time.sleep(0.4); noted.heed(); time.sleep(1)"))
+    result = in_a_process(STUCK.format(wait="time.sleep(0.4); noted.acknowledge(); time.sleep(1)"))
     assert result.returncode == 0

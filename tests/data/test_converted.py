@@ -7,10 +7,10 @@ import pytest
 
 from simclr.core.errors import UserError
 from simclr.data import converted
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from tests.helpers.betons import noise, stored
 
-DESCRIPTION = Description(["cat", "Größe"], [0.5, 0.25, 1 / 3], [0.1, 0.2, 2 / 3], {"train": "0f" * 32})
+DESCRIPTION = DatasetInfo(["cat", "Größe"], [0.5, 0.25, 1 / 3], [0.1, 0.2, 2 / 3], {"train": "0f" * 32})
 
 
 def write(folder: Path, *splits: str) -> None:

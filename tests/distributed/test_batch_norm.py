@@ -198,6 +198,6 @@ def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_process_alone_keeps_its_model() -> None:
     model = network()
-    alone = Session(rank=0, world=1, device=torch.device("cpu"))
+    alone = Session(rank=0, world_size=1, device=torch.device("cpu"))
     assert synchronised(model, alone) is model
     assert type(model[1]) is nn.BatchNorm2d

@@ -52,7 +52,7 @@ def test_on_a_gpu_8192_samples_take_a_sixteenth_of_the_dense_form(temperature: f
     rows, context = 2 * 8192, Context()
     with counted() as peak:
         z = torch.empty(rows, 128, device=CUDA)
-        pairwise._MeanOverRows.forward(context, z, temperature, _rule, Session(rank=0, world=1, device=CUDA))
+        pairwise._MeanOverRows.forward(context, z, temperature, _rule, Session(rank=0, world_size=1, device=CUDA))
         pairwise._MeanOverRows.backward(context, torch.ones((), device=CUDA))
     dense = 3 * rows**2 * 4
     assert 64 * MIB < peak.gpu < dense / 16

@@ -17,18 +17,18 @@ from tests.helpers.ranks import on_ranks
 def test_a_process_alone_needs_no_group() -> None:
     rows = torch.arange(6.0).view(3, 2)
     with open_session() as session:
-        assert session.leads
-        assert session.world == 1
+        assert session.is_main
+        assert session.world_size == 1
         assert torch.equal(session.gather_rows(rows), rows)
         assert torch.equal(session.mean(rows), rows)
-        assert session.largest_later([3, 0])() == [3, 0]
-        assert session.from_leader(rows) is rows
+        assert session.max_later([3, 0])() == [3, 0]
+        assert session.broadcast(rows) is rows
     assert not torch.distributed.is_initialized()
 
 
 def exchanged(session: Session) -> tuple[bool, Tensor, Tensor]:
     rows = torch.tensor([[session.rank, 0.0], [session.rank, 1.0]])
-    return session.leads, session.gather_rows(rows), session.mean(torch.tensor([session.rank, 10.0 * session.rank]))
+    return session.is_main, session.gather_rows(rows), session.mean(torch.tensor([session.rank, 10.0 * session.rank]))
 
 
 def test_rows_are_gathered_in_rank_order_and_means_are_shared() -> None:
@@ -41,7 +41,7 @@ def test_rows_are_gathered_in_rank_order_and_means_are_shared() -> None:
 
 def agreed(session: Session) -> tuple[list[int], object]:
     own = [session.rank, 10 - session.rank, 0]
-    return session.largest_later(own)(), session.from_leader({"weights": torch.ones(2), "from": session.rank})
+    return session.max_later(own)(), session.broadcast({"weights": torch.ones(2), "from": session.rank})
 
 
 def test_ranks_agree_on_the_largest_and_on_what_the_leader_has() -> None:
@@ -114,8 +114,8 @@ def test_processes_take_a_gpu_each_or_share_them(case: str, monkeypatch: pytest.
         monkeypatch.setenv(name, str(value))
     with open_session() as session:
         assert session.device == torch.device("cuda", gpu)
-        assert session.world == processes
-        assert session.hosts == (backend and "gloo")
+        assert session.world_size == processes
+        assert session.cpu_group == (backend and "gloo")
     assert chosen == [session.device, *([backend] if backend else [])]
 
 

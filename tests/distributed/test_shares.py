@@ -36,7 +36,7 @@ def test_ranks_have_a_share_each_and_together_the_whole(world: int, block_bytes:
 
 def test_the_whole_is_on_the_leaders_host_once_and_on_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The features of ImageNet's training images, 10.5 GB, from eight GPUs."""
-    session = Session(rank=0, world=8, device=CUDA)
+    session = Session(rank=0, world_size=8, device=CUDA)
     monkeypatch.setattr(Session, "gather_rows", lambda _, rows: torch.cat([rows] * 8))
     with counted() as peak:
         share = torch.empty(160_146, 2048, device=CUDA)

@@ -84,18 +84,18 @@ def test_one_neighbor_cannot_vote_for_five_classes() -> None:
 
 def test_the_map_keeps_neighbors_together() -> None:
     features = clusters(60)
-    plan = embedding_map.plane(parameters(), features)
+    plan = embedding_map.tsne(parameters(), features)
     assert plan.samples.tolist() == list(range(60))
     assert plan.points.shape == (60, 2)
     points = torch.from_numpy(plan.points)
     nearest = (torch.cdist(points, points) + 1e9 * torch.eye(60)).argmin(dim=1)
     assert (features.labels[nearest] == features.labels).double().mean() > 0.9
-    assert not np.allclose(embedding_map.plane(parameters(map_perplexity=2.0), features).points, plan.points)
+    assert not np.allclose(embedding_map.tsne(parameters(map_perplexity=2.0), features).points, plan.points)
 
 
 def test_the_map_shows_some_of_many_samples_drawn_by_the_seed() -> None:
     features = clusters(60)
-    plan, again, other = (embedding_map.plane(parameters(map_points=20, seed=seed), features) for seed in (1, 1, 2))
+    plan, again, other = (embedding_map.tsne(parameters(map_points=20, seed=seed), features) for seed in (1, 1, 2))
     assert len(set(plan.samples.tolist())) == len(plan.points) == 20
     assert plan.samples.tolist() == sorted(plan.samples.tolist()) != list(range(20))
     assert again.samples.tolist() == plan.samples.tolist() != other.samples.tolist()
@@ -107,13 +107,13 @@ def test_the_map_does_not_depend_on_the_number_of_cores() -> None:
     maps = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            maps.append(embedding_map.plane(parameters(), features).points.tobytes())
+            maps.append(embedding_map.tsne(parameters(), features).points.tobytes())
     assert maps[0] == maps[1]
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_a_collapsed_encoder_has_a_map_too(value: float) -> None:
-    plan = embedding_map.plane(
+    plan = embedding_map.tsne(
         parameters(), Features(torch.full((30, 4), value), torch.zeros(30, dtype=torch.int64), 30)
     )
     assert np.isfinite(plan.points).all()
@@ -123,7 +123,7 @@ def test_a_collapsed_encoder_has_a_map_too(value: float) -> None:
 def test_the_perplexity_must_be_below_the_number_of_points(points: int, allowed: int) -> None:
     fits = parameters(map_points=points, map_perplexity=allowed - 1.0)
     embed_params.check(fits, train=3, test=12)
-    embedding_map.plane(fits, clusters(12))
+    embedding_map.tsne(fits, clusters(12))
     with pytest.raises(UserError) as caught:
         embed_params.check(parameters(map_points=points, map_perplexity=float(allowed)), train=3, test=12)
     assert str(caught.value) == (
@@ -136,16 +136,16 @@ def test_the_perplexity_must_be_below_the_number_of_points(points: int, allowed:
 
 def test_the_nearest_training_samples_are_found() -> None:
     bank, test = clusters(50), clusters(30)
-    found = neighbors.nearest(parameters(), bank, test, ALONE)
+    found = neighbors.examples(parameters(), bank, test, ALONE)
     assert len(set(found.queries.tolist())) == 8
     for query, nearest in zip(found.queries, found.nearest, strict=True):
         similarity = torch.nn.functional.cosine_similarity(test.h[query], bank.h)
         assert nearest.tolist() == similarity.argsort(descending=True)[:10].tolist()
-    assert neighbors.nearest(parameters(seed=1), bank, test, ALONE).queries.tolist() != found.queries.tolist()
+    assert neighbors.examples(parameters(seed=1), bank, test, ALONE).queries.tolist() != found.queries.tolist()
 
 
 def test_few_samples_make_a_small_sheet() -> None:
-    found = neighbors.nearest(parameters(), clusters(4), clusters(3), ALONE)
+    found = neighbors.examples(parameters(), clusters(4), clusters(3), ALONE)
     assert sorted(found.queries.tolist()) == [0, 1, 2]
     assert found.nearest.shape == (3, 4)
 
@@ -156,7 +156,7 @@ def on_rank(session: Session) -> tuple[dict[str, float], list[list[int]]]:
         for whole in (clusters(50), clusters(31))
     )
     metrics = neighbors.knn_accuracy(parameters(), bank, test, 3, session)
-    return metrics, neighbors.nearest(parameters(), bank, test, session).nearest.tolist()
+    return metrics, neighbors.examples(parameters(), bank, test, session).nearest.tolist()
 
 
 def test_ranks_find_what_one_process_does() -> None:
@@ -169,7 +169,7 @@ def test_imagenet_fits_into_64_gb_of_host_memory_and_40_of_a_gpu() -> None:
 
     Beside them the encoder takes 8 GiB at most (see test_pretrain), and after it the search for neighbors 5 (test_knn).
     """
-    session = Session(rank=0, world=1, device=CUDA)
+    session = Session(rank=0, world_size=1, device=CUDA)
     with counted() as peak:
         shared = {
             name: Features(

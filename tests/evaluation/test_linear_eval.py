@@ -21,7 +21,7 @@ from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.evaluation.linear_eval import augmented_probe, baselines, cached_probe, logistic_regression
-from simclr.evaluation.linear_eval.cached_probe import Verdict
+from simclr.evaluation.linear_eval.cached_probe import ProbeResult
 from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
 from simclr.evaluation.linear_eval.scores import confusion, top
 from simclr.features.encode import Features
@@ -83,8 +83,8 @@ def train(tmp_path: Path) -> Beton:
     return stored(tmp_path / "train.beton", noise(COUNT, 8, seed=0), labels(COUNT, 0).numpy())
 
 
-def through(train: Beton, found: dict[str, Features], session: Session = ALONE, **augmented: Any) -> Verdict:
-    return augmented_probe.through_encoder(
+def through(train: Beton, found: dict[str, Features], session: Session = ALONE, **augmented: Any) -> ProbeResult:
+    return augmented_probe.probe_augmented(
         parameters(**augmented), network(), PREPARATION, train, found, session, CLASSES
     )
 
@@ -94,7 +94,7 @@ def through(train: Beton, found: dict[str, Features], session: Session = ALONE, 
 
 def test_the_cached_form_is_the_probe_chosen_on_val() -> None:
     found = features()
-    verdict = cached_probe.on_cached(parameters().cached, found, CLASSES, ALONE)
+    verdict = cached_probe.probe_features(parameters().cached, found, CLASSES, ALONE)
     train, val = found["train"], found["val"]
     expected, strength = logistic_regression.select(train, val, CLASSES, [1.0, 0.01, 1e-4], 100, ALONE)
     assert verdict.chosen == strength
@@ -109,10 +109,10 @@ def test_the_cached_form_is_the_probe_chosen_on_val() -> None:
 def test_the_test_split_influences_no_choice(train: Beton, form: str) -> None:
     """Not by its labels, whether they praise the boldest candidate or the most timid, and not by its features."""
 
-    def judged(test: Features) -> Verdict:
+    def judged(test: Features) -> ProbeResult:
         splits = {**found, "test": test}
         if form == "cached":
-            return cached_probe.on_cached(parameters().cached, splits, CLASSES, ALONE)
+            return cached_probe.probe_features(parameters().cached, splits, CLASSES, ALONE)
         return through(train, splits, lr=[0.01, 1.0, 20.0])
 
     found = features()
@@ -177,7 +177,7 @@ def test_the_augmented_form_by_hand(train: Beton, momentum: float) -> None:
     assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(found["val"].labels, on_val.argmax(dim=1)))
 
 
-def on_rank(session: Session, path: Path) -> list[Verdict]:
+def on_rank(session: Session, path: Path) -> list[ProbeResult]:
     """Both forms, on this rank's share of the features."""
     own = {
         name: Features(*(rows[shares.own(whole.count, session)] for rows in (whole.h, whole.labels)), count=whole.count)
@@ -185,7 +185,7 @@ def on_rank(session: Session, path: Path) -> list[Verdict]:
     }
     return [
         through(beton.read(path), own, session, lr=[1.0, 20.0]),
-        cached_probe.on_cached(parameters().cached, own, CLASSES, session),
+        cached_probe.probe_features(parameters().cached, own, CLASSES, session),
     ]
 
 
@@ -197,7 +197,7 @@ def test_ranks_learn_what_one_process_learns(train: Beton, world: int) -> None:
             agree(verdict, alone)
 
 
-def agree(verdict: Verdict, alone: Verdict) -> None:
+def agree(verdict: ProbeResult, alone: ProbeResult) -> None:
     assert (verdict.chosen, verdict.val_accuracy) == (alone.chosen, alone.val_accuracy)
     # a sum in another order may end L-BFGS a step sooner or later
     torch.testing.assert_close(verdict.scores, alone.scores, rtol=1e-3, atol=1e-3)
@@ -228,7 +228,7 @@ def test_the_encoder_stays_as_it_is_even_if_it_was_being_trained(train: Beton) -
     encoder = network().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     found = features()
-    verdict = augmented_probe.through_encoder(parameters(), encoder, PREPARATION, train, found, ALONE, CLASSES)
+    verdict = augmented_probe.probe_augmented(parameters(), encoder, PREPARATION, train, found, ALONE, CLASSES)
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(weight.grad is None for weight in encoder.parameters())
@@ -241,7 +241,7 @@ def test_the_seed_decides(train: Beton) -> None:
         torch.manual_seed(len(scores))  # of no importance
         chosen = dataclasses.replace(parameters(), seed=seed)
         scores.append(
-            augmented_probe.through_encoder(chosen, network(), PREPARATION, train, found, ALONE, CLASSES).scores
+            augmented_probe.probe_augmented(chosen, network(), PREPARATION, train, found, ALONE, CLASSES).scores
         )
     assert torch.equal(scores[0], scores[1])
     assert not torch.allclose(scores[0], scores[2])

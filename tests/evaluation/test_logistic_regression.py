@@ -170,7 +170,7 @@ def test_blocks_of_rows_add_up(block: int, monkeypatch: pytest.MonkeyPatch) -> N
 def test_imagenet_fits_into_40_gb_of_a_gpu() -> None:
     """Raw pixels, the widest of the inputs, and 1,000 classes; beside what the solver keeps of 100 steps."""
     count, width, classes = 1_281_167, 3 * 32 * 32, 1000
-    session = Session(rank=0, world=1, device=CUDA)
+    session = Session(rank=0, world_size=1, device=CUDA)
     with counted() as peak:
         train = Features(
             torch.empty(count, width, device=CUDA), torch.zeros(count, dtype=torch.int64, device=CUDA), count

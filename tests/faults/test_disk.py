@@ -56,7 +56,7 @@ LIMITS = [
     ("pretrain", 15_000, "runs/tested/pretrain: "),
     ("pretrain", 100_000, "checkpoints/"),
     ("embed", 20_000, "data/features: "),
-    ("linear_eval", 5_000, "reports/linear_eval/confusion.png: "),
+    ("linear_eval", 5_000, "data/scores.safetensors: "),
 ]
 
 

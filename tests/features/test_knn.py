@@ -71,7 +71,7 @@ def test_on_a_gpu_50_000_queries_take_few_gigabytes_beside_the_features() -> Non
     with counted() as peak:
         queries, bank = torch.empty(50_000, 2048, device=CUDA), torch.empty(3 * knn._BLOCK_ROWS, 2048, device=CUDA)
         features = queries.nbytes + bank.nbytes
-        knn.neighbors(queries, bank, len(bank), 20, Session(rank=0, world=1, device=CUDA))
+        knn.neighbors(queries, bank, len(bank), 20, Session(rank=0, world_size=1, device=CUDA))
     assert peak.gpu - features < 5 * GIB
     assert peak.host < 0.1 * GIB
 

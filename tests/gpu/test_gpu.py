@@ -11,14 +11,14 @@ from torch import Tensor
 from simclr.augment import color, views
 from simclr.augment.views import Draws, ViewParams
 from simclr.data import loader
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.device import transfer
 from simclr.device.transfer import Parcel
 from simclr.distributed.batch_norm import synchronised
 from simclr.distributed.session import Session, open_session
 from simclr.losses import nt_xent
 from simclr.training import pretrain
-from simclr.training.run_context import Contact
+from simclr.training.run_context import RunContext
 from tests.augment.test_kernels import images
 from tests.augment.test_views import EVERYTHING, drawn
 from tests.distributed.test_batch_norm import SHARE, batch, network, trained
@@ -28,7 +28,7 @@ from tests.optim.test_lars import solver_of_many
 from tests.training.test_pretrain import DIGESTS, LOSS, Data, on_rank, parameters, striped
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
-CPU, GPU = (Session(rank=0, world=1, device=torch.device(name)) for name in ("cpu", "cuda"))
+CPU, GPU = (Session(rank=0, world_size=1, device=torch.device(name)) for name in ("cpu", "cuda"))
 
 
 def on(device: torch.device, draws: Draws, chosen: ViewParams) -> Parcel:
@@ -100,11 +100,13 @@ def test_steps_of_lars_are_those_of_the_cpu() -> None:
 
 def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     states = []
     for _ in range(2):
         with open_session(deterministic=True) as session:
-            result = pretrain.pretrain(parameters(views__blur=0.5, deterministic=True), LOSS, data, session, Contact())
+            result = pretrain.pretrain(
+                parameters(views__blur=0.5, deterministic=True), LOSS, data, session, RunContext()
+            )
         states.append(result.encoder.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
@@ -112,9 +114,9 @@ def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> No
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
-    result = pretrain.pretrain(chosen, LOSS, data, GPU, Contact())
+    result = pretrain.pretrain(chosen, LOSS, data, GPU, RunContext())
     assert len(result.history) == 2
 
 
@@ -143,9 +145,9 @@ def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = parameters(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
-    whole = pretrain.pretrain(chosen, LOSS, data, GPU, Contact())
+    whole = pretrain.pretrain(chosen, LOSS, data, GPU, RunContext())
     for (history, _), _ in on_ranks(2, on_rank, data, chosen):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-2)

@@ -34,7 +34,7 @@ OUTPUTS = {
     "convert": ["data/beton", "reports/convert"],
     "pretrain": ["models", "reports/pretrain"],
     "embed": ["data/features", "reports/embed"],
-    "linear_eval": ["reports/linear_eval"],
+    "linear_eval": ["data/scores.safetensors", "reports/linear_eval"],
 }
 
 

@@ -16,7 +16,7 @@ import torch
 from simclr.distributed.session import Session, open_session
 
 MOST = 4
-ALONE = Session(rank=0, world=1, device=torch.device("cpu"))
+ALONE = Session(rank=0, world_size=1, device=torch.device("cpu"))
 """A process without others."""
 
 

@@ -23,7 +23,7 @@ CODE = (
     )
     + (ROOT / "Makefile").read_text()
 )
-OUTS = ("data/raw", "data/beton", "data/features")
+OUTS = ("data/raw", "data/beton", "data/features", "data/scores")
 OF_OTHERS = {"CUDA_VISIBLE_DEVICES"}
 """Variables that only libraries read."""
 

@@ -94,7 +94,7 @@ def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path,
 
 def test_a_signal_ends_the_waiting_for_another_process_and_nothing_else() -> None:
     waiting = runpy.run_path(str(ROOT / "stages" / "pretrain.py"))["waiting"]
-    alone, interrupted = Session(rank=0, world=1, device=torch.device("cpu")), Interruption()
+    alone, interrupted = Session(rank=0, world_size=1, device=torch.device("cpu")), Interruption()
     assert waiting(alone, interrupted, True)
     assert not waiting(alone, interrupted)
     interrupted.number = signal.SIGTERM

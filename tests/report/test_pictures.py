@@ -81,8 +81,8 @@ def test_the_same_data_gives_the_same_bytes_and_other_data_others(write, tmp_pat
 
 def everywhere(path, classes):
     """The bytes of all pictures that have names of classes in them."""
-    contact = [image(0)] * len(classes)
-    sheets.contact_sheet(path / "contact.png", contact, range(len(classes)), classes, "t")
+    context = [image(0)] * len(classes)
+    sheets.contact_sheet(path / "context.png", context, range(len(classes)), classes, "t")
     for labels in (len(classes), 30):  # with a legend, with names in place
         names = [*classes, *map(str, range(len(classes), labels))]
         points = np.stack([np.arange(labels), np.arange(labels) % 7], axis=1).astype(float)

@@ -139,7 +139,7 @@ def test_a_write_that_fails_is_told_at_the_next_occasion(tmp_path: Path, monkeyp
         raise UserError("step-1.pt: cannot be written (No space left on device)")
 
     with opened(tmp_path) as checkpoints:
-        monkeypatch.setattr(atomic, "appearing", full)
+        monkeypatch.setattr(atomic, "replacing", full)
         checkpoints.save(1, {}, SOUND)
         with pytest.raises(UserError, match="No space left"):
             checkpoints.save(2, {}, SOUND)

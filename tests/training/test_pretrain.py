@@ -22,7 +22,7 @@ from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.data import beton, loader, sampling
 from simclr.data.beton import RAW, Beton, StoredImage
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session, open_session
 from simclr.features import encode, knn
 from simclr.losses import Loss, nt_xent
@@ -33,7 +33,7 @@ from simclr.training import placement, pretrain
 from simclr.training.penalty import PenaltyParams, penalty
 from simclr.training.pretrain import Result
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 from simclr.training.trainer import Trainer
 from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import ALONE, on_ranks
@@ -74,11 +74,11 @@ def striped(path: Path, count: int, seed: int) -> Beton:
 @pytest.fixture
 def data(tmp_path: Path) -> Data:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    return Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
 
 
 def run(data: Data, **changes: Any) -> Result:
-    return pretrain.pretrain(parameters(**changes), LOSS, data, ALONE, Contact())
+    return pretrain.pretrain(parameters(**changes), LOSS, data, ALONE, RunContext())
 
 
 def state(result: Result) -> dict[str, Tensor]:
@@ -151,7 +151,7 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
                 decayed = gradient + 0.1 * weight if weight.ndim > 1 else gradient
                 velocity.mul_(0.9).add_(decayed)
                 weight -= 0.02 * factor * velocity
-    found = pretrain.pretrain(chosen, LOSS, data, ALONE, Contact())
+    found = pretrain.pretrain(chosen, LOSS, data, ALONE, RunContext())
     assert found.history[-1]["epoch"] == 2
     for name, tensor in f.state_dict().items():
         torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
@@ -166,7 +166,7 @@ def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
 
 
 def on_rank(session: Session, data: Data, chosen: PretrainParams) -> tuple[Any, dict[str, Tensor]]:
-    result = pretrain.pretrain(chosen, LOSS, data, session, Contact())
+    result = pretrain.pretrain(chosen, LOSS, data, session, RunContext())
     return (result.history, result.validation), result.encoder.state_dict()
 
 
@@ -176,7 +176,7 @@ def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data)
     chosen = parameters(
         optimizer__name="sgd", optimizer__lr=0.1, penalty__l2=0.1, optimizer__clip_grad_norm=0.5, head__dropout=0.3
     )
-    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, Contact())
+    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, RunContext())
     for (history, validation), encoder in on_ranks(world, on_rank, data, dataclasses.replace(chosen, compile=compiled)):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
@@ -188,9 +188,9 @@ def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data)
 def gradients(session: Session, data: Data, chosen: PretrainParams) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and averaged gradients of the first step, in float64."""
     torch.set_default_dtype(torch.float64)
-    trainer = Trainer(chosen, LOSS, data, session, Contact())
+    trainer = Trainer(chosen, LOSS, data, session, RunContext())
     torch.set_default_dtype(torch.float32)
-    own = np.array_split(np.arange(8), session.world)[session.rank]
+    own = np.array_split(np.arange(8), session.world_size)[session.rank]
     images, keys = trainer.stream.views(trainer.stream.load(own, epoch=1))
     _, z = trainer.model(trainer.preparation.normalise(images.double()), keys)
     loss = LOSS(z, session)
@@ -266,13 +266,13 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     )
     monkeypatch.setattr(encode, "loader", read)
     monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
-    monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world))
+    monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world_size))
     monkeypatch.setattr(Trainer, "_pause", lambda _: None)
     monkeypatch.setattr(placement, "placed", lambda model, *_: model)
     with counted() as peak, CUDA:
-        session = Session(rank=0, world=world, device=CUDA)
-        data = Data(split, split, split, Description(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
-        trainer = Trainer(chosen, LOSS, data, session, Contact())
+        session = Session(rank=0, world_size=world, device=CUDA)
+        data = Data(split, split, split, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
+        trainer = Trainer(chosen, LOSS, data, session, RunContext())
         assert trainer.validate() == 50.0
     assert peak.gpu < 8 * GIB
 
@@ -318,14 +318,14 @@ def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> Non
     """For an epoch; later its rounding, 2^-8, has grown."""
     monkeypatch.setenv("SIMCLR_CPU", "native")
     chosen = parameters(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
-    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, Contact())
+    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, RunContext())
     for (history, _), _ in on_ranks(2, on_rank_natively, data, chosen):
         assert history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.02)
 
 
 def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
     for most, factor in ((None, 1.0), (6.5, 0.5), (20.0, 1.0)):
-        trainer = Trainer(parameters(optimizer__clip_grad_norm=most), LOSS, data, ALONE, Contact())
+        trainer = Trainer(parameters(optimizer__clip_grad_norm=most), LOSS, data, ALONE, RunContext())
         weights = [weight for weight in trainer.model.parameters() if weight.requires_grad][:2]
         weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
         for weight, value in zip(weights, (5.0, 12.0), strict=True):
@@ -355,14 +355,14 @@ def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: 
 
     monkeypatch.setattr(Trainer, "_check", slow)
     monkeypatch.setattr(Trainer, "_log", lambda *_: None)
-    pretrain.pretrain(parameters(), LOSS, data, ALONE, Contact(board=board))
+    pretrain.pretrain(parameters(), LOSS, data, ALONE, RunContext(board=board))
     assert len(board.found) == 2
     assert all(speed <= 32 / 0.5 for speed in board.found)
 
 
 def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
     """The head alone, on what the encoder gives in bf16."""
-    trainer = Trainer(parameters(precision="bf16"), LOSS, data, ALONE, Contact())
+    trainer = Trainer(parameters(precision="bf16"), LOSS, data, ALONE, RunContext())
     images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
     h, z = trainer._forward(images, keys)
     assert h.dtype == torch.bfloat16
@@ -372,7 +372,7 @@ def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
 
 def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:
     with open_session(deterministic=True) as session:
-        result = pretrain.pretrain(parameters(encoder__stem="imagenet"), LOSS, data, session, Contact())
+        result = pretrain.pretrain(parameters(encoder__stem="imagenet"), LOSS, data, session, RunContext())
     assert result.metrics["epochs"] == 2
 
 
@@ -384,9 +384,9 @@ def test_a_batch_larger_than_the_data_names_both(data: Data) -> None:
 
 
 def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
-    three = dataclasses.replace(ALONE, world=3)
+    three = dataclasses.replace(ALONE, world_size=3)
     with pytest.raises(UserError, match="batch_size = 8 is not allowed; it takes a multiple of the 3 processes"):
-        pretrain.pretrain(parameters(), LOSS, data, three, Contact())
+        pretrain.pretrain(parameters(), LOSS, data, three, RunContext())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:

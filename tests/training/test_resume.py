@@ -16,7 +16,7 @@ from simclr.augment import views
 from simclr.core import signals
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import Interruption
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.features import encode
 from simclr.losses import Loss
@@ -25,7 +25,7 @@ from simclr.training import checkpoint_folder, pretrain, validation
 from simclr.training.checkpoints import Checkpoints
 from simclr.training.pretrain import Result
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact
+from simclr.training.run_context import RunContext
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
 
@@ -57,7 +57,7 @@ class AtStep(Interruption):
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
     folder = tmp_path_factory.mktemp("data")
     train, val = striped(folder / "train.beton", 34, 0), striped(folder / "val.beton", 12, 1)
-    return Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
 
 
 def run(
@@ -83,14 +83,14 @@ def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Ten
 def _run(
     root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption, say: Any
 ) -> tuple[Result, list[Any]]:
-    if not session.leads:
-        return pretrain.pretrain(chosen, LOSS, data, session, Contact(interruption=noticed)), []
+    if not session.is_main:
+        return pretrain.pretrain(chosen, LOSS, data, session, RunContext(interruption=noticed)), []
     this = pretrain.identity(chosen, LOSS, data, session)
     with (
         checkpoint_folder.opened(root / "checkpoints", this, 1e9, say, lambda: None) as checkpoints,
         Board(root / "board") as board,
     ):
-        result = pretrain.pretrain(chosen, LOSS, data, session, Contact(board, checkpoints, noticed, say))
+        result = pretrain.pretrain(chosen, LOSS, data, session, RunContext(board, checkpoints, noticed, say))
         points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
         checkpoints.finish(None)
     return result, points
@@ -165,7 +165,7 @@ def long_validation(session: Session, root: Path, data: Data, chosen: PretrainPa
     with (
         mock.patch.object(signals, "_GRACE", 1.5),
         mock.patch.object(validation, "representations", slowly),
-        signals.noticed(among_others=True) as noticed,
+        signals.catch_signals(multi_process=True) as noticed,
     ):
         try:
             _run(root, data, chosen, session, noticed, str)
@@ -267,7 +267,7 @@ def test_with_other_parameters_or_data_it_starts_anew_and_says_why(kind: str, da
     changes, digests, words = OTHERS[kind]
     with pytest.raises(Stopped):
         run(tmp_path, data, parameters(), stop=3)
-    other = Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | digests)
+    other = DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | digests)
     said: list[str] = []
     result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), parameters(**changes), say=said.append)
     assert result.starts == {0: 1}

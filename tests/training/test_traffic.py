@@ -9,11 +9,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.training import pretrain
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact
+from simclr.training.run_context import RunContext
 from simclr.training.trainer import Trainer
 from tests.helpers.ranks import on_ranks
 from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
@@ -42,10 +42,12 @@ def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Count
     def hook(_: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         sent["gradients"] += size(bucket.buffer())
         return (
-            reduce(bucket.buffer().div_(session.world), async_op=True).get_future().then(lambda done: done.value()[0])
+            reduce(bucket.buffer().div_(session.world_size), async_op=True)
+            .get_future()
+            .then(lambda done: done.value()[0])
         )
 
-    trainer = Trainer(chosen, LOSS, data, session, Contact())
+    trainer = Trainer(chosen, LOSS, data, session, RunContext())
     trainer.model.register_comm_hook(None, hook)
     steps = iter(range(100))
     pause = trainer._pause
@@ -74,7 +76,7 @@ def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Count
 @pytest.mark.parametrize("world", [2, 4])
 def test_a_step_sends_z_its_log_sum_exps_the_gradients_and_the_sums_of_batch_norm(world: int, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, Description(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = parameters(batch_size=16, head__output=6)
     rows = 2 * 16 // world
     for sent, sizes in on_ranks(world, counted, data, chosen):

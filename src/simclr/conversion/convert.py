@@ -14,13 +14,13 @@ from PIL import Image
 
 from simclr.conversion.splits import stratified
 from simclr.core import fingerprint, params, thread_pool
-from simclr.core.atomic import appearing
+from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetched
 from simclr.core.randomness import permutation
 from simclr.data import beton
 from simclr.data.beton import JPEG, RAW, StoredImage
-from simclr.data.converted import Description, describe, split_path
+from simclr.data.converted import DatasetInfo, describe, split_path
 from simclr.data.loader import decodable
 from simclr.data.sampling import Indices
 from simclr.images import source_images
@@ -76,14 +76,14 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
             raise UserError("the training split has no class with two images: no validation split can be taken")
         parts["train"], parts["val"] = _Part(train, rest), _Part(train, chosen)
     report: dict[str, Any] = {}
-    with appearing(output) as folder:
+    with replacing(output) as folder:
         folder.mkdir()
         for name in ("train", "val", "test", "unlabelled"):
             if name in parts:
                 report[name] = _write(parameters, parts[name], split_path(folder, name))
         mean, std = _statistics(parts["train"], parameters.seed)
         digests = {name: fingerprint.of_file(split_path(folder, name)) for name in parts}
-        describe(folder, Description(source.classes, mean, std, digests))
+        describe(folder, DatasetInfo(source.classes, mean, std, digests))
     colors = ("red", "green", "blue")
     report["mean"] = dict(zip(colors, mean, strict=True))
     report["std"] = dict(zip(colors, std, strict=True))

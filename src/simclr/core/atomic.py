@@ -10,7 +10,7 @@ from simclr.core.errors import UserError
 
 
 @contextmanager
-def appearing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` to write a file or make a folder under, which becomes `path` at the end.
 
     What stood at `path` is replaced then, and is whole until then. After an exception it is as it was, and nothing
@@ -38,8 +38,8 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to the file `path`, as `appearing`."""
-    with appearing(path) as temporary:
+    """Write `content` to the file `path`, as `replacing`."""
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 

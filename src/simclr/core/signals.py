@@ -18,34 +18,34 @@ class Interruption:
 
     def __init__(self) -> None:
         self.number = 0
-        self._heeded = threading.Event()
+        self._acknowledged = threading.Event()
 
-    def heed(self) -> None:
+    def acknowledge(self) -> None:
         """The run has come to the point where it stops: it may take its time now."""
-        self._heeded.set()
+        self._acknowledged.set()
 
     def _end_in_time(self, wakeup: socket.socket) -> None:
         received = wakeup.recv(1)
-        if received and not self._heeded.wait(_GRACE):
+        if received and not self._acknowledged.wait(_GRACE):
             os._exit(128 + received[0])
 
 
 @contextmanager
-def noticed(*, among_others: bool) -> Iterator[Interruption]:
+def catch_signals(*, multi_process: bool) -> Iterator[Interruption]:
     """Have signals noted instead of ending the process, whose main thread this must be.
 
     A second SIGINT, from somebody who will not wait, ends a process alone at once; others may repeat each other, as a
-    scheduler's and the one that `orphan` sends. `among_others`, which are dead perhaps, the process ends anyhow if
-    nobody heeds the signal within 20 seconds.
+    scheduler's and the one that `orphan` sends. `multi_process`, which are dead perhaps, the process ends anyhow if
+    nobody acknowledges the signal within 20 seconds.
     """
     interruption = Interruption()
 
     def note(number: int, _: FrameType | None) -> None:
         interruption.number = interruption.number or number
-        if number == signal.SIGINT and not among_others:
+        if number == signal.SIGINT and not multi_process:
             signal.signal(number, signal.SIG_DFL)
 
-    with _timed(interruption) if among_others else nullcontext():
+    with _timed(interruption) if multi_process else nullcontext():
         before = {number: signal.signal(number, note) for number in SIGNALS}
         try:
             yield interruption
@@ -56,7 +56,7 @@ def noticed(*, among_others: bool) -> Iterator[Interruption]:
 
 @contextmanager
 def _timed(interruption: Interruption) -> Iterator[None]:
-    """Have a thread end the process that does not heed a signal.
+    """Have a thread end the process that does not acknowledge a signal.
 
     Python's handlers run between two of its instructions, so never in a process stuck in a collective whose other
     side died. The byte that a signal writes into the wakeup socket comes at once.
@@ -71,6 +71,6 @@ def _timed(interruption: Interruption) -> Iterator[None]:
             yield
         finally:
             signal.set_wakeup_fd(before)
-            interruption.heed()
+            interruption.acknowledge()
             near.close()
             watcher.join()

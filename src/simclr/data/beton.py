@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from simclr.core.atomic import appearing
+from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.data.upstream import (
     ALLOC_TABLE_TYPE,
@@ -67,7 +67,7 @@ def write(path: Path, images: Iterable[StoredImage], labels: npt.NDArray[np.int6
         descriptor["name"][: len(name)] = np.frombuffer(name.encode(), np.uint8)
         descriptor["arguments"][:] = np.frombuffer(field.to_binary().tobytes(), np.uint8)
     position = _aligned(_TABLE_START + table.nbytes, page_size)
-    with appearing(path) as partial:
+    with replacing(path) as partial:
         with partial.open("wb") as file:
             file.seek(position)
             for index, image in enumerate(images):

@@ -10,7 +10,7 @@ from simclr.data import beton
 
 
 @dataclass(frozen=True)
-class Description:
+class DatasetInfo:
     """What holds for all splits."""
 
     classes: list[str]
@@ -33,13 +33,13 @@ def has_split(folder: Path, split: str) -> bool:
     return split_path(folder, split).exists()
 
 
-def describe(folder: Path, description: Description) -> None:
+def describe(folder: Path, description: DatasetInfo) -> None:
     """Write `description` into `folder`."""
     text = json.dumps(dataclasses.asdict(description), indent=2)
     (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
 
 
-def description(folder: Path) -> Description:
+def description(folder: Path) -> DatasetInfo:
     """What `describe` wrote.
 
     Raises:
@@ -47,7 +47,7 @@ def description(folder: Path) -> Description:
     """
     path = folder / _DESCRIPTION
     try:
-        return Description(**json.loads(path.read_text(encoding="utf-8")))
+        return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the convert stage writes it") from error
     except (ValueError, TypeError) as error:

@@ -19,7 +19,7 @@ from simclr.distributed.session import Session
 
 def synchronised(model: nn.Module, session: Session) -> nn.Module:
     """`model` with every BatchNorm computed over all ranks, which must hold equal shares of the batch."""
-    if session.world > 1:
+    if session.world_size > 1:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.__class__ = _OverRanks

@@ -23,27 +23,27 @@ class Session:
     """This process among the others."""
 
     rank: int
-    world: int
+    world_size: int
     device: torch.device
-    hosts: "dist.ProcessGroup | None" = None
+    cpu_group: "dist.ProcessGroup | None" = None
     """The group for what is exchanged between hosts without a GPU waiting for it; None alone."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this process is the one that writes and reports."""
         return self.rank == 0
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """The `rows` of all ranks in rank order: (n, ...) of each becomes (world * n, ...); no gradient flows."""
-        if self.world == 1:
+        """The `rows` of all ranks in rank order: (n, ...) of each becomes (world_size * n, ...); no gradient flows."""
+        if self.world_size == 1:
             return rows
-        gathered = rows.new_empty((self.world * len(rows), *rows.shape[1:]))
-        dist.all_gather(list(gathered.chunk(self.world)), rows.contiguous())
+        gathered = rows.new_empty((self.world_size * len(rows), *rows.shape[1:]))
+        dist.all_gather(list(gathered.chunk(self.world_size)), rows.contiguous())
         return gathered
 
-    def total(self, value: Tensor) -> Tensor:
+    def sum(self, value: Tensor) -> Tensor:
         """The sum of `value` over the ranks, elementwise; no gradient flows."""
-        if self.world == 1:
+        if self.world_size == 1:
             return value.detach()
         total = value.detach().clone()
         dist.all_reduce(total)
@@ -51,17 +51,17 @@ class Session:
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of `value` over the ranks, elementwise; no gradient flows."""
-        return self.total(value) / self.world if self.world > 1 else value.detach()
+        return self.sum(value) / self.world_size if self.world_size > 1 else value.detach()
 
-    def largest_later(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
+    def max_later(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
         """A function that waits for, and returns, the largest over the ranks of each of the `numbers`.
 
         They are exchanged meanwhile, between the hosts, so that no GPU is waited for.
         """
-        if self.world == 1:
+        if self.world_size == 1:
             return lambda: list(numbers)
         found = torch.tensor(numbers)
-        exchange = dist.all_reduce(found, dist.ReduceOp.MAX, group=self.hosts, async_op=True)
+        exchange = dist.all_reduce(found, dist.ReduceOp.MAX, group=self.cpu_group, async_op=True)
 
         def waited() -> list[int]:
             exchange.wait()
@@ -69,12 +69,12 @@ class Session:
 
         return waited
 
-    def from_leader(self, value: Any) -> Any:
-        """What the leading rank gives here, on every rank; tensors on the CPU and plain values."""
-        if self.world == 1:
+    def broadcast(self, value: Any) -> Any:
+        """What the main process gives here, on every rank; tensors on the CPU and plain values."""
+        if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, group=self.hosts)
+        dist.broadcast_object_list(box, group=self.cpu_group)
         return box[0]
 
 
@@ -104,13 +104,13 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
         malloc.keep_freed_memory()
     with _repeatable(deterministic, benchmark, tf32):
         if world == 1:
-            yield Session(rank=0, world=1, device=device)
+            yield Session(rank=0, world_size=1, device=device)
             return
         if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= gpus:
             dist.init_process_group("nccl", device_id=device)
         else:
             dist.init_process_group("gloo")
-        yield Session(rank, world, device, hosts=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
+        yield Session(rank, world, device, cpu_group=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
         # not after an exception: NCCL would wait here for the ranks that are gone
         dist.destroy_process_group()
 

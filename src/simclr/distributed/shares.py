@@ -17,7 +17,7 @@ _BLOCK_BYTES = 1 << 28
 
 def size(count: int, session: Session) -> int:
     """The rows of a part, of `count` in all."""
-    return -(-count // session.world)
+    return -(-count // session.world_size)
 
 
 def own(count: int, session: Session) -> slice:
@@ -35,17 +35,17 @@ def collected(rows: Tensor, count: int, session: Session) -> Tensor:
     """All `count` rows in the memory of the leading rank's host, from every rank's own `rows` (n, ...); the others
     get none. They come block by block, so that no GPU holds them all.
     """
-    if session.world == 1:
+    if session.world_size == 1:
         return rows.cpu()
     length = size(count, session)
-    shape = (session.world, length if session.leads else 0, *rows.shape[1:])
+    shape = (session.world_size, length if session.is_main else 0, *rows.shape[1:])
     whole = torch.empty(shape, dtype=rows.dtype)
-    height = max(1, _BLOCK_BYTES // (session.world * rows.element_size() * math.prod(rows.shape[1:])))
+    height = max(1, _BLOCK_BYTES // (session.world_size * rows.element_size() * math.prod(rows.shape[1:])))
     for start in range(0, length, height):
         stop = min(start + height, length)
         block = session.gather_rows(_padded(rows[start:stop], stop - start))
-        if session.leads:
-            whole[:, start:stop] = block.view(session.world, stop - start, *rows.shape[1:]).cpu()
+        if session.is_main:
+            whole[:, start:stop] = block.view(session.world_size, stop - start, *rows.shape[1:]).cpu()
     return whole.flatten(0, 1)[:count]
 
 

@@ -7,7 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
-from simclr.core.atomic import appearing
+from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.distributed import shares
 from simclr.distributed.session import Session
@@ -16,7 +16,7 @@ from simclr.features.encode import Features
 
 def save(folder: Path, splits: Mapping[str, Features]) -> None:
     """Write `folder`, which appears whole or not at all, with the whole features of the `splits`."""
-    with appearing(folder) as partial:
+    with replacing(folder) as partial:
         partial.mkdir()
         for name, features in splits.items():
             # not by save_file, which has errors and file modes of its own

@@ -64,7 +64,7 @@ def representations(
     rows: Tensor | None = None
     done = 0
     try:
-        with progress.bar(len(own), "img", title, shown=bool(title) and session.leads) as bar:
+        with progress.bar(len(own), "img", title, shown=bool(title) and session.is_main) as bar:
             ahead = loader.ahead(session.device)
             for loaded in prefetch.prefetched(load, sampling.in_order(own, batch_size), ahead):
                 images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))

@@ -40,7 +40,7 @@ def neighbors(queries: Tensor, bank: Tensor, size: int, count: int, session: Ses
                 similarities = part @ block.T
             found = _sort_keys(similarities, first + start).topk(min(count, len(block)), dim=1).values
             leading.copy_(torch.cat([leading, found], dim=1).topk(count, dim=1).values)
-    of_all = session.gather_rows(best).view(session.world, *best.shape)
+    of_all = session.gather_rows(best).view(session.world_size, *best.shape)
     return _similarities_and_indices(of_all.transpose(0, 1).flatten(1).topk(count, dim=1).values)
 
 

@@ -8,7 +8,7 @@ from ruamel.yaml import YAML
 
 from simclr import presets
 from simclr.core import entry, params
-from simclr.core.atomic import appearing
+from simclr.core.atomic import replacing
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def _change(preset: str, overrides: list[str], *, write: bool) -> None:
         from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
 
         pipeline(YAML(typ="safe", pure=True).load(after), " ".join([preset, *overrides]))
-        with appearing(params.FILE) as temporary:
+        with replacing(params.FILE) as temporary:
             temporary.write_text(after, encoding="utf-8")
     new = f"{params.FILE} ({' '.join([preset, *overrides])})"
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params.FILE), new, lineterm="")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclr.core import options, params
-from simclr.core.atomic import appearing
+from simclr.core.atomic import replacing
 from simclr.images import source_images
 
 
@@ -36,7 +36,7 @@ def fetch(parameters: FetchParams, output: Path) -> source_images.Dataset:
         UserError: the source cannot be had or is damaged, or `output` cannot be made; names the source.
     """
     source = options.load(__name__, parameters.source)
-    with appearing(output) as building:
+    with replacing(output) as building:
         downloads = building / "downloads"
         building.mkdir()
         dataset: source_images.Dataset = source.fetch(parameters, building, downloads)

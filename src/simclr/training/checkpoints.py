@@ -125,12 +125,12 @@ class Checkpoints:
             return
         torch.serialization.set_crc32_options(False)  # a checksum of its own, which is computed under the GIL
         unnamed = folder / f".step-{step:09d}.part"
-        with atomic.appearing(unnamed) as temporary, temporary.open("wb") as file:
+        with atomic.replacing(unnamed) as temporary, temporary.open("wb") as file:
             hashed = HashedFile(file)
             torch.save(state, cast(IO[bytes], hashed))
             hashed.check()
         path = folder / f"step-{step:09d}-{hashed.digest.hexdigest()[:16]}.pt"
-        with atomic.appearing(path) as temporary:
+        with atomic.replacing(path) as temporary:
             unnamed.replace(temporary)
         self.last = path
         self.written += 1

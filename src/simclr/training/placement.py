@@ -16,7 +16,7 @@ def placed(model: nn.Module, session: Session, compiled: bool) -> nn.Module:
     model = synchronised(model, session)
     if compiled:
         model.compile()
-    if session.world > 1:
+    if session.world_size > 1:
         with warnings.catch_warnings():
             # torch 2.14 calls it forward_sync_buffers, 2.11 does not
             warnings.simplefilter("ignore", FutureWarning)

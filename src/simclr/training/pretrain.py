@@ -17,7 +17,7 @@ from simclr.models.resnet import Encoder
 from simclr.tracking import progress
 from simclr.training.early_stopping import EarlyStopping
 from simclr.training.pretrain_params import PretrainParams, check
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
 
@@ -66,11 +66,11 @@ def identity(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
     )
 
 
-def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Session, contact: Contact) -> Result:
+def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Session, context: RunContext) -> Result:
     """Train an encoder by `loss` on the two views of every sample of `data.source`, from the latest checkpoint on.
 
     All ranks return the same encoder. The test split is not among `data`: what is kept, and when to stop, is decided
-    on `data.val`. Only the leading rank needs a `contact` that does something, but for its interruption.
+    on `data.val`. Only the leading rank needs a `context` that does something, but for its interruption.
 
     Raises:
         UserError: as `check`, the processes cannot share the global batch, the gradient is not finite, or a checkpoint
@@ -78,25 +78,25 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
         Stopped: at the interruption of any rank, after the step in progress; a checkpoint of it is written.
     """
     check(parameters, len(data.source), len(data.train))
-    if parameters.batch_size % session.world:
-        takes = f"a multiple of the {session.world} processes"
+    if parameters.batch_size % session.world_size:
+        takes = f"a multiple of the {session.world_size} processes"
         raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
         takes = (
             "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
         )
         raise params.refusal("pretrain.precision", "bf16", takes)
-    trainer = Trainer(parameters, loss, data, session, contact)
-    trainer.resume(session.from_leader(contact.checkpoints.latest(contact.say)))
+    trainer = Trainer(parameters, loss, data, session, context)
+    trainer.resume(session.broadcast(context.checkpoints.latest(context.say)))
     course = trainer.course
     if trainer.step:
-        contact.say(f"goes on from step {trainer.step} of {trainer.steps}")
+        context.say(f"goes on from step {trainer.step} of {trainer.steps}")
     stopping = EarlyStopping(parameters.early_stopping)
     for row in course.validation:
         stopping.gained(row["knn_top1"], int(row["epoch"]))
     view_grid = trainer.view_grid()
-    contact.board.image("views", view_grid, 0)
-    with progress.bar(trainer.steps, "step", "pretrain", shown=session.leads, done=trainer.step) as bar:
+    context.board.image("views", view_grid, 0)
+    with progress.bar(trainer.steps, "step", "pretrain", shown=session.is_main, done=trainer.step) as bar:
         while course.epoch <= parameters.epochs and not stopping.exhausted:
             epoch = course.epoch
             row = {"epoch": epoch, **trainer.train(bar)}
@@ -108,7 +108,7 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
             course.history.append(row)
             course.begin(epoch + 1)
     trainer.save()
-    contact.checkpoints.flush()
+    context.checkpoints.flush()
     if course.best:
         trainer.encoder.load_state_dict(course.best)
     patience = parameters.early_stopping.patience

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from simclr.core.signals import Interruption
 from simclr.data.beton import Beton
-from simclr.data.converted import Description
+from simclr.data.converted import DatasetInfo
 from simclr.tracking.tensorboard import Board
 from simclr.training.checkpoints import Checkpoints
 from simclr.training.run_lock import Say
@@ -17,7 +17,7 @@ class Data:
     source: Beton
     train: Beton
     val: Beton
-    description: Description
+    description: DatasetInfo
 
 
 def _silent(_: str) -> None:
@@ -25,7 +25,7 @@ def _silent(_: str) -> None:
 
 
 @dataclass(frozen=True)
-class Contact:
+class RunContext:
     """What a run tells, and hears, while it goes on; by default nothing."""
 
     board: Board = field(default_factory=lambda: Board(None))

@@ -29,7 +29,7 @@ from simclr.tracking import progress
 from simclr.training import placement, validation
 from simclr.training.penalty import penalty
 from simclr.training.pretrain_params import PretrainParams
-from simclr.training.run_context import Contact, Data
+from simclr.training.run_context import Data, RunContext
 from simclr.training.stream import ViewStream
 from simclr.training.view_grid import view_grid
 
@@ -64,9 +64,11 @@ class Course:
 class Trainer:
     """The state of a run: model, optimiser and course."""
 
-    def __init__(self, parameters: PretrainParams, loss: Loss, data: Data, session: Session, contact: Contact) -> None:
+    def __init__(
+        self, parameters: PretrainParams, loss: Loss, data: Data, session: Session, context: RunContext
+    ) -> None:
         self.parameters, self.loss, self.data, self.session = parameters, loss, data, session
-        self.board, self.checkpoints, self.interruption = contact.board, contact.checkpoints, contact.interruption
+        self.board, self.checkpoints, self.interruption = context.board, context.checkpoints, context.interruption
         torch.manual_seed(parameters.seed)
         size = parameters.views.resolution
         self.encoder = resnet.build(parameters.encoder, size)
@@ -82,12 +84,12 @@ class Trainer:
         chosen = parameters.optimizer
         self.peak_lr = scaled_lr(chosen.lr, parameters.batch_size, chosen.lr_scaling)
         self.optimizer = optimizer.build(chosen, self.model.parameters(), self.peak_lr)
-        self.half = parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda")
+        self.bf16 = parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda")
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(chosen.warmup_epochs * self.epoch_steps))
         self.course = Course(torch.zeros((), device=session.device))
-        self.first_unsound = torch.full((), -1, device=session.device)
+        self.first_nonfinite = torch.full((), -1, device=session.device)
         """The first step whose gradient was not finite; -1 as long as there is none."""
         self._asked: Callable[[], list[int]] = lambda: [0, 0]
         """What the ranks were asked for by the last step: is a checkpoint due, and the number of a signal."""
@@ -106,7 +108,7 @@ class Trainer:
         course, epoch = self.course, self.course.epoch
         shares = sampling.shuffled(
             len(self.data.source), self.parameters.batch_size, self.parameters.seed, epoch,
-            self.session.rank, self.session.world, drop_last=True,
+            self.session.rank, self.session.world_size, drop_last=True,
         )  # fmt: skip
         self.model.train()
         began, began_step = time.perf_counter(), self.step
@@ -122,8 +124,8 @@ class Trainer:
             self.optimizer.zero_grad()
             (loss + penalty(h, self.parameters.penalty)).backward()
             norm = self._clipped()
-            unsound = ~norm.isfinite() & (self.first_unsound < 0)
-            self.first_unsound = torch.where(unsound, self.step, self.first_unsound)
+            nonfinite = ~norm.isfinite() & (self.first_nonfinite < 0)
+            self.first_nonfinite = torch.where(nonfinite, self.step, self.first_nonfinite)
             self.optimizer.step()
             course.losses += loss.detach()
             course.epoch_step += 1
@@ -154,12 +156,12 @@ class Trainer:
         Several ranks do so after the step, or batch, that follows, when they have heard of each other: none waits for
         an answer.
         """
-        heard, self._asked = self._asked, self.session.largest_later([self.checkpoints.due, self.interruption.number])
-        due, number = (heard if self.session.world > 1 else self._asked)()
+        heard, self._asked = self._asked, self.session.max_later([self.checkpoints.due, self.interruption.number])
+        due, number = (heard if self.session.world_size > 1 else self._asked)()
         if due or number:
             self.save()
         if number:
-            self.interruption.heed()
+            self.interruption.acknowledge()
             self.checkpoints.flush()
             self._check()
             raise Stopped(number, f" at step {self.step} of {self.steps}; the same command goes on from there")
@@ -173,7 +175,7 @@ class Trainer:
             "course": {**course, "losses": self.session.gather_rows(self.course.losses[None])},
             "points": self.board.points(),
         }
-        self.checkpoints.save(self.step, state, self.first_unsound < 0)
+        self.checkpoints.save(self.step, state, self.first_nonfinite < 0)
 
     def resume(self, state: Any | None) -> None:
         """Go on from what `save` kept, the same on all ranks, of whatever number; with None from the start."""
@@ -182,10 +184,10 @@ class Trainer:
             self.network.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             losses = state["course"].pop("losses")
-            own = losses[self.session.rank] if len(losses) == self.session.world else losses.mean()
+            own = losses[self.session.rank] if len(losses) == self.session.world_size else losses.mean()
             self.course = Course(own.to(self.session.device), **state["course"])
             self.board.restore(state["points"])
-        self.course.starts[self.step] = self.session.world
+        self.course.starts[self.step] = self.session.world_size
 
     def _rehearse(self) -> None:
         """Among several ranks, take a step that changes nothing.
@@ -194,10 +196,10 @@ class Trainer:
         decides in which order a gradient is summed: so that a run that goes on rounds as one that was not disturbed,
         every real step comes after the sorting.
         """
-        if self.session.world == 1:
+        if self.session.world_size == 1:
             return
         before = [buffer.clone() for buffer in self.network.buffers()]
-        count, size = 2 * self.parameters.batch_size // self.session.world, self.parameters.views.resolution
+        count, size = 2 * self.parameters.batch_size // self.session.world_size, self.parameters.views.resolution
         images = torch.zeros(count, 3, size, size, device=self.session.device)
         keys = torch.zeros(count, dtype=torch.int64, device=self.session.device)
         self._forward(images.contiguous(memory_format=torch.channels_last), keys)[1].sum().backward()
@@ -207,13 +209,13 @@ class Trainer:
 
     def _forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         """The representations and the projections of `images` in [0, 1], for training."""
-        with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.half):
+        with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.bf16):
             h, z = self.model(self.preparation.normalise(images), keys)
         return h, z
 
     def _check(self) -> None:
         """End the run if the gradient of a step was not finite."""
-        step = int(self.first_unsound)
+        step = int(self.first_nonfinite)
         if step < 0:
             return
         self.checkpoints.flush()
@@ -248,7 +250,7 @@ class Trainer:
         accuracy = validation.knn_top1(
             self.parameters.validation, self.encoder, self.preparation, data.train, data.val,
             len(data.description.classes), self.parameters.seed,
-            2 * self.parameters.batch_size // self.session.world, self.session, self._pause,
+            2 * self.parameters.batch_size // self.session.world_size, self.session, self._pause,
         )  # fmt: skip
         self.board.scalars({"validation/knn_top1": accuracy}, self.step)
         return accuracy

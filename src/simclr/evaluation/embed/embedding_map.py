@@ -14,14 +14,14 @@ from simclr.features.encode import Features
 
 
 @dataclass(frozen=True)
-class Map:
+class EmbeddingMap:
     """A plane picture of test `samples` (P,): their `points` (P, 2)."""
 
     samples: npt.NDArray[np.int64]
     points: npt.NDArray[np.float32]
 
 
-def plane(parameters: EmbedParams, features: Features) -> Map:
+def tsne(parameters: EmbedParams, features: Features) -> EmbeddingMap:
     """A map of at most `map_points` samples by t-SNE (van der Maaten and Hinton 2008) in cosine distance, of whole
     `features` on the CPU.
 
@@ -37,4 +37,4 @@ def plane(parameters: EmbedParams, features: Features) -> Map:
         n_jobs=1,
     )
     with threadpool_limits(1):  # or the points depend on the number of cores
-        return Map(samples, solver.fit_transform(h))
+        return EmbeddingMap(samples, solver.fit_transform(h))

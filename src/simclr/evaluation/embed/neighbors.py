@@ -35,7 +35,7 @@ def knn_accuracy(
     return {f"knn_top{top}": 100 * knn.accuracy(votes, labels, top) for top in (1, 5)}
 
 
-def nearest(parameters: EmbedParams, bank: Features, features: Features, session: Session) -> Neighbors:
+def examples(parameters: EmbedParams, bank: Features, features: Features, session: Session) -> Neighbors:
     """The nearest training samples of a few test samples, drawn by the seed."""
     queries = permutation(features.count, parameters.seed, 1)[:_QUERIES]
     h = shares.gathered(features.h, features.count, session)[queries]

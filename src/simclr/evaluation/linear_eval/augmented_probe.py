@@ -20,7 +20,7 @@ from simclr.data.beton import Beton
 from simclr.device.transfer import Parcel
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.evaluation.linear_eval.cached_probe import Verdict, verdict
+from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_result
 from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, LinearEvalParams
 from simclr.features.encode import Features
 from simclr.models.encoder_file import frozen
@@ -33,7 +33,7 @@ _ENCODED = 256
 """Images that are encoded at once, however many a step takes."""
 
 
-def through_encoder(
+def probe_augmented(
     parameters: LinearEvalParams,
     encoder: Encoder,
     preparation: Preparation,
@@ -41,7 +41,7 @@ def through_encoder(
     features: dict[str, Features],
     session: Session,
     classes: int,
-) -> Verdict:
+) -> ProbeResult:
     """A linear layer on the encoder's output for random crops and flips of `train`, by SGD with Nesterov momentum.
 
     One layer for each learning rate, all trained on the same pass through the encoder; the best on val is applied to
@@ -62,7 +62,7 @@ def through_encoder(
         nesterov=chosen.momentum > 0,
     )
     steps = chosen.epochs * -(-len(train) // chosen.batch_size)
-    with progress.bar(steps, "step", "linear_eval", shown=session.leads) as bar:
+    with progress.bar(steps, "step", "linear_eval", shown=session.is_main) as bar:
         for step, (images, labels, total) in enumerate(_augmented_batches(parameters, preparation, train, session)):
             with torch.no_grad():
                 h = torch.cat([encoder(part) for part in images.split(_ENCODED)])
@@ -73,7 +73,7 @@ def through_encoder(
             for group in solver.param_groups:
                 group["lr"] = group["peak_lr"] * warmup_cosine(step, steps, warmup_steps=0)
                 for weight in group["params"]:
-                    weight.grad = session.total(weight.grad)
+                    weight.grad = session.sum(weight.grad)
             solver.step()
             bar.update()
     return _best(heads, chosen.lr, features, session)
@@ -99,7 +99,7 @@ def _augmented_batches(
             parameters.seed,
             epoch,
             session.rank,
-            session.world,
+            session.world_size,
             drop_last=False,
         )
         left = len(train)
@@ -120,7 +120,7 @@ def _crop_and_flip(chosen: AugmentedParams, size: int) -> ViewParams:
 
 
 @torch.no_grad()
-def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Features], session: Session) -> Verdict:
+def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Features], session: Session) -> ProbeResult:
     """As `logistic_regression.select`: the head with the lowest cross entropy on val."""
     val = features["val"]
     labels = shares.gathered(val.labels, val.count, session)
@@ -129,4 +129,4 @@ def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Featur
     if not finite:
         raise UserError("linear_eval.augmented.lr: with none of these rates is the loss on val finite; lower them")
     best = min(finite, key=losses.__getitem__)
-    return verdict(heads[best], rates[best], val, features["test"], session)
+    return probe_result(heads[best], rates[best], val, features["test"], session)

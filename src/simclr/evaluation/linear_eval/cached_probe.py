@@ -18,7 +18,7 @@ from simclr.features.knn import accuracy
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbeResult:
     """Class scores (N, C) on test, what was chosen on validation and the accuracy there, 0 to 1."""
 
     scores: Tensor
@@ -26,20 +26,20 @@ class Verdict:
     val_accuracy: float
 
 
-def on_cached(
+def probe_features(
     parameters: CachedParams, splits: dict[str, Features], classes: int, session: Session, title: str = ""
-) -> Verdict:
+) -> ProbeResult:
     """Logistic regression on the features of train, its regularisation chosen on val, applied to test."""
     train, val, test = (splits[name] for name in ("train", "val", "test"))
     chosen, strength = logistic_regression.select(
-        train, val, classes, parameters.l2, parameters.max_iterations, session, title if session.leads else ""
+        train, val, classes, parameters.l2, parameters.max_iterations, session, title if session.is_main else ""
     )
-    return verdict(chosen, strength, val, test, session)
+    return probe_result(chosen, strength, val, test, session)
 
 
-def verdict(
+def probe_result(
     classifier: Callable[[Tensor], Tensor], chosen: float, val: Features, test: Features, session: Session
-) -> Verdict:
+) -> ProbeResult:
     on_val, on_test = (shares.gathered(classifier(split.h), split.count, session).cpu() for split in (val, test))
     labels = shares.gathered(val.labels, val.count, session).cpu()
-    return Verdict(on_test, chosen, accuracy(on_val, labels))
+    return ProbeResult(on_test, chosen, accuracy(on_val, labels))

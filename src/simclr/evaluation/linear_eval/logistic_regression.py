@@ -62,7 +62,7 @@ def _standardised(train: Features, classes: int, session: Session) -> tuple[Tens
 def _mean(rows: Tensor, power: int, count: int, session: Session) -> Tensor:
     """float64, of the `rows` of all ranks, `count` in all, to a power."""
     parts = [part.double().pow(power).sum(dim=0) for part in rows.split(_ROWS)]
-    return session.total(torch.stack(parts).sum(dim=0)) / count
+    return session.sum(torch.stack(parts).sum(dim=0)) / count
 
 
 def _solved(inputs: Tensor, train: Features, l2: float, iterations: int, session: Session, start: Probe) -> Probe:
@@ -71,9 +71,9 @@ def _solved(inputs: Tensor, train: Features, l2: float, iterations: int, session
 
     def objective() -> Tensor:
         loss, *gradients = _cross_entropy(inputs, train.labels, train.count, weights, bias)
-        weights.grad, bias.grad = (session.total(gradient) for gradient in gradients)
+        weights.grad, bias.grad = (session.sum(gradient) for gradient in gradients)
         weights.grad += l2 * weights
-        return session.total(loss) + l2 / 2 * weights.square().sum()
+        return session.sum(loss) + l2 / 2 * weights.square().sum()
 
     solver.step(objective)
     return Probe(start.mean, start.std, weights.detach(), bias.detach())

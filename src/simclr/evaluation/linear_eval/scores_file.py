@@ -1,0 +1,15 @@
+"""The file of class scores that linear_eval writes: a table for each probe, and labels, in the order of the split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors.torch import save as serialised
+from torch import Tensor
+
+from simclr.core import atomic
+
+
+def save(path: Path, scores: Mapping[str, Tensor], labels: Tensor) -> None:
+    """Write `path`: the `scores` (N, C) float32 of each probe by its name, and "labels" (N,) int64."""
+    content = {name: values.float().contiguous() for name, values in scores.items()} | {"labels": labels}
+    atomic.write_bytes(path, serialised(content))

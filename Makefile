@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-faults test-processors lint lock bench bench-accuracy gpu-evidence board clean
+.PHONY: help setup repro relock test test-faults test-processors lint lock bench bench-accuracy gpu-evidence board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,6 +13,9 @@ setup: ## install the locked versions into .venv (every target does this first)
 repro: setup ## run the whole pipeline, then print its metrics
 	dvc repro
 	dvc metrics show reports/linear_eval/metrics.json
+
+relock: setup ## have dvc.lock take over changed comments, and code that no result depends on, without a run
+	PYTHONPATH=src scripts/relock
 
 test: setup lint ## check the code and run the tests; where a GPU is, those that need one too
 	pytest -m "not slow and not gpu"

@@ -38,6 +38,7 @@ def main() -> None:
             f"{name}: {len(beton):,} images of {source.source}",
         )
     fingerprints = {
+        "code": fingerprint.of_program(Path(__file__)),
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
         "data": fingerprint.of_values(converted.description(BETON).digests),
     }

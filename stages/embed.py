@@ -62,6 +62,7 @@ def main() -> None:
             "test",
         )
     fingerprints = {
+        "code": fingerprint.of_program(Path(__file__)),
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
         "data": fingerprint.of_values(description.digests),
         "encoder": fingerprint.of_file(MODEL),

@@ -60,6 +60,7 @@ def main() -> None:
     scores_file.save(SCORES, {name: result.scores for name, result in results.items()}, labels)
     report(results, classes, labels)
     fingerprints = {
+        "code": fingerprint.of_program(Path(__file__)),
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
         "data": fingerprint.of_values(description.digests),
         "encoder": fingerprint.of_file(MODEL),

@@ -67,7 +67,8 @@ def main() -> None:
             result = pretrain(parameters, loss, data, session, RunContext(board, checkpoints, interrupted, say))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
-            fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data", "code")}
+            fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data")}
+            fingerprints["code"] = fingerprint.of_program(Path(__file__), [f"simclr.losses.{loss.name}"])
             kept = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
             provenance.write(REPORTS, [MODEL], fingerprints, session.device, result.starts, kept)
             # nobody but DVC says when it has collected the results

@@ -3,7 +3,7 @@
 import ast
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,11 @@ def _md5(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
-def of_code(module: str, without: Collection[str]) -> dict[str, str]:
+EXEMPT = ("simclr.report", "simclr.tracking")
+"""What shows results and changes none."""
+
+
+def of_code(module: str, without: Collection[str] = EXEMPT) -> dict[str, str]:
     """Of the source of `module` and of all that it imports of its package, directly or not, by name.
 
     Comments, docstrings and white space do not count, nor the version of Python.
@@ -46,9 +50,21 @@ def of_code(module: str, without: Collection[str]) -> dict[str, str]:
         module: a module, such as "simclr.training.pretrain".
         without: modules or packages that are left out, with what only they import.
     """
-    package = module.partition(".")[0]
+    return _of_modules([module], module.partition(".")[0], without)
+
+
+def of_program(file: Path, options: Iterable[str] = ()) -> str:
+    """Of the code that the stage `file` runs, told apart as by `of_code`: its own, what it imports, and the `options`,
+    modules that are imported by their names.
+    """
+    tree = ast.parse(file.read_bytes())
+    modules = _of_modules([*_imported(tree), *options], "simclr", EXEMPT)
+    return of_values([_structure(tree), modules])
+
+
+def _of_modules(names: Iterable[str], package: str, without: Collection[str]) -> dict[str, str]:
     digests: dict[str, str] = {}
-    pending = [module]
+    pending = [name for name in names if f"{name}.".startswith(f"{package}.")]
     while pending:
         name = pending.pop()
         file = _source(name)

@@ -42,7 +42,7 @@ def write(
 ) -> None:
     """Write both files for the stage whose results are in the folder `reports`, at its end.
 
-    run.json stays as it is where it speaks of the same results already.
+    run.json stays as it is where it speaks of the same results and code already.
 
     Args:
         reports: reports/<stage>.
@@ -54,7 +54,7 @@ def write(
     """
     starts = starts or {0: 1}
     made = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
-    if _recorded(reports / _RUN) != made:
+    if _recorded(reports / _RUN) != (made, fingerprints.get("code")):
         record: dict[str, Any] = {"outs": made, "fingerprints": fingerprints, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -123,9 +123,10 @@ def _results(reports: Path) -> list[Path]:
 
 
 def _recorded(path: Path) -> Any:
-    """The results that a run.json speaks of; None if there is none, or it is damaged."""
+    """The results and the code that a run.json speaks of; None if there is none, or it is damaged."""
     try:
-        return json.loads(path.read_bytes())["outs"]
+        content = json.loads(path.read_bytes())
+        return content["outs"], content["fingerprints"].get("code")
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -21,9 +21,6 @@ from simclr.training.run_context import Data, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
 
-EXEMPT = ("simclr.report", "simclr.tracking")
-"""What changes no result."""
-
 
 @dataclass(frozen=True)
 class Result:
@@ -54,8 +51,7 @@ def identity(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
                 }
             ),
             "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
-            "code": fingerprint.of_code(__name__, without=EXEMPT)
-            | fingerprint.of_code(f"simclr.losses.{loss.name}", without=EXEMPT),
+            "code": fingerprint.of_code(__name__) | fingerprint.of_code(f"simclr.losses.{loss.name}"),
             "platform": {
                 "torch": torch.__version__,
                 "device": session.device.type,

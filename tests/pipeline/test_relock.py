@@ -1,0 +1,105 @@
+"""scripts/relock on a pipeline of one stage, which depends on the library's code."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.programs import ROOT
+
+STAGE = """
+stages:
+  convert:
+    cmd: echo made >> made.txt
+    deps:
+    - input.txt
+    - src/simclr
+    - stages/convert.py
+    outs:
+    - made.txt:
+        persist: true
+"""
+DIGEST = """
+from pathlib import Path
+from simclr.core import fingerprint
+print(fingerprint.of_program(Path("stages/convert.py")))
+"""
+
+
+def run(folder: Path, *command: str) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {
+        "PYTHONPATH": str(folder / "src"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository whose stage has run."""
+    folder = tmp_path_factory.mktemp("repository")
+    for name in ("src", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "dvc.yaml").write_text(STAGE)
+    (folder / "input.txt").write_text("input")
+    for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
+        assert run(folder, *command).returncode == 0
+    (folder / "reports" / "convert").mkdir(parents=True)
+    digest = run(folder, sys.executable, "-c", DIGEST).stdout.strip()
+    (folder / "reports" / "convert" / "run.json").write_text(json.dumps({"fingerprints": {"code": digest}}))
+    return folder
+
+
+@pytest.fixture
+def repository(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "repository")
+
+
+def edit(path: Path, before: str, after: str) -> None:
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+
+
+def relock(folder: Path) -> tuple[int, str]:
+    done = run(folder, sys.executable, str(ROOT / "scripts" / "relock"))
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_changed_prose_and_code_that_is_not_used_are_taken_over_without_a_run(repository: Path) -> None:
+    edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
+    edit(repository / "stages/convert.py", "\n\n\ndef main", "\n\n\n# another comment\ndef main")
+    (repository / "src/simclr/losses/another.py").write_text("UNUSED = 1\n")
+    assert "changed deps" in run(repository, "dvc", "status").stdout
+    assert relock(repository) == (0, "convert: the code of its results, so that dvc.lock takes it over\n")
+    assert "up to date" in run(repository, "dvc", "status").stdout
+    assert (repository / "made.txt").read_text() == "made\n"
+    assert relock(repository) == (0, "")
+
+
+CHANGES = {
+    "code": ("src/simclr/data/beton.py", "1 << 21", "1 << 22"),
+    "the stage itself": ("stages/convert.py", "ROWS, COLUMNS = 10, 12", "ROWS, COLUMNS = 10, 11"),
+    "its input": ("input.txt", "input", "other"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_results_is_left_to_dvc(change: str, repository: Path) -> None:
+    path, before, after = CHANGES[change]
+    edit(repository / path, before, after)
+    assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")
+    assert "changed deps" in run(repository, "dvc", "status").stdout
+
+
+def test_without_a_record_nothing_is_taken_over(repository: Path) -> None:
+    (repository / "reports/convert/run.json").unlink()
+    edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
+    assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")

@@ -7,7 +7,6 @@ on from it.
 
 import math
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -57,14 +56,12 @@ def main() -> None:
         this = identity(parameters, loss, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
         with (
-            checkpoint_folder.opened(
-                folder, this, seconds, say, lambda: waiting(session, interrupted, True)
-            ) as checkpoints,
+            checkpoint_folder.opened(folder, this, seconds, lambda: waiting(session, interrupted, True)) as checkpoints,
             Board(run_folder("pretrain")) as board,
         ):
             waiting(session, interrupted)
             began = time.perf_counter()
-            result = pretrain(parameters, loss, data, session, RunContext(board, checkpoints, interrupted, say))
+            result = pretrain(parameters, loss, data, session, RunContext(board, checkpoints, interrupted))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
             fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data")}
@@ -73,10 +70,6 @@ def main() -> None:
             provenance.write(REPORTS, [MODEL], fingerprints, session.device, result.starts, kept)
             # nobody but DVC says when it has collected the results
             checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
-
-
-def say(line: str) -> None:
-    print(f"pretrain: {line}", file=sys.stderr)
 
 
 def waiting(session: Session, interrupted: Interruption, this: bool = False) -> bool:

@@ -20,6 +20,7 @@ from simclr.core.errors import Stopped, UserError
 from simclr.training import checkpoint_folder, hashed_file, run_lock
 from simclr.training.checkpoints import Checkpoints
 from simclr.training.run_identity import Identity
+from tests.helpers.logs import logged
 
 SOUND = torch.tensor(True)
 RUN = Identity({"parameters": {"pretrain.epochs": 80, "pretrain.split": "train"}, "data": {"train": "0" * 64}})
@@ -31,8 +32,10 @@ def changed(kind: str, name: str, value: Any) -> Identity:
 
 @contextmanager
 def opened(root: Path, identity: Identity = RUN, said: list[str] | None = None) -> Iterator[Checkpoints]:
-    tell = (said if said is not None else []).append
-    with checkpoint_folder.opened(root, identity, 0.0, tell, lambda: None) as checkpoints:
+    with (
+        logged(said if said is not None else []),
+        checkpoint_folder.opened(root, identity, 0.0, lambda: None) as checkpoints,
+    ):
         yield checkpoints
 
 
@@ -49,7 +52,7 @@ def saved(root: Path, *steps: int) -> None:
 
 def latest(root: Path, said: list[str] | None = None) -> Any:
     with opened(root, said=said) as checkpoints:
-        return checkpoints.latest((said if said is not None else []).append)
+        return checkpoints.latest()
 
 
 def test_what_was_saved_comes_back_as_it_was_then(tmp_path: Path) -> None:
@@ -81,7 +84,7 @@ def test_none_at_first_and_none_off_the_leading_rank(tmp_path: Path, monkeypatch
     nobody.flush()
     nobody.finish(None)
     assert not nobody.due
-    assert nobody.latest(pytest.fail) is None
+    assert nobody.latest() is None
 
 
 def test_weights_that_are_not_sound_are_not_kept(tmp_path: Path) -> None:
@@ -219,7 +222,7 @@ def test_a_second_process_of_the_run_waits_and_says_for_whom(
         if len(said) == 3:
             raise Stopped(15, "")
 
-    with pytest.raises(Stopped), checkpoint_folder.opened(tmp_path, RUN, 0.0, said.append, waits):
+    with logged(said), pytest.raises(Stopped), checkpoint_folder.opened(tmp_path, RUN, 0.0, waits):
         pytest.fail("two processes have it")
     first, *later = said
     assert re.fullmatch(rf"process {holder[0]} on \S+ is at this very run; waits for its result", first)
@@ -241,8 +244,8 @@ def test_it_takes_the_result_of_the_one_it_waited_for(holder: Holder, tmp_path: 
             with opened(tmp_path, changed("parameters", "pretrain.epochs", 1)):
                 pass
 
-    with checkpoint_folder.opened(tmp_path, RUN, 0.0, said.append, waits) as checkpoints:
-        assert checkpoints.latest(pytest.fail) == {"step": 9}
+    with logged(said), checkpoint_folder.opened(tmp_path, RUN, 0.0, waits) as checkpoints:
+        assert checkpoints.latest() == {"step": 9}
 
 
 def test_one_that_waited_for_a_run_that_stopped_goes_on_alone(holder: Holder, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from simclr.training.checkpoints import Checkpoints
 from simclr.training.pretrain import Result
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import RunContext
+from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
 
@@ -61,8 +62,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def run(
-    root: Path, data: Data, chosen: PretrainParams, session: Session = ALONE, stop: int = 0, say: Any = str,
-    *, in_validation: bool = False,
+    root: Path, data: Data, chosen: PretrainParams, session: Session = ALONE, stop: int = 0,
+    said: list[str] | None = None, *, in_validation: bool = False,
 ) -> tuple[Result, list[Any]]:  # fmt: skip
     """From the latest checkpoint in `root` to the end, or to a stop; the board's points too, but for their times.
 
@@ -71,8 +72,8 @@ def run(
     encode = validation.representations
     if not in_validation:
         encode = functools.partial(_deaf, encode)
-    with mock.patch.object(validation, "representations", encode):
-        return _run(root, data, chosen, session, AtStep(stop), say)
+    with mock.patch.object(validation, "representations", encode), logged(said if said is not None else []):
+        return _run(root, data, chosen, session, AtStep(stop))
 
 
 def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Tensor:
@@ -81,16 +82,16 @@ def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Ten
 
 
 def _run(
-    root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption, say: Any
+    root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption
 ) -> tuple[Result, list[Any]]:
     if not session.is_main:
         return pretrain.pretrain(chosen, LOSS, data, session, RunContext(interruption=noticed)), []
     this = pretrain.identity(chosen, LOSS, data, session)
     with (
-        checkpoint_folder.opened(root / "checkpoints", this, 1e9, say, lambda: None) as checkpoints,
+        checkpoint_folder.opened(root / "checkpoints", this, 1e9, lambda: None) as checkpoints,
         Board(root / "board") as board,
     ):
-        result = pretrain.pretrain(chosen, LOSS, data, session, RunContext(board, checkpoints, noticed, say))
+        result = pretrain.pretrain(chosen, LOSS, data, session, RunContext(board, checkpoints, noticed))
         points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
         checkpoints.finish(None)
     return result, points
@@ -123,7 +124,7 @@ def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
         said: list[str] = []
         with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {stop} of {4 * chosen.epochs}; the same"):
             run(root, data, chosen, stop=stop)
-        resumed, resumed_points = run(root, data, chosen, say=said.append)
+        resumed, resumed_points = run(root, data, chosen, said=said)
         assert said == [f"goes on from step {stop} of {4 * chosen.epochs}"]
         assert same(resumed, whole)
         assert resumed_points == points
@@ -142,7 +143,7 @@ def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_
             stop = 4 * epoch + BATCHES * (epoch - 1) + batch
             with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {4 * epoch} of"):
                 run(root, data, chosen, stop=stop, in_validation=True)
-            resumed, resumed_points = run(root, data, chosen, say=said.append)
+            resumed, resumed_points = run(root, data, chosen, said=said)
             assert said == [f"goes on from step {4 * epoch} of {4 * chosen.epochs}"]
             assert same(resumed, whole)
             assert resumed_points == points
@@ -168,7 +169,7 @@ def long_validation(session: Session, root: Path, data: Data, chosen: PretrainPa
         signals.catch_signals(multi_process=True) as noticed,
     ):
         try:
-            _run(root, data, chosen, session, noticed, str)
+            _run(root, data, chosen, session, noticed)
         except Stopped as stopped:
             return str(stopped)
     return "ended"
@@ -269,7 +270,7 @@ def test_with_other_parameters_or_data_it_starts_anew_and_says_why(kind: str, da
         run(tmp_path, data, parameters(), stop=3)
     other = DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | digests)
     said: list[str] = []
-    result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), parameters(**changes), say=said.append)
+    result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), parameters(**changes), said=said)
     assert result.starts == {0: 1}
     assert len(said) == 1
     assert words in said[0]
@@ -284,7 +285,7 @@ def test_with_other_code_it_starts_anew_and_says_why(
     edited.write_text(Path(views.__file__).read_text() + "\nANOTHER = 1\n")
     monkeypatch.setattr(views.__spec__, "origin", str(edited))
     said: list[str] = []
-    assert run(tmp_path, data, parameters(), say=said.append)[0].starts == {0: 1}
+    assert run(tmp_path, data, parameters(), said=said)[0].starts == {0: 1}
     assert said[0].endswith("is of other code (simclr.augment.views)")
 
 

@@ -6,6 +6,7 @@ They are nobody's outs: DVC would remove them, or bring back others, before the 
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,19 +16,17 @@ from simclr.core.errors import UserError
 from simclr.training import checkpoints, run_lock
 from simclr.training.checkpoints import Checkpoints
 from simclr.training.run_identity import Identity
-from simclr.training.run_lock import Say
 
 _IDENTITY = "identity.json"
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def opened(
-    root: Path, identity: Identity, seconds: float, say: Say, waits: Callable[[], object]
-) -> Iterator[Checkpoints]:
+def opened(root: Path, identity: Identity, seconds: float, waits: Callable[[], object]) -> Iterator[Checkpoints]:
     """The checkpoints of the run `identity` among those in `root`, for this process alone while the context lasts.
 
-    As long as another process has them, this one waits: it finds there what the other reached, be it the end. `say` is
-    told whom it waits for; and where the run cannot go on from a checkpoint although there are some, and why.
+    As long as another process has them, this one waits: it finds there what the other reached, be it the end. It
+    logs whom it waits for; and where the run cannot go on from a checkpoint although there are some, and why.
 
     Args:
         seconds: as in `Checkpoints`.
@@ -40,11 +39,11 @@ def opened(
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            waited = stack.enter_context(run_lock.held(folder, say, waits))
+            waited = stack.enter_context(run_lock.held(folder, waits))
             _tidy(root, folder, keep=waited)
             atomic.write_bytes(folder / _IDENTITY, json.dumps(identity.parts, indent=2).encode())
             if not checkpoints.files(folder) and (reason := _others(root, identity)):
-                say(reason)
+                _log.info(reason)
         except OSError as error:
             raise UserError(f"{folder}: cannot be used for checkpoints ({error.strerror or error})") from error
         kept = Checkpoints(folder, seconds)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import logging
 import re
 import time
 from collections.abc import Callable
@@ -17,13 +18,13 @@ from simclr.core import atomic
 from simclr.core.errors import UserError
 from simclr.training import run_lock
 from simclr.training.hashed_file import HashedFile
-from simclr.training.run_lock import Say
 
 _KEPT = 2
 _SHARE = 0.005
 """Training waits for checkpoints at most this share of its time: where they are slow there are fewer."""
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 _FINISHED = "finished.json"
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -47,10 +48,10 @@ class Checkpoints:
     def due(self) -> bool:
         return self._folder is not None and time.monotonic() >= self._due_at
 
-    def latest(self, say: Say) -> Any | None:
+    def latest(self) -> Any | None:
         """What `save` was given last, tensors on the CPU; None if there is nothing.
 
-        A damaged file is set aside, `say` says so, and the one before it is taken.
+        A damaged file is set aside, which is logged, and the one before it is taken.
 
         Raises:
             UserError: there are some, but all are damaged; then they are set aside.
@@ -62,7 +63,7 @@ class Checkpoints:
                 self.last = path
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             path.replace(path.with_suffix(".damaged"))
-            say(f"{path} is damaged and was set aside")
+            _log.warning(f"{path} is damaged and was set aside")
         if found:
             raise UserError(f"{self._folder}: every checkpoint is damaged; the same command starts from step 0 now")
         return None

@@ -1,6 +1,7 @@
 """Pretraining of an encoder (Chen et al. 2020, algorithm 1)."""
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,8 @@ from simclr.training.pretrain_params import PretrainParams, check
 from simclr.training.run_context import Data, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
         )
         raise params.refusal("pretrain.precision", "bf16", takes)
     trainer = Trainer(parameters, loss, data, session, context)
-    trainer.resume(session.broadcast(context.checkpoints.latest(context.say)))
+    trainer.resume(session.broadcast(context.checkpoints.latest()))
     course = trainer.course
-    if trainer.step:
-        context.say(f"goes on from step {trainer.step} of {trainer.steps}")
+    if trainer.step and session.is_main:
+        _log.info(f"goes on from step {trainer.step} of {trainer.steps}")
     stopping = EarlyStopping(parameters.early_stopping)
     for row in course.validation:
         stopping.gained(row["knn_top1"], int(row["epoch"]))

@@ -7,7 +7,6 @@ from simclr.data.beton import Beton
 from simclr.data.converted import DatasetInfo
 from simclr.tracking.tensorboard import Board
 from simclr.training.checkpoints import Checkpoints
-from simclr.training.run_lock import Say
 
 
 @dataclass(frozen=True)
@@ -20,16 +19,10 @@ class Data:
     description: DatasetInfo
 
 
-def _silent(_: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class RunContext:
-    """What a run tells, and hears, while it goes on; by default nothing."""
+    """Where a run draws its curves, keeps checkpoints and hears of signals; every default does nothing."""
 
     board: Board = field(default_factory=lambda: Board(None))
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))
     interruption: Interruption = field(default_factory=Interruption)
-    say: Say = _silent
-    """Called with a line for the user."""

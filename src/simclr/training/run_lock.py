@@ -1,6 +1,7 @@
 """A run's folder belongs to one process at a time; another one with the same identity waits for it."""
 
 import fcntl
+import logging
 import math
 import os
 import socket
@@ -16,11 +17,11 @@ LOCK, _AWAITED = "lock", "awaited"
 FILES = (LOCK, _AWAITED)
 """What stays in the folder when the rest goes: somebody may be waiting for it."""
 
-Say = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(folder: Path, say: Say, waits: Callable[[], object]) -> Iterator[bool]:
+def held(folder: Path, waits: Callable[[], object]) -> Iterator[bool]:
     """Hold `folder`, once no other process does; yields whether one did.
 
     The kernel lets go of it when the process ends, however it does. Until then those who wait share a lock of their
@@ -31,14 +32,14 @@ def held(folder: Path, say: Say, waits: Callable[[], object]) -> Iterator[bool]:
         if waited:
             with (folder / _AWAITED).open("a") as waiting:
                 fcntl.flock(waiting, fcntl.LOCK_SH)
-                _wait_for(file, say, waits)
+                _wait_for(file, waits)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield waited
 
 
-def _wait_for(file: TextIO, say: Say, waits: Callable[[], object]) -> None:
+def _wait_for(file: TextIO, waits: Callable[[], object]) -> None:
     """Wait for the lock on `file`, in which its holder has written who it is."""
     began, told = time.monotonic(), -math.inf
     while not taken(file.fileno()):
@@ -47,7 +48,7 @@ def _wait_for(file: TextIO, say: Say, waits: Callable[[], object]) -> None:
             file.seek(0)
             holder = file.read() or "another process"
             since = f", since {(now - began) / 60:.0f} min" if now - began > 1 else ""
-            say(f"{holder} is at this very run; waits for its result{since}")
+            _log.info(f"{holder} is at this very run; waits for its result{since}")
             told = now
         waits()
         time.sleep(0.2)

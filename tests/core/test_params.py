@@ -7,6 +7,7 @@ from dvc.utils.hydra import apply_overrides
 from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.core.params import above, at_least, between, choice, each_above, interval, path
+from simclr.core.renamed import RENAMED
 
 SHIPPED = Path(__file__).parents[2] / "params.yaml"
 
@@ -272,3 +273,15 @@ def test_no_number_is_so_large_that_arithmetic_would_overflow(
 ) -> None:
     with pytest.raises(UserError, match=rf"train\.{key} = .* is not allowed; it takes .*, and at most {largest}$"):
         load(tmp_path, section(GOOD | {key: written}))
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_key_names_the_new_one(old: str) -> None:
+    section, _, key = old.rpartition(".")
+    with pytest.raises(UserError) as raised:
+        params.check({key: 1}, Schema, section, "params.yaml")
+    assert str(raised.value) == f"params.yaml: {old} is not a parameter; it is {RENAMED[old]} now"
+
+
+def test_every_new_key_exists() -> None:
+    assert set(RENAMED.values()) <= params.flat(params.read(SHIPPED)).keys()

@@ -20,6 +20,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from simclr.core.errors import UserError
+from simclr.core.renamed import RENAMED
 
 FILE = Path("params.yaml")
 _DEEPEST = 32
@@ -151,6 +152,8 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
             hint = f"did you mean {near[0]}?" if near else f"there are: {_listed(fields)}"
+            if new := RENAMED.get(f"{name}.{key}"):
+                hint = f"it is {new} now"
             raise UserError(f"{origin}: {name}.{_one_line(key)} is not a parameter; {hint}")
     config = OmegaConf.structured(schema)
     for key, field in fields.items():

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from simclr.core import fingerprint
 from tests.helpers.programs import ROOT
 
 STAGE = """
@@ -52,7 +53,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert run(folder, *command).returncode == 0
     (folder / "reports" / "convert").mkdir(parents=True)
     digest = run(folder, sys.executable, "-c", DIGEST).stdout.strip()
-    (folder / "reports" / "convert" / "run.json").write_text(json.dumps({"fingerprints": {"code": digest}}))
+    (folder / "reports" / "convert" / "run.json").write_text(
+        json.dumps({"fingerprints": {"code": digest}, "outs": {"made.txt": fingerprint.of_out(folder / "made.txt")}})
+    )
     return folder
 
 
@@ -101,5 +104,13 @@ def test_what_changes_results_is_left_to_dvc(change: str, repository: Path) -> N
 
 def test_without_a_record_nothing_is_taken_over(repository: Path) -> None:
     (repository / "reports/convert/run.json").unlink()
+    edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
+    assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")
+
+
+def test_results_of_other_code_that_dvc_restored_are_not_taken_for_those_of_the_record(repository: Path) -> None:
+    """As after a change that DVC had in its run cache, and the way back: the record is of the first results."""
+    (repository / "made.txt").write_text("by other code\n")
+    assert run(repository, "dvc", "commit", "-q", "--force", "convert").returncode == 0
     edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
     assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save as serialised
 from torch import Tensor
 
-from simclr.core import atomic
+from simclr.core import arrays
 
 
 def save(path: Path, scores: Mapping[str, Tensor], labels: Tensor) -> None:
     """Write `path`: the `scores` (N, C) float32 of each probe by its name, and "labels" (N,) int64."""
-    content = {name: values.float().contiguous() for name, values in scores.items()} | {"labels": labels}
-    atomic.write_bytes(path, serialised(content))
+    arrays.save(path, {name: values.float().numpy() for name, values in scores.items()} | {"labels": labels.numpy()})

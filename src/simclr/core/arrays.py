@@ -1,0 +1,36 @@
+"""Arrays by name in a file of the safetensors format: equal arrays give equal bytes."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as serialised
+
+from simclr.core import atomic
+from simclr.core.errors import UserError
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def save(path: Path, arrays: Arrays) -> None:
+    """Write `arrays` to `path`, which appears whole or not at all."""
+    # of another layout it would write the bytes as they lie
+    atomic.write_bytes(path, serialised({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+
+def load(path: Path, names: Iterable[str], stage: str) -> Arrays:
+    """The arrays `names` of a file that `save` wrote in `stage`.
+
+    Raises:
+        UserError: the file is missing or damaged, or lacks one of them.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return {name: file.get_tensor(name) for name in names}
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error}); the {stage} stage writes it") from error
+    except SafetensorError as error:
+        raise UserError(f"{path}: damaged; the {stage} stage writes it") from error

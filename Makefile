@@ -55,7 +55,8 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 		--no-emit-index-url --no-emit-package opencv-python --constraint requirements.lock pyproject.toml \
 		| awk -F '[= ]' 'NR == FNR {base[$$1]; next} !($$1 in base)' requirements.lock - > requirements-bench.lock
 
-OUTS := data/raw data/beton data/features data/scores.safetensors models/encoder.safetensors
+OUTS := data/raw data/beton data/views.safetensors data/features data/embedding.safetensors data/scores.safetensors \
+	models/encoder.safetensors
 clean: ## remove what stages and boards wrote (not reports, .venv or the DVC cache)
 	rm -rf $(OUTS) $(foreach out,$(OUTS),$(addprefix $(dir $(out)).$(notdir $(out)),.part .old)) runs checkpoints dvc_plots
 	rmdir data models 2>/dev/null || true

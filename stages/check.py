@@ -18,7 +18,7 @@ from simclr.core import entry, params, processor_params
 from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
-AFTER_CONVERT = ("pretrain", "embed", "linear_eval")
+AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "draw")
 """The stages before which data/beton is that of params.yaml."""
 
 

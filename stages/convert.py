@@ -1,18 +1,15 @@
-"""Stage `convert`: a .beton file for each split in data/beton, and pictures and counts in reports/convert."""
+"""Stage `convert`: a .beton file for each split in data/beton, and counts in reports/convert."""
 
 import dataclasses
 from pathlib import Path
 
 from simclr.conversion.convert import ConvertParams, convert
-from simclr.conversion.splits import first_of_each_class
 from simclr.core import entry, fingerprint, params, tables
-from simclr.data import converted, loader
+from simclr.data import converted
 from simclr.images import source_images
-from simclr.report import sheets
 from simclr.tracking import provenance
 
 BETON, REPORTS = Path("data/beton"), Path("reports/convert")
-ROWS, COLUMNS = 10, 12  # of a context sheet
 
 
 def main() -> None:
@@ -28,15 +25,6 @@ def main() -> None:
             for label, name in enumerate(source.classes)
         ],
     )
-    for name, beton in splits.items():
-        shown = first_of_each_class(beton.labels, classes=ROWS, count=COLUMNS)
-        sheets.contact_sheet(
-            REPORTS / "samples" / f"{name}.png",
-            list(loader.thumbnails(beton, shown, size=96)),
-            beton.labels[shown].tolist(),
-            source.classes,
-            f"{name}: {len(beton):,} images of {source.source}",
-        )
     fingerprints = {
         "code": fingerprint.of_program(Path(__file__)),
         "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),

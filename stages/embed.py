@@ -1,9 +1,11 @@
-"""Stage `embed`: the representations of every split in data/features; kNN accuracy and pictures in reports/embed."""
+"""Stage `embed`: the representations of every split in data/features, a map and neighbors of some in
+data/embedding.safetensors, kNN accuracy in reports/embed.
+"""
 
 import dataclasses
 from pathlib import Path
 
-from simclr.core import entry, fingerprint, params, tables
+from simclr.core import arrays, entry, fingerprint, params, tables
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -13,12 +15,12 @@ from simclr.evaluation.embed.embedding_map import tsne
 from simclr.evaluation.embed.neighbors import examples, knn_accuracy
 from simclr.features import encode
 from simclr.models import encoder_file
-from simclr.report import map_picture, sheets
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
-FEATURES, REPORTS = Path("data/features"), Path("reports/embed")
+FEATURES, EMBEDDING = Path("data/features"), Path("data/embedding.safetensors")
+REPORTS = Path("reports/embed")
 
 
 def main() -> None:
@@ -42,22 +44,12 @@ def main() -> None:
 
     test = encoded["test"]
     plan = tsne(parameters, test)
-    labels = splits["test"].labels[plan.samples]
-    map_picture.embedding_map(
-        REPORTS / "map.png", plan.points, labels, classes, "Test images, by t-SNE of their representations"
-    )
-    sheets.neighbor_sheet(
-        REPORTS / "neighbors.png",
-        list(loader.thumbnails(splits["test"], shown.queries, size=96)),
-        [list(loader.thumbnails(splits["train"], row, size=96)) for row in shown.nearest],
-        splits["train"].labels[shown.nearest] == splits["test"].labels[shown.queries][:, None],
-        "Test images and their nearest training images",
-    )
+    arrays.save(EMBEDDING, vars(plan) | vars(shown))
     with Board(run_folder("embed")) as board:
         board.scalars({f"test/{name}": value for name, value in metrics.items()}, 0)
         board.embedding(
             test.h[plan.samples].numpy(),
-            [classes[label] for label in labels],
+            [classes[label] for label in splits["test"].labels[plan.samples]],
             list(loader.thumbnails(splits["test"], plan.samples, size=32)),
             "test",
         )
@@ -67,7 +59,7 @@ def main() -> None:
         "data": fingerprint.of_values(description.digests),
         "encoder": fingerprint.of_file(MODEL),
     }
-    provenance.write(REPORTS, [FEATURES], fingerprints, session.device, {0: session.world_size})
+    provenance.write(REPORTS, [FEATURES, EMBEDDING], fingerprints, session.device, {0: session.world_size})
     print("embed: " + ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items()))
 
 

@@ -15,11 +15,11 @@ from simclr.evaluation.linear_eval import scores_file
 from simclr.evaluation.linear_eval.augmented_probe import probe_augmented
 from simclr.evaluation.linear_eval.baselines import pixel_features, untrained_features
 from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_features
+from simclr.evaluation.linear_eval.confusion import confusion
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
-from simclr.evaluation.linear_eval.scores import confusion, top, truth
+from simclr.evaluation.linear_eval.scores import top, truth
 from simclr.features import encode
 from simclr.models import encoder_file
-from simclr.report import charts
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 
@@ -82,7 +82,7 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
         },
     }
     tables.write_json(REPORTS / "metrics.json", metrics)
-    counts = confusion(results["pretrained"].scores, labels, len(classes))
+    counts = confusion(results["pretrained"].scores.numpy(), labels.numpy())
     predicted = results["pretrained"].scores.argmax(dim=1).tolist()
     tables.write_csv(
         REPORTS / "predictions.csv",
@@ -97,14 +97,6 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
             {"class": name, "accuracy": 100 * counts[label, label] / max(1, counts[label].sum())}
             for label, name in enumerate(classes)
         ],
-    )
-    charts.confusion_matrix(REPORTS / "confusion.png", counts, classes, "Linear probe on test: confusion")
-    names = {"pretrained": "SimCLR", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
-    charts.accuracy_bars(
-        REPORTS / "probes.png",
-        list(names.values()),
-        [tops[name]["top1"] for name in names],
-        "Top-1 accuracy of the linear probe on test, %",
     )
     with Board(run_folder("linear_eval")) as board:
         board.hparams(

@@ -1,4 +1,5 @@
-"""Stage `pretrain`: SimCLR on data/beton; the encoder in models, its course in reports/pretrain and TensorBoard.
+"""Stage `pretrain`: SimCLR on data/beton; the encoder in models, some views in data/views.safetensors, its course in
+reports/pretrain and TensorBoard.
 
 On several GPUs it runs once on each. To choose, on a CPU too: PET_NPROC_PER_NODE=2 python stages/pretrain.py
 A checkpoint is kept every CHECKPOINT_MINUTES (1 by default) and on SIGTERM, SIGINT and SIGUSR1; the same command goes
@@ -11,14 +12,13 @@ import time
 from pathlib import Path
 
 from simclr import losses
-from simclr.core import entry, fingerprint, params, signals, tables
+from simclr.core import arrays, entry, fingerprint, params, signals, tables
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import Interruption
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import Session, open_session
 from simclr.models import encoder_file
-from simclr.report import sheets
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder
@@ -26,7 +26,8 @@ from simclr.training.pretrain import Result, identity, pretrain
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Data, RunContext
 
-BETON, MODEL, REPORTS = Path("data/beton"), Path("models/encoder.safetensors"), Path("reports/pretrain")
+BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
+VIEWS, REPORTS = Path("data/views.safetensors"), Path("reports/pretrain")
 
 
 def main() -> None:
@@ -67,7 +68,7 @@ def main() -> None:
             fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data")}
             fingerprints["code"] = fingerprint.of_program(Path(__file__), [f"simclr.losses.{loss.name}"])
             kept = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
-            provenance.write(REPORTS, [MODEL], fingerprints, session.device, result.starts, kept)
+            provenance.write(REPORTS, [MODEL, VIEWS], fingerprints, session.device, result.starts, kept)
             # nobody but DVC says when it has collected the results
             checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
 
@@ -98,6 +99,7 @@ def checkpoint_seconds() -> float:
 
 def report(result: Result) -> None:
     encoder_file.save(MODEL, result.encoder, result.preparation)
+    arrays.save(VIEWS, {"pairs": result.pairs})
     tables.write_json(REPORTS / "metrics.json", result.metrics)
     for quantity, rows in (
         ("loss", result.history),
@@ -108,7 +110,6 @@ def report(result: Result) -> None:
             REPORTS / f"{quantity.split('_')[0]}.csv",
             [{"epoch": row["epoch"], quantity: row[quantity]} for row in rows],
         )
-    sheets.picture(REPORTS / "views.png", result.view_grid)
     print(
         f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} % on val; "
         f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"

@@ -22,8 +22,9 @@ from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.evaluation.linear_eval import augmented_probe, baselines, cached_probe, logistic_regression
 from simclr.evaluation.linear_eval.cached_probe import ProbeResult
+from simclr.evaluation.linear_eval.confusion import confusion
 from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
-from simclr.evaluation.linear_eval.scores import confusion, top
+from simclr.evaluation.linear_eval.scores import top
 from simclr.features.encode import Features
 from simclr.models.eval_transform import Preparation
 from simclr.models.resnet import Encoder
@@ -293,7 +294,7 @@ def test_raw_pixels_are_those_of_images_of_at_most_32_pixels(tmp_path: Path, siz
 def test_confusion_and_accuracies_are_scikit_learns() -> None:
     scores = torch.randn(200, 7, generator=torch.Generator().manual_seed(0))
     truth = torch.arange(200) % 6  # the last class has no image
-    counts = confusion(scores, truth, 7)
+    counts = confusion(scores.numpy(), truth.numpy())
     guesses = scores.argmax(dim=1)
     assert counts.tolist() == metrics.confusion_matrix(truth, guesses, labels=range(7)).tolist()
     recalls = metrics.recall_score(truth, guesses, labels=range(6), average=None)

@@ -222,7 +222,7 @@ def overwrite(path: Path, position: int, content: bytes) -> None:
         file.write(content)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval"])
+@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval", "draw"])
 def test_betons_that_are_not_the_right_ones(name: str, done: Path, tmp_path: Path) -> None:
     folder = with_own_betons(name, done, tmp_path, done / "data/beton")
     right = made(tmp_path)
@@ -249,14 +249,14 @@ def jpegs(done: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "beton"
 
 
-@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval"])
+@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval", "draw"])
 def test_a_damaged_jpeg_in_a_beton(name: str, done: Path, jpegs: Path, tmp_path: Path) -> None:
     folder = with_own_betons(name, done, tmp_path, jpegs)
     file = beton.read(folder / "train.beton")
-    end = int(file.starts[100] + file.sizes[100])
+    end = int(file.starts[3] + file.sizes[3])
     overwrite(folder / "train.beton", end - 20, bytes(20))
     spoilt = made(tmp_path)
     error = run(name, tmp_path).error
-    assert error == "data/beton/train.beton: the JPEG of sample 100 is damaged; run convert again"
+    assert error == "data/beton/train.beton: the JPEG of sample 3 is damaged; run convert again"
     assert made(tmp_path) == spoilt  # so that with the right file the next run is as the first
     assert not list(tmp_path.rglob("step-*"))

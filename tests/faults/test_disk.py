@@ -57,6 +57,7 @@ LIMITS = [
     ("pretrain", 100_000, "checkpoints/"),
     ("embed", 20_000, "data/features: "),
     ("linear_eval", 5_000, "data/scores.safetensors: "),
+    ("draw", 5_000, "reports/draw/samples/"),
 ]
 
 

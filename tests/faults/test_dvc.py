@@ -1,6 +1,7 @@
 """Under DVC: killed, it goes on with the same command; run twice, and in two clones, it gives the same bytes."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -84,7 +85,17 @@ def test_twice_and_in_two_clones_it_gives_the_same_bytes(done: Path, origin: Pat
     command("dvc", "repro", folder=other)
     assert contents(other) == first
     assert (other / "dvc.lock").read_bytes() == lock
-    assert command("dvc", "repro", folder=other).count("didn't change, skipping") == 5
+    assert command("dvc", "repro", folder=other).count("didn't change, skipping") == 6
+
+
+def test_another_style_of_a_picture_runs_no_stage_that_computes(done: Path, tmp_path: Path) -> None:
+    clone = ready(done, tmp_path)
+    before, style = contents(clone), clone / "src" / "simclr" / "report" / "sheets.py"
+    style.write_text(style.read_text().replace("#009e73", "#000000"))
+    said = command("dvc", "repro", folder=clone)
+    assert re.findall(r"^Running stage '(.+)':$", said, re.MULTILINE) == ["draw"]
+    changed = {path for path, content in contents(clone).items() if before[path] != content}
+    assert changed == {"reports/draw/neighbors.png", "reports/draw/run.json"}
 
 
 def test_a_fresh_clone_is_clean_after_a_run(done: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval")
+STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "draw")
 TINY = {
     "pretrain__epochs": 2, "pretrain__encoder__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
@@ -32,9 +32,10 @@ TINY = {
 OUTPUTS = {
     "fetch": ["data/raw"],
     "convert": ["data/beton", "reports/convert"],
-    "pretrain": ["models", "reports/pretrain"],
-    "embed": ["data/features", "reports/embed"],
+    "pretrain": ["models", "data/views.safetensors", "reports/pretrain"],
+    "embed": ["data/features", "data/embedding.safetensors", "reports/embed"],
     "linear_eval": ["data/scores.safetensors", "reports/linear_eval"],
+    "draw": ["reports/draw"],
 }
 
 

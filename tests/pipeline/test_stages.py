@@ -1,4 +1,4 @@
-"""The five stages as programs, one after the other, on the embedded digits; and what they say of bad parameters."""
+"""The stages as programs, one after the other, on the embedded digits; and what they say of bad parameters."""
 
 import csv
 import json
@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from simclr.core.errors import Stopped
 from simclr.core.signals import Interruption
 from simclr.distributed.session import Session
-from tests.helpers.programs import ROOT, STAGES, TINY, change, run, stage
+from tests.helpers.programs import ROOT, STAGES, TINY, change, expected, made, ready, run, stage
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -76,6 +76,28 @@ def test_the_metrics_have_the_baselines_beside_the_probe(done: Path) -> None:
 def test_event_files_stand_under_the_experiments_name(done: Path) -> None:
     folders = {path.parent.relative_to(done).as_posix() for path in (done / "runs").rglob("events.out*")}
     assert folders == {f"runs/tested/{name}" for name in ("pretrain", "embed", "linear_eval")}
+
+
+def test_pictures_are_drawn_again_from_what_the_stages_wrote(done: Path, tmp_path: Path) -> None:
+    ready("draw", done, tmp_path)
+    for _ in range(2):
+        assert run("draw", tmp_path).code == 0
+        assert made(tmp_path) == expected("draw", done)
+        shutil.rmtree(tmp_path / "reports" / "draw")
+
+
+ARRAYS = {"views": "pretrain", "embedding": "embed", "scores": "linear_eval"}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_nothing_is_drawn_from_arrays_that_are_missing_or_damaged(name: str, done: Path, tmp_path: Path) -> None:
+    ready("draw", done, tmp_path)
+    path, writes = f"data/{name}.safetensors", f"the {ARRAYS[name]} stage writes it"
+    (tmp_path / path).unlink()
+    assert re.fullmatch(rf"{path}: cannot be read \(.+\); {writes}", run("draw", tmp_path).error)
+    (tmp_path / path).write_bytes((done / path).read_bytes()[:-1])
+    assert run("draw", tmp_path).error == f"{path}: damaged; {writes}"
+    assert made(tmp_path).keys() == {path}
 
 
 def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path, tmp_path: Path) -> None:

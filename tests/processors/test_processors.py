@@ -42,7 +42,7 @@ def all_stages(name: str, folder: Path) -> Made:
     change(folder, **TINY)
     emulator = ["qemu-x86_64", "-cpu", name] if name else []
     subprocess.run(
-        [*emulator, sys.executable, str(Path(__file__).with_name("five_stages.py"))],
+        [*emulator, sys.executable, str(Path(__file__).with_name("all_stages.py"))],
         cwd=folder, env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "DVC_ROOT": str(folder)},
         check=True,
     )  # fmt: skip

@@ -8,8 +8,6 @@ import pytest
 from PIL import Image
 
 from simclr.report import charts, figure, map_picture, sheets
-from simclr.tracking import thumbnails
-from simclr.training import view_grid
 
 NAMES = [
     "automobile",
@@ -214,21 +212,6 @@ def test_a_neighbor_without_its_query_is_an_error(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_view_grid_shows_each_pair_side_by_side():
-    first = np.stack([plain(10 * index) for index in range(5)])
-    grid = view_grid.view_grid(first, first + 100)
-    assert grid.dtype == np.uint8
-    assert grid.shape == (3 * 108 + 12, 2 * 207 + 12, 3)  # 2 x 3 places of two 96 px cells
-    for index in range(5):
-        y, x = 12 + index // 2 * 108, 12 + index % 2 * 207
-        assert (grid[y : y + 96, x : x + 96] == 10 * index).all()
-        assert (grid[y : y + 96, x + 99 : x + 195] == 10 * index + 100).all()
-
-
-def test_view_grid_of_one_large_pair():
-    assert view_grid.view_grid(image(0, 224, 224)[None], image(1, 224, 224)[None]).shape == (120, 219, 3)
-
-
 @pytest.mark.parametrize("classes", [1, 20, 21, 100, 1000])
 def test_embedding_map_of_few_and_many_classes(classes, tmp_path):
     embedding_map(tmp_path / "1.png", classes=classes)
@@ -286,26 +269,6 @@ def test_bars_are_as_long_as_the_accuracies(tmp_path):
     assert np.bincount(gray.sum(axis=1)[gray.any(axis=1)]).argmax() == pytest.approx(longest / 2, abs=2)
 
 
-@pytest.mark.parametrize(
-    ("count", "size", "side"),
-    [(1, 8, 96), (40, 8, 96), (41, 8, 64), (120, 28, 56), (120, 32, 64), (9, 512, 96)],
-)
-def test_cells_are_a_multiple_of_the_images(count, size, side):
-    assert thumbnails.side([plain(0, size, size - 3)] * count) == side
-
-
-def test_small_images_keep_their_pixels():
-    small = image(0, 5, 3)
-    cell = thumbnails.fit(small, 16)
-    assert cell.shape == (16, 16, 3)
-    enlarged = np.kron(small, np.ones((3, 3, 1), np.uint8))
-    assert (cell[0:15, 3:12] == enlarged).all()
-    assert (cell[:, 12:] == thumbnails.PADDING).all()
-    assert (cell[15] == thumbnails.PADDING).all()
-
-
-def test_large_images_keep_their_aspect_ratio():
-    cell = thumbnails.fit(plain(7, 300, 600), 64)
-    rows, columns = np.nonzero((cell == 7).all(axis=2))
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (16, 47, 0, 63)
-    assert (np.delete(cell, range(16, 48), axis=0) == thumbnails.PADDING).all()
+def test_the_first_of_each_class_come_by_label():
+    labels = np.array([4, 0, 2, 0, 4, 0, 7])
+    assert sheets.first_of_each_class(labels, classes=3, count=2).tolist() == [1, 3, 2, 0, 4]

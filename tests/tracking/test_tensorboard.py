@@ -8,6 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from simclr.core.errors import UserError
+from simclr.thumbnails.view_grid import view_grid
 from simclr.tracking.tensorboard import Board, run_folder
 
 
@@ -63,18 +64,18 @@ def test_run_folder_without_parameters(workspace):
 
 
 def test_scalars_and_images_come_back(tmp_path):
-    view = images(1, 12)[0]
+    pairs = np.stack(images(8, 12)).reshape(4, 2, 12, 12, 3)
     with Board(tmp_path / "run") as board:
         for step in range(3):
             board.scalars({"train/loss": 2.0 - step, "val/knn": np.float32(step)}, step)
-        board.image("views", view, 2)
+        board.views(pairs)
     events = read(tmp_path / "run")
     assert curve(tmp_path / "run", "train/loss") == [(0, 2), (1, 1), (2, 0)]
     assert curve(tmp_path / "run", "val/knn") == [(0, 0), (1, 1), (2, 2)]
     [shown] = events.Images("views")
     (tmp_path / "view.png").write_bytes(shown.encoded_image_string)
-    assert shown.step == 2
-    assert (np.asarray(Image.open(tmp_path / "view.png")) == view).all()
+    assert shown.step == 0
+    assert (np.asarray(Image.open(tmp_path / "view.png")) == view_grid(pairs)).all()
 
 
 def test_what_is_written_is_there_after_an_error(tmp_path):
@@ -124,7 +125,7 @@ def test_without_a_folder_nothing_happens(tmp_path, monkeypatch):
         board.scalars({"loss": 1.0}, 0)
         board.restore([("loss", 0, 1.0, 0.0)])
         assert board.points() == []
-        board.image("views", images(1)[0], 0)
+        board.views(np.stack(images(2))[None])
         board.embedding(np.eye(3), ["a", "b", "c"], images(3), "h")
         board.hparams({"lr": 0.1}, {"top1": 1.0})
     assert os.listdir(tmp_path) == []

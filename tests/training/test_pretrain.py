@@ -94,7 +94,7 @@ def test_what_it_returns(data: Data) -> None:
     assert not result.encoder.training
     assert not any(weight.requires_grad for weight in result.encoder.parameters())
     assert result.preparation.mean == [0.4] * 3
-    assert result.view_grid.ndim == 3
+    assert result.pairs.shape == (32, 2, 8, 8, 3)
 
 
 def test_it_learns(data: Data) -> None:

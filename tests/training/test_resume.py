@@ -102,7 +102,7 @@ def same(first: Result, second: Result) -> bool:
     return (
         all(torch.equal(value, states[1][name]) for name, value in states[0].items())
         and (first.history, first.validation, first.metrics) == (second.history, second.validation, second.metrics)
-        and (first.view_grid == second.view_grid).all()
+        and (first.pairs == second.pairs).all()
     )
 
 

@@ -19,8 +19,3 @@ def stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> tup
         part.append(members[permutation(len(members), seed, int(label))[:count]])
     chosen = np.sort(np.concatenate(part))
     return np.setdiff1d(np.arange(len(labels)), chosen), chosen
-
-
-def first_of_each_class(labels: npt.NDArray[np.int64], classes: int, count: int) -> Indices:
-    """The first `count` samples of each of the first `classes` labels, by label."""
-    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)[:classes]])

@@ -1,1 +1,1 @@
-"""Everything that a person reads or looks at: tables and pictures for Git and DVC, curves for TensorBoard."""
+"""Pictures as PNG files, for Git and DVC, of what the stages wrote."""

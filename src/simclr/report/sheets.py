@@ -15,11 +15,16 @@ from PIL import Image
 
 from simclr.report.class_names import drawable, short
 from simclr.report.figure import DPI, save, saved, text_width
-from simclr.tracking import thumbnails
+from simclr.thumbnails import cells
 
 SAME, OTHER = "#009e73", "#d55e00"  # bluish green and vermilion of Okabe and Ito, 2008
 MARGIN = 12  # pixels around and between the parts of a sheet
 GAP = 3  # pixels between the cells of a sheet
+
+
+def first_of_each_class(labels: NDArray[np.int64], classes: int, count: int) -> NDArray[np.int64]:
+    """The first `count` samples of each of the first `classes` labels, by label."""
+    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)[:classes]])
 
 
 def contact_sheet(
@@ -45,7 +50,7 @@ def contact_sheet(
             )
             for label in sorted(set(labels))
         ]
-    side = thumbnails.side(images)
+    side = cells.side(images)
     step = side + GAP
     name_width = max(text_width(name, 8) for name, _ in rows)
     left = MARGIN + (name_width + MARGIN if name_width else 0)
@@ -55,7 +60,7 @@ def contact_sheet(
     canvas = np.full((top + len(rows) * step - GAP + MARGIN, width, 3), 255, np.uint8)
     for y, (_, row) in zip(range(top, len(canvas), step), rows, strict=False):
         for x, image in zip(range(left, width, step), row, strict=False):
-            canvas[y : y + side, x : x + side] = thumbnails.fit(image, side)
+            canvas[y : y + side, x : x + side] = cells.fit(image, side)
     with _sheet(path, canvas) as axes:
         axes.text(MARGIN, top / 2, title, size=9, va="center_baseline")
         for y, (name, _) in zip(range(top, len(canvas), step), rows, strict=False):
@@ -78,7 +83,7 @@ def neighbor_sheet(
         correct: for each query K times whether the neighbor is of the query's class.
         title: stands above the sheet.
     """
-    side = thumbnails.side([*queries, *(image for row in neighbors for image in row)])
+    side = cells.side([*queries, *(image for row in neighbors for image in row)])
     frame = 3  # pixels; drawn in the gap around a cell
     step = side + 2 * frame + GAP
     left, top = MARGIN + step + 2 * MARGIN, 6 * MARGIN
@@ -89,7 +94,7 @@ def neighbor_sheet(
     for index, (query, row) in enumerate(zip(queries, neighbors, strict=True)):
         y = top + index * step
         for x, image in zip([MARGIN, *range(left, width, step)], [query, *row], strict=False):
-            canvas[y : y + side, x : x + side] = thumbnails.fit(image, side)
+            canvas[y : y + side, x : x + side] = cells.fit(image, side)
     with _sheet(path, canvas) as axes:
         axes.text(MARGIN, 18, title, size=9, va="center_baseline")
         axes.text(MARGIN, top - 16, "query", size=7, va="center_baseline")

@@ -25,8 +25,8 @@ from simclr.tracking import tensorboard
 
 _BEGAN = time.monotonic()
 _PACKAGES = (
-    "ffcv", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "scikit-learn", "scipy", "torch",
-    "torchvision",
+    "ffcv", "matplotlib", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "scikit-learn", "scipy",
+    "torch", "torchvision",
 )  # fmt: skip
 _OWN_DOING = (":!reports", ":!dvc.lock")  # what a run changes is no reason to call it dirty
 _RUN, _MACHINE = "run.json", "machine.json"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from simclr.core import fingerprint, params
 from simclr.core.errors import UserError
-from simclr.tracking import thumbnails
+from simclr.thumbnails import cells
+from simclr.thumbnails.view_grid import view_grid
 
 # Of the embedding projector, whose sprite (a square of all thumbnails) may have a side of 8192 px at most.
 POINTS = 2000
@@ -114,11 +115,11 @@ class Board:
         with self._written():
             self._writer.add_scalar(tag, value, step, seconds)
 
-    def image(self, tag: str, image: NDArray[np.uint8], step: int) -> None:
-        """An image, uint8 (H, W, 3)."""
+    def views(self, pairs: NDArray[np.uint8]) -> None:
+        """A grid of pairs of views, uint8 (N, 2, H, W, 3)."""
         if self._writer is not None:
             with self._written():
-                self._writer.add_image(tag, image, step, dataformats="HWC")
+                self._writer.add_image("views", view_grid(pairs), 0, dataformats="HWC")
 
     def embedding(
         self,
@@ -140,13 +141,13 @@ class Board:
         import torch
 
         shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
-        cells = np.stack([thumbnails.fit(images[index], THUMBNAIL) for index in shown])
+        sprite = np.stack([cells.fit(images[index], THUMBNAIL) for index in shown])
         with self._written():
             self._writer.add_embedding(
                 # As text; five decimals make it half as large, and a picture shows no more.
                 features[shown].astype(np.float64).round(5),
                 [" ".join(labels[index].split()) for index in shown],
-                torch.from_numpy(cells).permute(0, 3, 1, 2) / 255,
+                torch.from_numpy(sprite).permute(0, 3, 1, 2) / 255,
                 tag=tag,
             )
 

@@ -36,8 +36,8 @@ class Result:
     validation: list[dict[str, float]]
     """kNN top-1 accuracy, in percent, after each epoch that was validated."""
     metrics: dict[str, Any]
-    view_grid: npt.NDArray[np.uint8]
-    """Pairs of views of some samples, (H, W, 3)."""
+    pairs: npt.NDArray[np.uint8]
+    """Pairs of views of some samples, (N, 2, H, W, 3)."""
     starts: dict[int, int]
     """The steps at which the run began or went on, and how many processes shared it from there."""
 
@@ -93,8 +93,8 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
     stopping = EarlyStopping(parameters.early_stopping)
     for row in course.validation:
         stopping.gained(row["knn_top1"], int(row["epoch"]))
-    view_grid = trainer.view_grid()
-    context.board.image("views", view_grid, 0)
+    pairs = trainer.pairs()
+    context.board.views(pairs)
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.is_main, done=trainer.step) as bar:
         while course.epoch <= parameters.epochs and not stopping.exhausted:
             epoch = course.epoch
@@ -119,4 +119,4 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
         "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }
     kept = encoder_file.frozen(trainer.encoder)
-    return Result(kept, trainer.preparation, course.history, course.validation, metrics, view_grid, course.starts)
+    return Result(kept, trainer.preparation, course.history, course.validation, metrics, pairs, course.starts)

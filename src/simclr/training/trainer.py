@@ -31,7 +31,6 @@ from simclr.training.penalty import penalty
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Data, RunContext
 from simclr.training.stream import ViewStream
-from simclr.training.view_grid import view_grid
 
 _LOG_STEPS = 20
 """Statistics are taken, and the device waited for, every so many steps."""
@@ -255,9 +254,9 @@ class Trainer:
         self.board.scalars({"validation/knn_top1": accuracy}, self.step)
         return accuracy
 
-    def view_grid(self) -> npt.NDArray[np.uint8]:
-        """Pairs of views of some samples, drawn by the seed, as the first epoch sees them: (H, W, 3)."""
+    def pairs(self) -> npt.NDArray[np.uint8]:
+        """Pairs of views of some samples, drawn by the seed, as the first epoch sees them: (N, 2, H, W, 3)."""
         shown = permutation(len(self.data.source), self.parameters.seed)[:_SHOWN]
         images, _ = self.stream.views(self.stream.load(shown, epoch=1))
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return view_grid(pixels[: len(shown)], pixels[len(shown) :])
+        return np.stack([pixels[: len(shown)], pixels[len(shown) :]], axis=1)

@@ -1,0 +1,1 @@
+"""Images as small cells and grids of cells, for TensorBoard and for pictures."""

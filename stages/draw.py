@@ -1,0 +1,83 @@
+"""Stage `draw`: every picture, in reports/draw, from what the other stages wrote."""
+
+from pathlib import Path
+
+from simclr.core import arrays, entry, fingerprint
+from simclr.data import converted, loader
+from simclr.data.beton import Beton
+from simclr.evaluation.linear_eval.confusion import confusion
+from simclr.report import charts, map_picture, sheets
+from simclr.thumbnails.view_grid import view_grid
+from simclr.tracking import provenance
+
+BETON, VIEWS = Path("data/beton"), Path("data/views.safetensors")
+EMBEDDING, SCORES = Path("data/embedding.safetensors"), Path("data/scores.safetensors")
+REPORTS = Path("reports/draw")
+ROWS, COLUMNS = 10, 12  # of a contact sheet
+PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
+
+
+def main() -> None:
+    description = converted.description(BETON)
+    names = ["train", "val", "test", *(["unlabelled"] if converted.has_split(BETON, "unlabelled") else [])]
+    splits = {name: converted.open_split(BETON, name) for name in names}
+    pairs = arrays.load(VIEWS, ["pairs"], "pretrain")["pairs"]
+    embedding = arrays.load(EMBEDDING, ["samples", "points", "queries", "nearest"], "embed")
+    scores = arrays.load(SCORES, [*PROBES, "labels"], "linear_eval")
+
+    for name, split in splits.items():
+        draw_samples(name, split, description.classes)
+    sheets.picture(REPORTS / "views.png", view_grid(pairs))
+    draw_embedding(embedding, splits["train"], splits["test"], description.classes)
+    draw_probes(scores, description.classes)
+    fingerprints = {
+        "code": fingerprint.of_program(Path(__file__)),
+        "data": fingerprint.of_values(description.digests),
+        **{path.stem: fingerprint.of_file(path) for path in (VIEWS, EMBEDDING, SCORES)},
+    }
+    provenance.write(REPORTS, [], fingerprints)
+    print(f"draw: {len(list(REPORTS.rglob('*.png')))} pictures in {REPORTS}")
+
+
+def draw_samples(name: str, split: Beton, classes: list[str]) -> None:
+    shown = sheets.first_of_each_class(split.labels, classes=ROWS, count=COLUMNS)
+    sheets.contact_sheet(
+        REPORTS / "samples" / f"{name}.png",
+        list(loader.thumbnails(split, shown, size=96)),
+        split.labels[shown].tolist(),
+        classes,
+        f"{name}: {len(split):,} images",
+    )
+
+
+def draw_embedding(embedding: arrays.Arrays, train: Beton, test: Beton, classes: list[str]) -> None:
+    map_picture.embedding_map(
+        REPORTS / "map.png",
+        embedding["points"],
+        test.labels[embedding["samples"]],
+        classes,
+        "Test images, by t-SNE of their representations",
+    )
+    queries, nearest = embedding["queries"], embedding["nearest"]
+    sheets.neighbor_sheet(
+        REPORTS / "neighbors.png",
+        list(loader.thumbnails(test, queries, size=96)),
+        [list(loader.thumbnails(train, row, size=96)) for row in nearest],
+        train.labels[nearest] == test.labels[queries][:, None],
+        "Test images and their nearest training images",
+    )
+
+
+def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
+    counts = {name: confusion(scores[name], scores["labels"]) for name in PROBES}
+    charts.confusion_matrix(REPORTS / "confusion.png", counts["pretrained"], classes, "Linear probe on test: confusion")
+    charts.accuracy_bars(
+        REPORTS / "probes.png",
+        list(PROBES.values()),
+        [100 * of_probe.trace() / of_probe.sum() for of_probe in counts.values()],
+        "Top-1 accuracy of the linear probe on test, %",
+    )
+
+
+if __name__ == "__main__":
+    entry.run("draw", main)

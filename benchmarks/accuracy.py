@@ -41,9 +41,9 @@ from simclr.features import encode
 from simclr.features.knn import accuracy
 from simclr.images.decode_image import Pixels
 from simclr.models import resnet
-from simclr.models.eval_transform import Preparation
+from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
-from simclr.optim.schedule import scaled_lr, warmup_cosine
+from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.report import figure
 from simclr.report.figure import COLORS
 from simclr.tracking import progress
@@ -219,7 +219,7 @@ def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     ]
     warmup = round(chosen.optimizer.warmup_epochs * len(order) / chosen.epochs)
     pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), chosen.views.resolution), opened, transform)
-    preparation = _preparation(given, chosen)
+    transform = _transform(given, chosen)
     on_gpu = session.device.type == "cuda"
     is_half = chosen.precision == "bf16" or (chosen.precision == "auto" and on_gpu)
     half = torch.autocast(session.device.type, torch.bfloat16, enabled=is_half)
@@ -227,7 +227,7 @@ def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
         for step, views in enumerate(DataLoader(pictures, batch_sampler=order, num_workers=CORES)):
             for group in solver.param_groups:
                 group["lr"] = peak * warmup_cosine(step, len(order), warmup)
-            images = [preparation.normalise(view.to(session.device)) for view in views]
+            images = [transform.normalise(view.to(session.device)) for view in views]
             with half:
                 z = [head(network(view.contiguous(memory_format=torch.channels_last))) for view in images]
             loss: Tensor = criterion(*(projections.float() for projections in z))
@@ -238,14 +238,14 @@ def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     return network
 
 
-def _preparation(given: Given, chosen: PretrainParams) -> Preparation:
-    return Preparation(chosen.views.resolution, 1.0, given.description.mean, given.description.std)
+def _transform(given: Given, chosen: PretrainParams) -> EvalTransform:
+    return EvalTransform(chosen.views.resolution, 1.0, given.description.mean, given.description.std)
 
 
 def _score(trained: Encoder, given: Given, chosen: PretrainParams, session: Session) -> Score:
-    preparation, classes = _preparation(given, chosen), len(given.description.classes)
+    transform, classes = _transform(given, chosen), len(given.description.classes)
     splits = {"train": given.train, "test": given.test}
-    found = encode.encoded(trained, splits, preparation, _ENCODED, session)
+    found = encode.encoded(trained, splits, transform, _ENCODED, session)
     train, test = found["train"], found["test"]
     voting = params.check(presets.compose("cifar10")["embed"], EmbedParams, "embed", "cifar10")
     fitted = logistic_regression.fit(train, classes, _L2, iterations=200, session=session)

@@ -36,8 +36,8 @@ from simclr.images import source_images
 from simclr.images.decode_image import Pixels
 from simclr.methods.simclr import SimCLR
 from simclr.models import projection_head, resnet
-from simclr.models.eval_transform import Preparation
-from simclr.optim.schedule import scaled_lr
+from simclr.features.eval_transform import EvalTransform
+from simclr.learning.schedule import scaled_lr
 from simclr.sources import FetchParams, digits
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
@@ -242,7 +242,7 @@ def _lightly(
         momentum=chosen.optimizer.momentum,
         weight_decay=chosen.optimizer.weight_decay,
     )
-    preparation = Preparation(chosen.views.resolution, 1.0, description.mean, description.std)
+    transform = EvalTransform(chosen.views.resolution, 1.0, description.mean, description.std)
     loader = DataLoader(
         _Pictures(items, transform),
         chosen.batch_size,
@@ -258,7 +258,7 @@ def _lightly(
     def train() -> float:
         began = finished(device)
         for views, _ in loader:
-            images = preparation.normalise(torch.cat([view.to(device, non_blocking=True) for view in views]))
+            images = transform.normalise(torch.cat([view.to(device, non_blocking=True) for view in views]))
             with half:
                 _, z = model(images.contiguous(memory_format=torch.channels_last), keys)
             loss: Tensor = criterion(*z.float().chunk(2))

@@ -14,8 +14,8 @@ from simclr import presets
 from simclr.core import params
 from simclr.models import resnet
 from simclr.models.resnet import EncoderParams
-from simclr.optim import optimizer
-from simclr.optim.optimizer import OptimizerParams
+from simclr.learning import optimizer
+from simclr.learning.optimizer import OptimizerParams
 
 NOTES = """\
 - Decay and adaptation on parameters with more than one dimension only, for both."""

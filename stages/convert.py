@@ -1,6 +1,5 @@
 """Stage `convert`: a .beton file for each split in data/beton, and counts in reports/convert."""
 
-import dataclasses
 from pathlib import Path
 
 from simclr.conversion.convert import ConvertParams, convert
@@ -25,12 +24,7 @@ def main() -> None:
             for label, name in enumerate(source.classes)
         ],
     )
-    fingerprints = {
-        "code": fingerprint.of_program(Path(__file__)),
-        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
-        "data": fingerprint.of_values(converted.description(BETON).digests),
-    }
-    provenance.write(REPORTS, [BETON], fingerprints)
+    provenance.write(Path(__file__), [BETON], {"data": fingerprint.of_values(converted.description(BETON).digests)})
 
 
 if __name__ == "__main__":

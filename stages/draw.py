@@ -30,12 +30,8 @@ def main() -> None:
     sheets.picture(REPORTS / "views.png", view_grid(pairs))
     draw_embedding(embedding, splits["train"], splits["test"], description.classes)
     draw_probes(scores, description.classes)
-    fingerprints = {
-        "code": fingerprint.of_program(Path(__file__)),
-        "data": fingerprint.of_values(description.digests),
-        **{path.stem: fingerprint.of_file(path) for path in (VIEWS, EMBEDDING, SCORES)},
-    }
-    provenance.write(REPORTS, [], fingerprints)
+    inputs = {path.stem: fingerprint.of_file(path) for path in (VIEWS, EMBEDDING, SCORES)}
+    provenance.write(Path(__file__), [], {"data": fingerprint.of_values(description.digests), **inputs})
     print(f"draw: {len(list(REPORTS.rglob('*.png')))} pictures in {REPORTS}")
 
 

@@ -2,19 +2,16 @@
 data/embedding.safetensors, kNN accuracy in reports/embed.
 """
 
-import dataclasses
 from pathlib import Path
 
 from simclr.core import arrays, entry, fingerprint, params, tables
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
-from simclr.evaluation import feature_file
 from simclr.evaluation.embed.embed_params import EmbedParams, check
 from simclr.evaluation.embed.embedding_map import tsne
 from simclr.evaluation.embed.neighbors import examples, knn_accuracy
-from simclr.features import encode
-from simclr.models import encoder_file
+from simclr.features import encode, encoder_file, feature_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 
@@ -30,9 +27,9 @@ def main() -> None:
     classes = description.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     check(parameters, len(splits["train"]), len(splits["test"]))
-    encoder, preparation = encoder_file.load(MODEL)
+    encoder, transform = encoder_file.load(MODEL)
     with open_session() as session:
-        shared = encode.encoded(encoder, splits, preparation, parameters.batch_size, session)
+        shared = encode.encoded(encoder, splits, transform, parameters.batch_size, session)
         train, test = shared["train"], shared["test"]
         metrics = knn_accuracy(parameters, train, test, len(classes), session)
         shown = examples(parameters, train, test, session)
@@ -53,13 +50,14 @@ def main() -> None:
             list(loader.thumbnails(splits["test"], plan.samples, size=32)),
             "test",
         )
-    fingerprints = {
-        "code": fingerprint.of_program(Path(__file__)),
-        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
-        "data": fingerprint.of_values(description.digests),
-        "encoder": fingerprint.of_file(MODEL),
-    }
-    provenance.write(REPORTS, [FEATURES, EMBEDDING], fingerprints, session.device, {0: session.world_size})
+    provenance.write(
+        Path(__file__),
+        [FEATURES, EMBEDDING],
+        {"data": fingerprint.of_values(description.digests), "encoder": fingerprint.of_file(MODEL)},
+        [encoder_file.option(encoder)],
+        session.device,
+        {0: session.world_size},
+    )
     print("embed: " + ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items()))
 
 

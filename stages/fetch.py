@@ -4,12 +4,17 @@ from pathlib import Path
 
 from simclr.core import entry, params
 from simclr.sources import FetchParams, fetch
+from simclr.tracking import provenance
+
+RAW = Path("data/raw")
 
 
 def main() -> None:
-    dataset = fetch(params.load("fetch", FetchParams), Path("data/raw"))
+    parameters = params.load("fetch", FetchParams)
+    dataset = fetch(parameters, RAW)
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
     print(f"{dataset.source}: {counts} images in {len(dataset.classes)} classes")
+    provenance.write(Path(__file__), [RAW], {}, [f"sources.{parameters.source}"])
 
 
 if __name__ == "__main__":

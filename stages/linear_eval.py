@@ -1,6 +1,5 @@
 """Stage `linear_eval`: linear probes of the encoder, of an untrained one and of raw pixels, in reports/linear_eval."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,6 @@ from simclr.core import entry, fingerprint, params, tables
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
-from simclr.evaluation import feature_file
 from simclr.evaluation.linear_eval import scores_file
 from simclr.evaluation.linear_eval.augmented_probe import probe_augmented
 from simclr.evaluation.linear_eval.baselines import pixel_features, untrained_features
@@ -18,8 +16,7 @@ from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_featur
 from simclr.evaluation.linear_eval.confusion import confusion
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.evaluation.linear_eval.scores import top, truth
-from simclr.features import encode
-from simclr.models import encoder_file
+from simclr.features import encode, encoder_file, feature_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 
@@ -38,13 +35,13 @@ def main() -> None:
     description = converted.description(BETON)
     classes = description.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    network, preparation = encoder_file.load(MODEL)
+    network, transform = encoder_file.load(MODEL)
     with open_session() as session:
         # made one after the other: together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {
             "pretrained": lambda: {name: feature_file.load(FEATURES, name, session) for name in splits},
-            "untrained": lambda: untrained_features(parameters.seed, network, preparation, splits, session),
-            "raw_pixels": lambda: pixel_features(preparation, splits, session),
+            "untrained": lambda: untrained_features(parameters.seed, network, transform, splits, session),
+            "raw_pixels": lambda: pixel_features(transform, splits, session),
         }
         results = {
             name: probe_features(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
@@ -52,20 +49,21 @@ def main() -> None:
         }
         unseen = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
         results["augmented"] = probe_augmented(
-            parameters, network, preparation, splits["train"], unseen, session, len(classes)
+            parameters, network, transform, splits["train"], unseen, session, len(classes)
         )
         if not session.is_main:
             return
     labels = truth(splits["test"])
     scores_file.save(SCORES, {name: result.scores for name, result in results.items()}, labels)
     report(results, classes, labels)
-    fingerprints = {
-        "code": fingerprint.of_program(Path(__file__)),
-        "parameters": fingerprint.of_values(dataclasses.asdict(parameters)),
-        "data": fingerprint.of_values(description.digests),
-        "encoder": fingerprint.of_file(MODEL),
-    }
-    provenance.write(REPORTS, [SCORES], fingerprints, session.device, {0: session.world_size})
+    provenance.write(
+        Path(__file__),
+        [SCORES],
+        {"data": fingerprint.of_values(description.digests), "encoder": fingerprint.of_file(MODEL)},
+        [encoder_file.option(network)],
+        session.device,
+        {0: session.world_size},
+    )
 
 
 def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor") -> None:

@@ -11,19 +11,17 @@ import os
 import time
 from pathlib import Path
 
-from simclr import losses
-from simclr.core import arrays, entry, fingerprint, params, signals, tables
+from simclr.core import arrays, entry, fingerprint, signals, tables
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import Interruption
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import Session, open_session
-from simclr.models import encoder_file
+from simclr.features import encoder_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
-from simclr.training import checkpoint_folder
+from simclr.training import checkpoint_folder, recipe
 from simclr.training.pretrain import Result, identity, pretrain
-from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import Data, RunContext
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
@@ -31,8 +29,8 @@ VIEWS, REPORTS = Path("data/views.safetensors"), Path("reports/pretrain")
 
 
 def main() -> None:
-    parameters = params.load("pretrain", PretrainParams)
-    loss = losses.load(parameters.loss)
+    chosen = recipe.load()
+    parameters = chosen.parameters
     seconds = checkpoint_seconds()
     launch.on_every_gpu(parameters.batch_size)
     data = Data(
@@ -52,9 +50,9 @@ def main() -> None:
         if not session.is_main:
             while waiting(session, interrupted):
                 pass
-            pretrain(parameters, loss, data, session, RunContext(interruption=interrupted))
+            pretrain(chosen, data, session, RunContext(interruption=interrupted))
             return
-        this = identity(parameters, loss, data, session)
+        this = identity(chosen, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
         with (
             checkpoint_folder.opened(folder, this, seconds, lambda: waiting(session, interrupted, True)) as checkpoints,
@@ -62,13 +60,13 @@ def main() -> None:
         ):
             waiting(session, interrupted)
             began = time.perf_counter()
-            result = pretrain(parameters, loss, data, session, RunContext(board, checkpoints, interrupted))
+            result = pretrain(chosen, data, session, RunContext(board, checkpoints, interrupted))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
-            fingerprints = {kind: fingerprint.of_values(this.parts[kind]) for kind in ("parameters", "data")}
-            fingerprints["code"] = fingerprint.of_program(Path(__file__), [f"simclr.losses.{loss.name}"])
             kept = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
-            provenance.write(REPORTS, [MODEL, VIEWS], fingerprints, session.device, result.starts, kept)
+            inputs = {"data": fingerprint.of_values(this.parts["data"])}
+            options = [option.path for option in chosen.options]
+            provenance.write(Path(__file__), [MODEL, VIEWS], inputs, options, session.device, result.starts, kept)
             # nobody but DVC says when it has collected the results
             checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
 
@@ -98,7 +96,7 @@ def checkpoint_seconds() -> float:
 
 
 def report(result: Result) -> None:
-    encoder_file.save(MODEL, result.encoder, result.preparation)
+    encoder_file.save(MODEL, result.encoder, result.transform)
     arrays.save(VIEWS, {"pairs": result.pairs})
     tables.write_json(REPORTS / "metrics.json", result.metrics)
     for quantity, rows in (

@@ -14,8 +14,11 @@ def main() -> None:
     checked = pipeline(params.read())
     print(f"{params.FILE}: every value is allowed")
     for key, package, chosen in (
-        ("fetch.source", "simclr.sources", checked.fetch.source),
-        ("pretrain.loss", "simclr.losses", checked.pretrain.loss),
+        ("fetch.source", "sources", checked.fetch.source),
+        ("pretrain.model", "models", checked.pretrain.model),
+        ("pretrain.method", "methods", checked.pretrain.method),
+        ("pretrain.loss", "losses", checked.pretrain.loss),
+        ("pretrain.views.augmentations", "augment", ", ".join(checked.pretrain.views.augmentations)),
     ):
         print(f"{key}: {chosen}; there are {', '.join(options.names(package))}")
 

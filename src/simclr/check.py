@@ -3,16 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from simclr import losses
 from simclr.conversion.convert import ConvertParams
-from simclr.core import params
+from simclr.core import options, params
 from simclr.core.errors import UserError
+from simclr.core.options import Option
 from simclr.core.processor_params import ProcessorParams
 from simclr.evaluation.embed.embed_params import EmbedParams
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
-from simclr.losses import Loss
 from simclr.sources import FetchParams
+from simclr.training import recipe
 from simclr.training.pretrain_params import PretrainParams
+
+PLUG_POINTS = ("augment", "losses", "methods", "models")
+"""Sections that have one for each option: see `options`."""
 
 
 @dataclass(kw_only=True)
@@ -20,7 +23,10 @@ class Pipeline:
     """params.yaml."""
 
     processor: ProcessorParams
-    losses: dict[str, Loss]
+    augment: dict[str, Option]
+    losses: dict[str, Option]
+    methods: dict[str, Option]
+    models: dict[str, Option]
     fetch: FetchParams
     convert: ConvertParams
     pretrain: PretrainParams
@@ -41,7 +47,13 @@ def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline
     for name in sections:
         if not isinstance(values.get(name), dict):
             raise UserError(f"{origin}: {name} must be a section of keys")
-    checked = {
-        name: params.check(values[name], schema, name, origin) for name, schema in sections.items() if name != "losses"
+    checked: dict[str, Any] = {
+        name: (
+            options.check_all(name, values, origin)
+            if name in PLUG_POINTS
+            else params.check(values[name], schema, name, origin)
+        )
+        for name, schema in sections.items()
     }
-    return Pipeline(losses=losses.check(values["losses"], origin), **checked)
+    recipe.checked(values, origin)
+    return Pipeline(**checked)

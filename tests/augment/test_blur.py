@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from torchvision.transforms.v2 import functional as tv
 
-from simclr.augment import blur
+from simclr.augment import Draws, blur
 from simclr.augment.blur import kernel_size
 
 
@@ -13,22 +12,19 @@ def test_the_kernel_is_a_tenth_of_the_image_and_odd() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 8, 32, 96])
-def test_each_image_is_blurred_as_torchvision_blurs_it(size: int) -> None:
-    images = torch.rand(5, 3, size, size, generator=torch.Generator().manual_seed(0))
-    sigmas = torch.tensor([0.1, 0.5, 1.0, 1.7, 2.0])
-    taps = kernel_size(size)
-    expected = torch.stack(
-        [tv.gaussian_blur(image, [taps, taps], [s, s]) for image, s in zip(images, sigmas.tolist(), strict=True)]
-    )
-    weights = torch.from_numpy(blur.taps(size, sigmas.numpy(), np.full(5, True)))
-    found = blur.gaussian_blur(images, weights)
-    torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+def test_draws_have_the_asked_frequencies_and_ranges() -> None:
+    values = blur.draw(blur.Params(probability=0.5, sigma=[0.1, 2.0]), Draws("blur", 0, 1, np.arange(20_000), 2), 32)
+    assert values["blurred"].mean() == pytest.approx(0.5, abs=0.01)
+    assert values["sigmas"].min() == pytest.approx(0.1, abs=1e-3)
+    assert values["sigmas"].max() == pytest.approx(2.0, abs=1e-3)
+
+
+def test_only_the_images_that_are_said_to_be_are_blurred_and_channels_come_last() -> None:
+    parameters = blur.Params(probability=0.5, sigma=[1.5, 1.5])
+    values = blur.draw(parameters, Draws("blur", 0, 1, np.arange(12), 1), 32)
+    images, blurred = torch.rand(12, 3, 32, 32), torch.from_numpy(values["blurred"][:, 0])
+    found = blur.apply(images, {"taps": torch.from_numpy(blur.prepared(values, parameters)["taps"][:, 0])})
+    assert 0 < blurred.sum() < 12
+    assert torch.equal(found[~blurred], images[~blurred])
+    assert ((found - images)[blurred].abs() > 0.01).float().mean() > 0.5
     assert found.is_contiguous(memory_format=torch.channels_last)
-
-
-def test_only_the_images_that_are_said_to_be_are_blurred() -> None:
-    images, sigmas = torch.rand(4, 3, 32, 32), np.full(4, 1.5, np.float32)
-    found = blur.gaussian_blur(images, torch.from_numpy(blur.taps(32, sigmas, np.array([True, False, True, False]))))
-    assert torch.equal(found[1::2], images[1::2])
-    assert ((found - images)[0::2].abs() > 0.01).float().mean() > 0.5

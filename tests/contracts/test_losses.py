@@ -3,6 +3,7 @@
 All that a loss needs is its definition in loops, in `LOOPS`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -11,11 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr import losses, presets
+from simclr.core import options
+from simclr.core.options import Option
 from simclr.distributed import pairwise
 from simclr.distributed.session import Session
-from simclr.losses import Loss
 from tests.helpers.ranks import ALONE, on_ranks
+from tests.helpers.recipes import SHIPPED
 
 LOOPS: dict[str, Callable[[Tensor, float], Tensor]] = {}
 """By the name of a loss: of z (2n, d) and tau, the mean over all anchors by the paper's words; nothing clever."""
@@ -40,10 +42,19 @@ LOOPS["nt_xent"] = in_loops(lambda positive, _, negatives: -torch.log(positive /
 LOOPS["decoupled"] = in_loops(lambda positive, _, negatives: -torch.log(positive / sum(negatives)))
 
 
-def loss_at(name: str, temperature: float) -> Loss:
-    """The loss `name` with the other parameters of the preset digits."""
-    section = presets.compose("digits")["losses"]
-    return losses.check(section | {name: section[name] | {"temperature": temperature}}, "test")[name]
+NAMES = options.names("losses")
+
+
+def loss_at(name: str, temperature: float) -> Callable[[Tensor, Session], Tensor]:
+    """The loss `name` with the other parameters of params.yaml."""
+    sections = {name: SHIPPED["losses"][name] | {"temperature": temperature}}
+    option = options.checked("losses", name, {"losses": sections}, "test")
+    return functools.partial(called, option)
+
+
+def called(option: Option, z: Tensor, session: Session) -> Tensor:
+    value: Tensor = option.module.loss(z, option.parameters, session)
+    return value
 
 
 def projections(rows: int, dimension: int = 5, seed: int = 0) -> Tensor:
@@ -51,10 +62,10 @@ def projections(rows: int, dimension: int = 5, seed: int = 0) -> Tensor:
 
 
 def test_every_loss_has_a_definition_in_loops() -> None:
-    assert sorted(LOOPS) == losses.NAMES
+    assert sorted(LOOPS) == NAMES
 
 
-@pytest.mark.parametrize("name", losses.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 0.5, 2.0])
 @pytest.mark.parametrize("block", [1, 7, 30, 10_000])  # elements: blocks of one anchor, uneven ones, a single one
 def test_value_and_gradient_are_those_of_the_loops(
@@ -69,13 +80,13 @@ def test_value_and_gradient_are_those_of_the_loops(
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", losses.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_gradient_is_the_derivative(name: str) -> None:
     z = projections(6).requires_grad_()
     assert torch.autograd.gradcheck(lambda z: loss_at(name, 0.3)(z, ALONE), z)
 
 
-@pytest.mark.parametrize("name", losses.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("temperature", [0.001, 0.01, 1 / 60, 100.0])
 @pytest.mark.parametrize("collapsed", [False, True])
@@ -98,7 +109,7 @@ def share(session: Session, batch: Tensor, name: str, temperature: float) -> tup
     return value.detach(), own.grad.view(2, -1, own.shape[1])
 
 
-@pytest.mark.parametrize("name", losses.NAMES)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("world", [2, 3, 4])
 @pytest.mark.parametrize("temperature", [0.01, 0.2])
 def test_ranks_together_have_the_loss_and_gradient_of_one_process(name: str, world: int, temperature: float) -> None:

@@ -5,16 +5,19 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from simclr.augment import views
+from simclr.augment import Draws
 from simclr.data import crop, cut, loader
-from tests.augment.test_kernels import PARAMETERS
+from tests.helpers.augmentations import augmentation
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (21, 40, 8), (9, 17, 33), (130, 50, 24)])
 def test_resized_crops(height: int, width: int, size: int) -> None:
     pixels = torch.randint(0, 256, (6, height, width, 3), dtype=torch.uint8)
-    sides = np.full(6, height), np.full(6, width)
-    boxes = views.draw(PARAMETERS, *sides, 0, 0, np.arange(6), 7).boxes
+    sides = np.full((6, 1), height), np.full((6, 1), width)
+    boxes = np.zeros((6, 7, 4), np.int64)
+    for option in (augmentation("crop"), augmentation("flip")):
+        draws = Draws(option.name, 0, 0, np.arange(6), 7)
+        boxes = option.module.boxes(boxes, option.parameters, draws, *sides)
     boxes[0, 0] = (0, 0, height, width)
     boxes[0, 1] = (height - 1, width - 1, 1, 1)
     boxes[0, 2] = (0, 0, height, -width)

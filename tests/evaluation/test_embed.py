@@ -13,7 +13,7 @@ from simclr.distributed.session import Session
 from simclr.evaluation.embed import embed_params, embedding_map, neighbors
 from simclr.evaluation.embed.embed_params import EmbedParams
 from simclr.features.encode import Features, collected, encoded
-from simclr.models.eval_transform import Preparation
+from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
 from tests.helpers.betons import noise, stored
 from tests.helpers.fake_memory import CUDA, GIB, counted
@@ -41,8 +41,8 @@ def test_every_split_is_encoded_in_the_order_of_its_file(tmp_path: Path) -> None
         for seed, (name, count) in enumerate({"train": 7, "val": 2, "test": 4}.items())
     }
     encoder = Encoder("resnet10", 0.125, small_stem=True, zero_init_residual=False)
-    preparation = Preparation(size=8, crop_share=1.0, mean=[0.5] * 3, std=[0.2] * 3)
-    found = encoded(encoder, splits, preparation, 3, ALONE)
+    transform = EvalTransform(size=8, crop_share=1.0, mean=[0.5] * 3, std=[0.2] * 3)
+    found = encoded(encoder, splits, transform, 3, ALONE)
     assert list(found) == ["train", "val", "test"]
     encoder.eval()
     for seed, (name, features) in enumerate(found.items()):

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from simclr.core.errors import UserError
 from simclr.distributed.session import Session
-from simclr.evaluation import feature_file
-from simclr.features import encode
+from simclr.features import encode, feature_file
 from simclr.features.encode import Features
 from tests.helpers.ranks import ALONE, on_ranks
 

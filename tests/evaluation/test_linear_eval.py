@@ -12,8 +12,6 @@ import torchvision.transforms.v2.functional as tv
 from sklearn import metrics
 from torch import Tensor
 
-from simclr.augment import views
-from simclr.augment.views import ViewParams
 from simclr.core.errors import UserError
 from simclr.core.randomness import permutation
 from simclr.data import beton
@@ -26,12 +24,14 @@ from simclr.evaluation.linear_eval.confusion import confusion
 from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
 from simclr.evaluation.linear_eval.scores import top
 from simclr.features.encode import Features
-from simclr.models.eval_transform import Preparation
+from simclr.features.eval_transform import EvalTransform
+from simclr.methods import classifier
 from simclr.models.resnet import Encoder
+from tests.helpers.augmentations import views
 from tests.helpers.betons import noise, stored
 from tests.helpers.ranks import ALONE, on_ranks
 
-PREPARATION = Preparation(size=8, crop_share=1.0, mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4])
+TRANSFORM = EvalTransform(size=8, crop_share=1.0, mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4])
 CLASSES = 3
 COUNT = 9
 """Training images; with batches of 4 the last one holds a single image, so that of two ranks one gets none."""
@@ -61,7 +61,7 @@ def pixels(count: int, seed: int, size: int = 8) -> Tensor:
 
 
 def normalised(images: Tensor) -> Tensor:
-    mean, std = torch.tensor(PREPARATION.mean)[:, None, None], torch.tensor(PREPARATION.std)[:, None, None]
+    mean, std = torch.tensor(TRANSFORM.mean)[:, None, None], torch.tensor(TRANSFORM.std)[:, None, None]
     return (images - mean) / std
 
 
@@ -86,7 +86,7 @@ def train(tmp_path: Path) -> Beton:
 
 def through(train: Beton, found: dict[str, Features], session: Session = ALONE, **augmented: Any) -> ProbeResult:
     return augmented_probe.probe_augmented(
-        parameters(**augmented), network(), PREPARATION, train, found, session, CLASSES
+        parameters(**augmented), network(), TRANSFORM, train, found, session, CLASSES
     )
 
 
@@ -132,10 +132,9 @@ def test_the_test_split_influences_no_choice(train: Beton, form: str) -> None:
 def by_hand(train: Beton, chosen: LinearEvalParams) -> tuple[Tensor, Tensor]:
     """The weights and the bias of a linear layer trained with one learning rate, one image at a time."""
     encoder, settings = network().eval(), chosen.augmented
-    cropping = ViewParams(
-        resolution=8, crop_scale=settings.crop_scale, crop_ratio=[3 / 4, 4 / 3], flip=settings.flip, jitter=0,
-        brightness=0, contrast=0, saturation=0, hue=0, grayscale=0, blur=0, blur_sigma=[1, 1],
-        solarize=0, solarize_threshold=1,
+    made = views(
+        8, ["crop", "flip"], 1, chosen.seed, crop__scale=settings.crop_scale, crop__ratio=[3 / 4, 4 / 3],
+        flip__probability=settings.flip,
     )  # fmt: skip
     images = pixels(COUNT, 0)
     weights, bias = torch.zeros(encoder.dimension, CLASSES), torch.zeros(CLASSES)
@@ -148,8 +147,8 @@ def by_hand(train: Beton, chosen: LinearEvalParams) -> tuple[Tensor, Tensor]:
             weights_gradient, bias_gradient = settings.weight_decay * weights, torch.zeros(CLASSES)
             for sample in batch:
                 sizes = np.array([8])
-                draws = views.draw(cropping, sizes, sizes, chosen.seed, epoch, np.array([sample]), views=1)
-                top, left, height, width = draws.boxes[0, 0].tolist()
+                boxes, _ = made.draw(np.array([sample]), epoch, sizes, sizes)
+                top, left, height, width = boxes[0, 0].tolist()
                 image = tv.resized_crop(images[sample], top, left, height, abs(width), [8, 8], antialias=True)
                 image = image.flip(-1) if width < 0 else image
                 with torch.no_grad():
@@ -229,7 +228,7 @@ def test_the_encoder_stays_as_it_is_even_if_it_was_being_trained(train: Beton) -
     encoder = network().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     found = features()
-    verdict = augmented_probe.probe_augmented(parameters(), encoder, PREPARATION, train, found, ALONE, CLASSES)
+    verdict = augmented_probe.probe_augmented(parameters(), encoder, TRANSFORM, train, found, ALONE, CLASSES)
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(weight.grad is None for weight in encoder.parameters())
@@ -242,7 +241,7 @@ def test_the_seed_decides(train: Beton) -> None:
         torch.manual_seed(len(scores))  # of no importance
         chosen = dataclasses.replace(parameters(), seed=seed)
         scores.append(
-            augmented_probe.probe_augmented(chosen, network(), PREPARATION, train, found, ALONE, CLASSES).scores
+            augmented_probe.probe_augmented(chosen, network(), TRANSFORM, train, found, ALONE, CLASSES).scores
         )
     assert torch.equal(scores[0], scores[1])
     assert not torch.allclose(scores[0], scores[2])
@@ -250,7 +249,7 @@ def test_the_seed_decides(train: Beton) -> None:
 
 def test_a_large_step_is_encoded_in_parts(train: Beton, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = through(train, features())
-    monkeypatch.setattr(augmented_probe, "_ENCODED", 3)
+    monkeypatch.setattr(classifier, "_ENCODED", 3)
     counts = []
     forward = Encoder.forward
     monkeypatch.setattr(Encoder, "forward", lambda self, images: (counts.append(len(images)), forward(self, images))[1])
@@ -267,7 +266,7 @@ def test_the_untrained_encoder_is_the_same_network_drawn_by_the_seed_alone(train
     found = []
     for seed, trained in ((5, network(0, zero_init)), (5, network(1, zero_init)), (6, network(0, zero_init))):
         torch.manual_seed(len(found))  # of no importance
-        found.append(baselines.untrained_features(seed, trained, PREPARATION, {"train": train}, ALONE)["train"])
+        found.append(baselines.untrained_features(seed, trained, TRANSFORM, {"train": train}, ALONE)["train"])
     assert torch.equal(found[0].h, found[1].h)
     assert not torch.allclose(found[0].h, found[2].h)
     torch.manual_seed(5)
@@ -280,8 +279,8 @@ def test_the_untrained_encoder_is_the_same_network_drawn_by_the_seed_alone(train
 @pytest.mark.parametrize(("size", "shrunk"), [(96, 32), (33, 32), (32, 32), (8, 8)])
 def test_raw_pixels_are_those_of_images_of_at_most_32_pixels(tmp_path: Path, size: int, shrunk: int) -> None:
     split = stored(tmp_path / "test.beton", noise(3, size, 0), np.array([2, 0, 1]))
-    preparation = dataclasses.replace(PREPARATION, size=size)
-    found = baselines.pixel_features(preparation, {"test": split}, ALONE)["test"]
+    transform = dataclasses.replace(TRANSFORM, size=size)
+    found = baselines.pixel_features(transform, {"test": split}, ALONE)["test"]
     expected = normalised(tv.resize(pixels(3, 0, size), [shrunk, shrunk], antialias=True))
     assert found.h.shape == (3, 3 * shrunk**2)
     torch.testing.assert_close(found.h, expected.flatten(1), rtol=0, atol=1e-4)

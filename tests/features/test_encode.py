@@ -13,12 +13,12 @@ from simclr.data import beton
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.distributed.session import Session
 from simclr.features.encode import encoded, representations
-from simclr.models.eval_transform import Preparation
+from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
 from tests.helpers.betons import noise, stored
 from tests.helpers.ranks import ALONE, on_ranks
 
-PREPARATION = Preparation(size=8, crop_share=1.0, mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4])
+TRANSFORM = EvalTransform(size=8, crop_share=1.0, mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4])
 COUNT = 10
 
 
@@ -38,7 +38,7 @@ def split(tmp_path: Path) -> Beton:
 def one_by_one(encoder: Encoder, samples: list[int]) -> Tensor:
     encoder = encoder.eval()
     pixels = torch.from_numpy(noise(COUNT, 8, seed=0)).permute(0, 3, 1, 2) / 255
-    mean, std = torch.tensor(PREPARATION.mean)[:, None, None], torch.tensor(PREPARATION.std)[:, None, None]
+    mean, std = torch.tensor(TRANSFORM.mean)[:, None, None], torch.tensor(TRANSFORM.std)[:, None, None]
     return torch.cat([encoder((pixels[sample : sample + 1] - mean) / std) for sample in samples])
 
 
@@ -48,7 +48,7 @@ SAMPLES = [[3, 0, 9, 1, 2, 7], [5], list(range(COUNT)), [4, 4, 8]]
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("samples", SAMPLES, ids=len)
 def test_they_come_in_the_order_of_the_samples(split: Beton, samples: list[int], batch_size: int) -> None:
-    found = representations(network(), split, np.array(samples), PREPARATION, batch_size, ALONE)
+    found = representations(network(), split, np.array(samples), TRANSFORM, batch_size, ALONE)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, one_by_one(network(), samples))
 
@@ -57,14 +57,14 @@ def test_they_come_in_the_order_of_the_samples(split: Beton, samples: list[int],
 def test_the_encoder_is_not_touched(split: Beton, training: bool) -> None:
     encoder = network().train(training)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
-    representations(encoder, split, np.arange(COUNT), PREPARATION, 4, ALONE)
+    representations(encoder, split, np.arange(COUNT), TRANSFORM, 4, ALONE)
     assert all(module.training is training for module in encoder.modules())
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 
 
 def test_they_can_be_learnt_from(split: Beton) -> None:
-    found = representations(network(), split, np.arange(COUNT), PREPARATION, 4, ALONE)
+    found = representations(network(), split, np.arange(COUNT), TRANSFORM, 4, ALONE)
     assert not found.requires_grad
     layer = nn.Linear(found.shape[1], 1)
     layer(found).sum().backward()
@@ -77,7 +77,7 @@ def on_rank(session: Session, path: Path) -> list[tuple[Tensor, int]]:
     for samples in SAMPLES:
         calls.clear()
         h = representations(
-            network(), split, np.array(samples), PREPARATION, 2, session, between=lambda: calls.append(None)
+            network(), split, np.array(samples), TRANSFORM, 2, session, between=lambda: calls.append(None)
         )
         found.append((h, len(calls)))
     return found
@@ -101,7 +101,7 @@ def test_what_is_called_between_batches_may_end_it(split: Beton) -> None:
 
     encoder = network().train()
     with pytest.raises(KeyboardInterrupt):
-        representations(encoder, split, np.arange(COUNT), PREPARATION, 4, ALONE, between=stop)
+        representations(encoder, split, np.arange(COUNT), TRANSFORM, 4, ALONE, between=stop)
     assert encoder.training
 
 
@@ -110,7 +110,7 @@ def test_the_central_square_is_encoded(tmp_path: Path, sizes: list[tuple[int, in
     images = [noise(1, 13, seed)[0, :height, :width] for seed, (height, width) in enumerate(sizes)]
     found = (StoredImage(RAW, *image.shape[:2], image.tobytes()) for image in images)
     beton.write(tmp_path / "test.beton", found, np.zeros(3, np.int64), largest=1000)
-    half = Preparation(size=4, crop_share=0.5, mean=[0.0] * 3, std=[1.0] * 3)
+    half = EvalTransform(size=4, crop_share=0.5, mean=[0.0] * 3, std=[1.0] * 3)
     rows = representations(nn.Flatten(), beton.read(tmp_path / "test.beton"), np.arange(3), half, 2, ALONE)
     for row, image, (height, width) in zip(rows, images, sizes, strict=True):
         top, left = (height - 4) // 2, (width - 4) // 2
@@ -124,4 +124,4 @@ def test_a_representation_that_is_not_finite_is_told(split: Beton) -> None:
             return images.flatten(1) / 0
 
     with pytest.raises(UserError, match=r"train\.beton: the encoder's representations of these images are not finite$"):
-        encoded(Broken(), {"train": split}, PREPARATION, 4, ALONE)
+        encoded(Broken(), {"train": split}, TRANSFORM, 4, ALONE)

@@ -1,6 +1,5 @@
 """What only a CUDA device can show: the views and losses of a CPU, a step in bf16, ranks that share a device."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,47 +7,47 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr.augment import color, views
-from simclr.augment.views import Draws, ViewParams
+from simclr.augment import _jitter_batched
 from simclr.data import loader
 from simclr.data.converted import DatasetInfo
 from simclr.device import transfer
-from simclr.device.transfer import Parcel
 from simclr.distributed.batch_norm import synchronised
 from simclr.distributed.session import Session, open_session
 from simclr.losses import nt_xent
 from simclr.training import pretrain
 from simclr.training.run_context import RunContext
-from tests.augment.test_kernels import images
-from tests.augment.test_views import EVERYTHING, drawn
+from simclr.views.compose import Views
 from tests.distributed.test_batch_norm import SHARE, batch, network, trained
 from tests.gpu.test_fake_cuda import view_maker
+from tests.helpers.augmentations import pictures, views
 from tests.helpers.ranks import on_ranks
-from tests.optim.test_lars import solver_of_many
-from tests.training.test_pretrain import DIGESTS, LOSS, Data, on_rank, parameters, striped
+from tests.helpers.recipes import recipe
+from tests.learning.test_lars import solver_of_many
+from tests.training.test_pretrain import DIGESTS, Data, on_rank, striped
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU, GPU = (Session(rank=0, world_size=1, device=torch.device(name)) for name in ("cpu", "cuda"))
 
 
-def on(device: torch.device, draws: Draws, chosen: ViewParams) -> Parcel:
-    return transfer.packed(views.rows(draws, chosen, device), device).to(device)
+def made(crops: Tensor, views: Views, device: torch.device) -> Tensor:
+    sizes = np.full(len(crops) // 2, 32)
+    _, drawn = views.draw(np.arange(len(sizes)), 1, sizes, sizes)
+    rows = transfer.packed(views.rows(drawn, device), device).to(device)
+    return views.augment(crops.to(device), rows).cpu()
 
 
 @pytest.mark.parametrize("size", [1, 8, 33, 96, 224])
 @pytest.mark.parametrize("triton", [True, False])
 def test_views_are_those_of_the_cpu(size: int, triton: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not triton:
-        monkeypatch.setattr(color, "_triton_works", lambda: False)
-    chosen, draws = dataclasses.replace(EVERYTHING, resolution=size, hue=0.5), drawn(range(64))
-    crops = images(128, size)
-    found = views.augment(crops.cuda(), on(GPU.device, draws, chosen), chosen).cpu()
-    off = (found - views.augment(crops, on(CPU.device, draws, chosen), chosen)).abs() > 1e-4
+        monkeypatch.setattr(_jitter_batched, "_triton_works", lambda: False)
+    crops = pictures(128, size)
+    off = (made(crops, views(size), GPU.device) - made(crops, views(size), CPU.device)).abs() > 1e-4
     assert off.float().mean() < 0.005  # values at the threshold of solarize
 
 
 def test_triton_works() -> None:
-    assert color._triton_works()
+    assert _jitter_batched._triton_works()
 
 
 def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
@@ -64,13 +63,12 @@ def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize("preset", ["cifar10", "imagenet"])
 def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
     """Views and what the encoder is given, after a first batch."""
-    stream, preparation, samples = view_maker(preset, tmp_path)
+    stream, transform, samples = view_maker(preset, tmp_path)
     for step in range(3):
         loaded = stream.load(samples, step)
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         try:
-            views_, _ = stream.views(loaded)
-            preparation.normalise(views_)
+            transform.normalise(stream.batch(loaded, len(samples)).images)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
@@ -105,7 +103,7 @@ def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> No
     for _ in range(2):
         with open_session(deterministic=True) as session:
             result = pretrain.pretrain(
-                parameters(views__blur=0.5, deterministic=True), LOSS, data, session, RunContext()
+                recipe(views__augmentations=["crop", "jitter", "blur"], deterministic=True), data, session, RunContext()
             )
         states.append(result.encoder.state_dict())
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -115,8 +113,8 @@ def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> No
 def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
-    chosen = parameters(compile=compiled, views__blur=0.5, optimizer__name="lars")
-    result = pretrain.pretrain(chosen, LOSS, data, GPU, RunContext())
+    chosen = recipe(compile=compiled, views__augmentations=["crop", "jitter", "blur"], optimizer__name="lars")
+    result = pretrain.pretrain(chosen, data, GPU, RunContext())
     assert len(result.history) == 2
 
 
@@ -146,8 +144,8 @@ def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
 def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
-    chosen = parameters(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
-    whole = pretrain.pretrain(chosen, LOSS, data, GPU, RunContext())
+    chosen = recipe(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
+    whole = pretrain.pretrain(chosen, data, GPU, RunContext())
     for (history, _), _ in on_ranks(2, on_rank, data, chosen):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-2)

@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 ROOT = Path(__file__).parents[2]
 STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "draw")
 TINY = {
-    "pretrain__epochs": 2, "pretrain__encoder__width": 0.125, "pretrain__views__resolution": 8,
+    "pretrain__epochs": 2, "models__resnet__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
     "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
 }  # fmt: skip

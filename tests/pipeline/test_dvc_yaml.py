@@ -15,6 +15,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+CHOSEN = {"losses": "loss", "methods": "method", "models": "model"}
+"""By the package, the key of `pretrain` that names the option."""
 OUTS = [out for stage in STAGES.values() for out in stage.get("outs", [])]
 DVC_WARNS = pytest.mark.filterwarnings("ignore:_NoneStep:DeprecationWarning")  # of the tries that it uses
 GRAPH = grimp.build_graph("simclr", cache_dir=None)
@@ -92,8 +94,8 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
     assert STAGES[stage]["desc"]
     own = [] if stage == "draw" else [stage]
     computes = [] if stage in ("fetch", "convert", "draw") else ["processor"]
-    options = ["losses.${pretrain.loss}"] if stage == "pretrain" else []
-    assert STAGES[stage].get("params", []) == [*options, *own, *computes]
+    options = ["augment", *(f"{package}.${{pretrain.{key}}}" for package, key in CHOSEN.items())]
+    assert STAGES[stage].get("params", []) == [*(options if stage == "pretrain" else []), *own, *computes]
 
 
 @pytest.fixture

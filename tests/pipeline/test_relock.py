@@ -1,6 +1,5 @@
 """scripts/relock on a pipeline of one stage, which depends on the library's code."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -9,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from simclr.core import fingerprint
 from tests.helpers.programs import ROOT
 
 STAGE = """
@@ -20,14 +18,17 @@ stages:
     - input.txt
     - src/simclr
     - stages/convert.py
+    params:
+    - augment
+    - convert
     outs:
     - made.txt:
         persist: true
 """
-DIGEST = """
+RECORD = """
 from pathlib import Path
-from simclr.core import fingerprint
-print(fingerprint.of_program(Path("stages/convert.py")))
+from simclr.tracking import provenance
+provenance.write(Path("stages/convert.py"), [Path("made.txt")], {}, ["augment.jitter"])
 """
 
 
@@ -51,11 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "input.txt").write_text("input")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
         assert run(folder, *command).returncode == 0
-    (folder / "reports" / "convert").mkdir(parents=True)
-    digest = run(folder, sys.executable, "-c", DIGEST).stdout.strip()
-    (folder / "reports" / "convert" / "run.json").write_text(
-        json.dumps({"fingerprints": {"code": digest}, "outs": {"made.txt": fingerprint.of_out(folder / "made.txt")}})
-    )
+    assert run(folder, sys.executable, "-c", RECORD).returncode == 0
     return folder
 
 
@@ -80,8 +77,9 @@ def test_changed_prose_and_code_that_is_not_used_are_taken_over_without_a_run(re
     edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
     edit(repository / "stages/convert.py", "\n\n\ndef main", "\n\n\n# another comment\ndef main")
     (repository / "src/simclr/losses/another.py").write_text("UNUSED = 1\n")
+    edit(repository / "params.yaml", "  blur:\n", "  another:\n    degrees: 3\n  blur:\n")
     assert "changed deps" in run(repository, "dvc", "status").stdout
-    assert relock(repository) == (0, "convert: the code of its results, so that dvc.lock takes it over\n")
+    assert relock(repository) == (0, "convert: what it uses is what made its results, so that dvc.lock takes it over\n")
     assert "up to date" in run(repository, "dvc", "status").stdout
     assert (repository / "made.txt").read_text() == "made\n"
     assert relock(repository) == (0, "")
@@ -90,6 +88,8 @@ def test_changed_prose_and_code_that_is_not_used_are_taken_over_without_a_run(re
 CHANGES = {
     "code": ("src/simclr/data/beton.py", "1 << 21", "1 << 22"),
     "the stage itself": ("stages/convert.py", '"classes.csv"', '"names.csv"'),
+    "a parameter of its own": ("params.yaml", "val_fraction: 0.1", "val_fraction: 0.2"),
+    "a parameter of an option that it uses": ("params.yaml", "brightness: 0.4", "brightness: 0.3"),
     "its input": ("input.txt", "input", "other"),
 }
 

@@ -110,10 +110,10 @@ def test_dvc_leaves_the_layout_as_it_is(name: str, file: Path) -> None:
 
 
 def test_dvc_changes_only_the_lines_of_what_is_set(file: Path) -> None:
-    apply_overrides(file, ["losses.nt_xent.temperature=0.055", "pretrain.views.crop_ratio=[0.6,1.9]"])
+    apply_overrides(file, ["losses.nt_xent.temperature=0.055", "augment.crop.ratio=[0.6,1.9]"])
     old, new = SHIPPED.splitlines(), file.read_text(encoding="utf-8").splitlines()
     changed = [line for was, line in zip(old, new, strict=True) if was != line]
-    assert changed == ["    temperature: 0.055", "    - 0.6", "    - 1.9"]
+    assert changed == ["    - 0.6", "    - 1.9", "    temperature: 0.055"]
 
 
 def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Callable[..., str]) -> None:
@@ -136,8 +136,8 @@ def test_overrides_exchange_parts_and_set_or_leave_parameters(file: Path, comman
     file.write_text(SHIPPED.replace("folder: images", "folder: mine"), encoding="utf-8")
     command("apply", "cifar10", "encoder=resnet50", "linear_eval.augmented.lr=[0.1,0.2,0.3]", "~fetch.folder")
     content = params.read(file)
-    assert content["pretrain"]["encoder"]["name"] == "resnet50"
-    assert content["pretrain"]["head"]["hidden"] == 2048
+    assert content["models"]["resnet"]["depth"] == 50
+    assert content["methods"]["simclr"]["head"]["hidden"] == 2048
     assert content["linear_eval"]["augmented"]["lr"] == [0.1, 0.2, 0.3]
     assert content["fetch"]["source"] == "cifar10"
     assert content["fetch"]["folder"] == "mine"

@@ -109,7 +109,7 @@ def fails(source, tmp_path, message):
 
 
 def test_every_source_is_tested():
-    assert options.names("simclr.sources") == sorted(["digits", "folder", *DOWNLOADED])
+    assert options.names("sources") == sorted(["digits", "folder", *DOWNLOADED])
     assert sorted(SERVE) == DOWNLOADED
 
 

@@ -14,6 +14,7 @@ import torch
 from simclr.tracking import provenance
 
 CPU = torch.device("cpu")
+PARAMS = "train:\n  epochs: 3\nlosses:\n  nt_xent:\n    tau: 1\n  other:\n    tau: 2\n"
 
 
 def run(*command: str) -> str:
@@ -34,6 +35,9 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "reports/train/samples/inner").mkdir(parents=True)
     for name in ("params.yaml", "dvc.lock", "reports/train/metrics.json", "reports/train/samples/b.png", "model"):
         (tmp_path / name).write_text("before")
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/train.py").write_text("LAYERS = 3\n")
     (tmp_path / "reports/train/samples/inner/a.png").write_text("other")
     (tmp_path / ".gitignore").write_text("/runs/")
     git("add", ".")
@@ -43,8 +47,8 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(**changed: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both files."""
-    given = {"outs": [Path("model")], "fingerprints": {"data": "ab"}, "device": CPU} | changed
-    provenance.write(Path("reports/train"), **given)
+    given = {"outs": [Path("model")], "inputs": {"data": "ab"}, "device": CPU} | changed
+    provenance.write(Path("stages/train.py"), **given)
     return tuple(
         json.loads(Path(path).read_text()) for path in ("reports/train/run.json", "runs/tested/train/machine.json")
     )
@@ -72,7 +76,7 @@ def test_a_machine_with_the_same_results_writes_the_same_file(clone: Path, monke
     first = Path("reports/train/run.json").read_bytes()
     Path("reports/train/run.json").unlink()
     elsewhere(monkeypatch)
-    Path("params.yaml").write_text("changed")
+    Path("params.yaml").write_text(f"{PARAMS}# changed\n")
     _, machine = write(starts={0: 2, 7: 2}, machine={"checkpoints": {"written": 3}})
     assert Path("reports/train/run.json").read_bytes() == first
     assert machine["git"] == {"revision": git("rev-parse", "HEAD"), "dirty": True}
@@ -85,19 +89,33 @@ def test_the_record_says_what_decides_the_bytes(clone: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (record["device"], record["threads"]) == ("cpu", torch.get_num_threads())
     assert record["processes_from_step"] == {"0": 2, "9": 1, "12": 2}
-    assert record["fingerprints"] == {"data": "ab"}
+    assert record["fingerprints"] == {"data": "ab", **provenance.digests(Path("stages/train.py"), [])}
     assert machine["outs"] == record["outs"]
     assert "device" not in write(device=None, outs=[])[0]
 
 
-def test_it_is_written_again_where_the_results_are_others_only(clone: Path) -> None:
+def test_it_is_written_again_where_results_code_or_parameters_are_others_only(clone: Path) -> None:
     first, _ = write()
-    assert write(fingerprints={"data": "cd"})[0] == first
+    assert write(inputs={"data": "cd"})[0] == first
     Path("model").write_text("after")
-    assert write(fingerprints={"data": "cd"})[0]["fingerprints"] == {"data": "cd"}
+    assert write(inputs={"data": "cd"})[0]["fingerprints"]["data"] == "cd"
+    Path("stages/train.py").write_text("LAYERS = 4\n")
+    assert write(inputs={"data": "de"})[0]["fingerprints"]["data"] == "de"
+    Path("params.yaml").write_text(PARAMS.replace("epochs: 3", "epochs: 4"))
+    assert write(inputs={"data": "ef"})[0]["fingerprints"]["data"] == "ef"
     for damaged in ("", "[]", '{"outs": 3}'):
         Path("reports/train/run.json").write_text(damaged)
-        assert write(fingerprints={"data": "ef"})[0]["fingerprints"] == {"data": "ef"}
+        assert write(inputs={"data": "ab"})[0]["fingerprints"]["data"] == "ab"
+
+
+def test_parameters_are_those_of_the_stage_and_of_its_options(clone: Path) -> None:
+    def digest() -> str:
+        return provenance.digests(Path("stages/train.py"), ["losses.nt_xent"])["parameters"]
+
+    known = digest()
+    for text, same in (("tau: 2", True), ("tau: 1", False), ("epochs: 3", False)):
+        Path("params.yaml").write_text(PARAMS.replace(text, text[:-1] + "9"))
+        assert (digest() == known) == same
 
 
 def test_a_clean_clone_and_what_makes_it_dirty(clone: Path) -> None:

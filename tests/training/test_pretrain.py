@@ -1,6 +1,5 @@
 """Pretraining as a whole, on a few made-up images: what it returns, refuses and keeps, and that ranks do not matter."""
 
-import copy
 import dataclasses
 import math
 import os
@@ -17,47 +16,29 @@ import torch
 from torch import Tensor
 
 from simclr import presets
-from simclr.augment import views
-from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.data import beton, loader, sampling
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session, open_session
 from simclr.features import encode, knn
-from simclr.losses import Loss, nt_xent
-from simclr.models import projection_head
-from simclr.models.resnet import build as build_encoder
+from simclr.learning import placement, projection_head
+from simclr.learning.penalty import PenaltyParams, penalty
+from simclr.losses import nt_xent
+from simclr.models import resnet
 from simclr.tracking.tensorboard import Board
-from simclr.training import placement, pretrain
-from simclr.training.penalty import PenaltyParams, penalty
+from simclr.training import pretrain
+from simclr.training import recipe as recipes
 from simclr.training.pretrain import Result
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import Data, RunContext
 from simclr.training.trainer import Trainer
+from simclr.views.compose import Views
 from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import ALONE, on_ranks
+from tests.helpers.recipes import recipe
 
 DIGESTS = {"train": "0" * 64, "val": "1" * 64}
-LOSS = Loss("nt_xent", nt_xent.Params(temperature=0.5))
-SHIPPED = params.read(Path(__file__).parents[2] / "params.yaml")["pretrain"]
-
-
-def parameters(**changes: Any) -> PretrainParams:
-    """The shipped parameters, made tiny, with `changes` (section__key)."""
-    values = copy.deepcopy(SHIPPED)
-    tiny = {
-        "epochs": 2, "batch_size": 8, "encoder__width": 0.125, "head__hidden": 8, "head__output": 6,
-        "views__resolution": 8, "validation__every_epochs": 1, "validation__neighbors": 3,
-        "optimizer__warmup_epochs": 1,
-    }  # fmt: skip
-    for path, value in (tiny | changes).items():
-        *sections, key = path.split("__")
-        section = values
-        for name in sections:
-            section = section[name]
-        section[key] = value
-    return params.check(values, PretrainParams, "pretrain", "test")
 
 
 def striped(path: Path, count: int, seed: int) -> Beton:
@@ -78,7 +59,7 @@ def data(tmp_path: Path) -> Data:
 
 
 def run(data: Data, **changes: Any) -> Result:
-    return pretrain.pretrain(parameters(**changes), LOSS, data, ALONE, RunContext())
+    return pretrain.pretrain(recipe(**changes), data, ALONE, RunContext())
 
 
 def state(result: Result) -> dict[str, Tensor]:
@@ -93,7 +74,7 @@ def test_what_it_returns(data: Data) -> None:
     assert result.metrics["kept_epoch"] == result.metrics["epochs"] == 2
     assert not result.encoder.training
     assert not any(weight.requires_grad for weight in result.encoder.parameters())
-    assert result.preparation.mean == [0.4] * 3
+    assert result.transform.mean == [0.4] * 3
     assert result.pairs.shape == (32, 2, 8, 8, 3)
 
 
@@ -115,31 +96,32 @@ def double() -> Iterator[None]:
 @pytest.mark.usefixtures("double")
 def test_it_is_the_papers_algorithm(data: Data) -> None:
     """Chen et al. 2020, algorithm 1, with plain SGD: a dense matrix of similarities, and an update by hand."""
-    chosen = parameters(
+    chosen = recipe(
         optimizer__name="sgd", optimizer__lr=0.02, optimizer__lr_scaling="none", optimizer__weight_decay=0.1,
         optimizer__warmup_epochs=1,
     )  # fmt: skip
-    torch.manual_seed(chosen.seed)
-    f = build_encoder(chosen.encoder, chosen.views.resolution)
-    g = projection_head.build(chosen.head, f.dimension)
+    parameters, resolution = chosen.parameters, chosen.parameters.views.resolution
+    torch.manual_seed(parameters.seed)
+    f = resnet.build(chosen.model.parameters, resolution)
+    g = projection_head.build(chosen.method.parameters.head, f.dimension)
     weights = [weight for weight in (*f.parameters(), *g.parameters()) if weight.requires_grad]
     velocities = [torch.zeros_like(weight) for weight in weights]
     mean, std = (
         torch.tensor(values, dtype=torch.float32)[:, None, None]
         for values in (data.description.mean, data.description.std)
     )
-    size, count, steps = chosen.batch_size, len(data.source), 8
+    size, count, steps = parameters.batch_size, len(data.source), 8
     for step in range(steps):
         epoch = step // (count // size) + 1
-        samples = sampling.shuffled(count, size, chosen.seed, epoch, drop_last=True)[step % (count // size)]
+        samples = sampling.shuffled(count, size, parameters.seed, epoch, drop_last=True)[step % (count // size)]
         heights, widths = data.source.heights[samples], data.source.widths[samples]
-        draws = views.draw(chosen.views, heights, widths, chosen.seed, epoch, samples)
-        rows = views.rows(draws, chosen.views, ALONE.device)
-        loaded = loader.load(data.source, samples, draws.boxes, chosen.views.resolution, ALONE.device, rows)
-        crops = loader.crops(loaded, chosen.views.resolution)
-        images = (views.augment(crops, loaded, chosen.views) - mean) / std
+        made = Views(chosen.augmentations, 2, resolution, parameters.seed)
+        boxes, drawn = made.draw(samples, epoch, heights, widths)
+        rows = made.rows(drawn, ALONE.device)
+        loaded = loader.load(data.source, samples, boxes, resolution, ALONE.device, rows)
+        images = (made.augment(loader.crops(loaded, resolution), loaded) - mean) / std
         z = torch.nn.functional.normalize(g(f(images), torch.zeros(2 * size, dtype=torch.int64)))
-        similarities = z @ z.T / LOSS.parameters.temperature
+        similarities = z @ z.T / chosen.loss.parameters.temperature
         others = similarities.masked_fill(torch.eye(2 * size, dtype=torch.bool), -torch.inf)
         positives = torch.stack([similarities[row, (row + size) % (2 * size)] for row in range(2 * size)])
         loss = (others.logsumexp(dim=1) - positives).mean()
@@ -151,33 +133,37 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
                 decayed = gradient + 0.1 * weight if weight.ndim > 1 else gradient
                 velocity.mul_(0.9).add_(decayed)
                 weight -= 0.02 * factor * velocity
-    found = pretrain.pretrain(chosen, LOSS, data, ALONE, RunContext())
+    found = pretrain.pretrain(chosen, data, ALONE, RunContext())
     assert found.history[-1]["epoch"] == 2
     for name, tensor in f.state_dict().items():
         torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
 
 
 def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
-    first, second = run(data, views__blur=0.5, head__dropout=0.2), run(data, views__blur=0.5, head__dropout=0.2)
+    first, second = (
+        run(data, views__augmentations=["crop", "jitter", "blur"], methods__simclr__head__dropout=0.2),
+        run(data, views__augmentations=["crop", "jitter", "blur"], methods__simclr__head__dropout=0.2),
+    )
     assert first.history == second.history
     assert all(torch.equal(value, state(second)[name]) for name, value in state(first).items())
     other = run(data, seed=1)
     assert any(not torch.equal(value, state(other)[name]) for name, value in state(first).items())
 
 
-def on_rank(session: Session, data: Data, chosen: PretrainParams) -> tuple[Any, dict[str, Tensor]]:
-    result = pretrain.pretrain(chosen, LOSS, data, session, RunContext())
+def on_rank(session: Session, data: Data, chosen: Recipe) -> tuple[Any, dict[str, Tensor]]:
+    result = pretrain.pretrain(chosen, data, session, RunContext())
     return (result.history, result.validation), result.encoder.state_dict()
 
 
 @pytest.mark.parametrize(("world", "compiled"), [(2, False), (4, False), (2, True)])
 def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data) -> None:
     """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
-    chosen = parameters(
-        optimizer__name="sgd", optimizer__lr=0.1, penalty__l2=0.1, optimizer__clip_grad_norm=0.5, head__dropout=0.3
-    )
-    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, RunContext())
-    for (history, validation), encoder in on_ranks(world, on_rank, data, dataclasses.replace(chosen, compile=compiled)):
+    changes: dict[str, Any] = {
+        "optimizer__name": "sgd", "optimizer__lr": 0.1, "penalty__l2": 0.1, "optimizer__clip_grad_norm": 0.5,
+        "methods__simclr__head__dropout": 0.3,
+    }  # fmt: skip
+    whole = pretrain.pretrain(recipe(**changes), data, ALONE, RunContext())
+    for (history, validation), encoder in on_ranks(world, on_rank, data, recipe(**changes, compile=compiled)):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
         assert [row["knn_top1"] for row in validation] == [row["knn_top1"] for row in whole.validation]
@@ -185,26 +171,26 @@ def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data)
             torch.testing.assert_close(encoder[name], value, rtol=2e-3, atol=2e-4)
 
 
-def gradients(session: Session, data: Data, chosen: PretrainParams) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(session: Session, data: Data, chosen: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and averaged gradients of the first step, in float64."""
     torch.set_default_dtype(torch.float64)
-    trainer = Trainer(chosen, LOSS, data, session, RunContext())
+    trainer = Trainer(chosen, data, session, RunContext())
     torch.set_default_dtype(torch.float32)
     own = np.array_split(np.arange(8), session.world_size)[session.rank]
-    images, keys = trainer.stream.views(trainer.stream.load(own, epoch=1))
-    _, z = trainer.model(trainer.preparation.normalise(images.double()), keys)
-    loss = LOSS(z, session)
+    batch = trainer.stream.batch(trainer.stream.load(own, epoch=1), 8)
+    model = trainer.learner.model
+    loss = trainer.method.loss(model(trainer.transform.normalise(batch.images.double()), batch.keys), batch, session)
     loss.backward()
     found = {
         name.removeprefix("module."): weight.grad
-        for name, weight in trainer.model.named_parameters()
+        for name, weight in model.named_parameters()
         if weight.grad is not None
     }
     return session.mean(loss), found
 
 
 def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: Data) -> None:
-    chosen = parameters(head__dropout=0.3)
+    chosen = recipe(methods__simclr__head__dropout=0.3)
     loss, expected = gradients(ALONE, data, chosen)
     for own_loss, found in on_ranks(2, gradients, data, chosen):
         torch.testing.assert_close(own_loss, loss, rtol=1e-9, atol=0)
@@ -218,7 +204,7 @@ def test_early_stopping_keeps_the_best_encoder_and_says_why(data: Data, monkeypa
     states = []
 
     def validate(trainer: Any) -> float:
-        states.append({name: value.clone() for name, value in trainer.encoder.state_dict().items()})
+        states.append({name: value.clone() for name, value in trainer.method.encoder.state_dict().items()})
         return next(accuracies)
 
     monkeypatch.setattr(Trainer, "validate", validate)
@@ -249,8 +235,8 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     preset: str, world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted beside the weights, in float32, with two batches of each split; the features are few beside them."""
-    chosen = params.check(presets.compose(preset)["pretrain"], PretrainParams, "pretrain", "test")
-    size, count = chosen.views.resolution, 1024 * world
+    chosen = recipes.checked(presets.compose(preset), preset)
+    size, count = chosen.parameters.views.resolution, 1024 * world
 
     class Split:
         heights, widths, labels = np.full(count, size), np.full(count, size), np.zeros(count, np.int64)
@@ -272,7 +258,7 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     with counted() as peak, CUDA:
         session = Session(rank=0, world_size=world, device=CUDA)
         data = Data(split, split, split, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
-        trainer = Trainer(chosen, LOSS, data, session, RunContext())
+        trainer = Trainer(chosen, data, session, RunContext())
         assert trainer.validate() == 50.0
     assert peak.gpu < 8 * GIB
 
@@ -304,9 +290,9 @@ def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_t
 def test_what_changes_the_last_bits_is_of_the_identity(
     name: str, value: str, data: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = pretrain.identity(parameters(), LOSS, data, ALONE)
+    before = pretrain.identity(recipe(), data, ALONE)
     monkeypatch.setenv(name, value)
-    assert pretrain.identity(parameters(), LOSS, data, ALONE).difference(before).startswith("other platform")
+    assert pretrain.identity(recipe(), data, ALONE).difference(before).startswith("other platform")
 
 
 def on_rank_natively(session: Session, *arguments: Any) -> Any:
@@ -317,20 +303,20 @@ def on_rank_natively(session: Session, *arguments: Any) -> Any:
 def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
     """For an epoch; later its rounding, 2^-8, has grown."""
     monkeypatch.setenv("SIMCLR_CPU", "native")
-    chosen = parameters(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
-    whole = pretrain.pretrain(chosen, LOSS, data, ALONE, RunContext())
+    chosen = recipe(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
+    whole = pretrain.pretrain(chosen, data, ALONE, RunContext())
     for (history, _), _ in on_ranks(2, on_rank_natively, data, chosen):
         assert history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.02)
 
 
 def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
     for most, factor in ((None, 1.0), (6.5, 0.5), (20.0, 1.0)):
-        trainer = Trainer(parameters(optimizer__clip_grad_norm=most), LOSS, data, ALONE, RunContext())
-        weights = [weight for weight in trainer.model.parameters() if weight.requires_grad][:2]
+        trainer = Trainer(recipe(optimizer__clip_grad_norm=most), data, ALONE, RunContext())
+        weights = [weight for weight in trainer.learner.model.parameters() if weight.requires_grad][:2]
         weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
         for weight, value in zip(weights, (5.0, 12.0), strict=True):
             weight.grad[(0,) * weight.ndim] = value
-        assert trainer._clipped().item() == pytest.approx(13.0)
+        assert trainer.learner._clipped().item() == pytest.approx(13.0)
         assert weights[1].grad.sum().item() == pytest.approx(12 * factor, rel=1e-5)
 
 
@@ -355,24 +341,24 @@ def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: 
 
     monkeypatch.setattr(Trainer, "_check", slow)
     monkeypatch.setattr(Trainer, "_log", lambda *_: None)
-    pretrain.pretrain(parameters(), LOSS, data, ALONE, RunContext(board=board))
+    pretrain.pretrain(recipe(), data, ALONE, RunContext(board=board))
     assert len(board.found) == 2
     assert all(speed <= 32 / 0.5 for speed in board.found)
 
 
 def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
     """The head alone, on what the encoder gives in bf16."""
-    trainer = Trainer(parameters(precision="bf16"), LOSS, data, ALONE, RunContext())
+    trainer = Trainer(recipe(precision="bf16"), data, ALONE, RunContext())
     images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
-    h, z = trainer._forward(images, keys)
+    h, z = trainer.learner.forward(images, keys)
     assert h.dtype == torch.bfloat16
     assert z.dtype == torch.float32
-    torch.testing.assert_close(z, trainer.network.head(h.float(), keys), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(z, trainer.method.head(h.float(), keys), rtol=1e-4, atol=1e-4)
 
 
 def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:
     with open_session(deterministic=True) as session:
-        result = pretrain.pretrain(parameters(encoder__stem="imagenet"), LOSS, data, session, RunContext())
+        result = pretrain.pretrain(recipe(models__resnet__stem="imagenet"), data, session, RunContext())
     assert result.metrics["epochs"] == 2
 
 
@@ -386,10 +372,10 @@ def test_a_batch_larger_than_the_data_names_both(data: Data) -> None:
 def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
     three = dataclasses.replace(ALONE, world_size=3)
     with pytest.raises(UserError, match="batch_size = 8 is not allowed; it takes a multiple of the 3 processes"):
-        pretrain.pretrain(parameters(), LOSS, data, three, RunContext())
+        pretrain.pretrain(recipe(), data, three, RunContext())
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Loss, "__call__", lambda _, z, session: z.sum() * torch.nan)
+    monkeypatch.setattr(nt_xent, "loss", lambda z, parameters, session: z.sum() * torch.nan)
     with pytest.raises(UserError, match=r"not finite at step 0 \(epoch 1\), at a learning rate of .*is none; lower"):
         run(data)

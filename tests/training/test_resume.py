@@ -12,23 +12,24 @@ from unittest import mock
 import pytest
 import torch
 
-from simclr.augment import views
+from simclr.augment import jitter
 from simclr.core import signals
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import Interruption
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.features import encode
-from simclr.losses import Loss
+from simclr.losses import nt_xent
 from simclr.tracking.tensorboard import Board
 from simclr.training import checkpoint_folder, pretrain, validation
 from simclr.training.checkpoints import Checkpoints
 from simclr.training.pretrain import Result
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import RunContext
 from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE, on_ranks
-from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
+from tests.helpers.recipes import recipe
+from tests.training.test_pretrain import DIGESTS, Data, striped
 
 STEPS = 8  # two epochs of four
 
@@ -62,7 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 
 
 def run(
-    root: Path, data: Data, chosen: PretrainParams, session: Session = ALONE, stop: int = 0,
+    root: Path, data: Data, chosen: Recipe, session: Session = ALONE, stop: int = 0,
     said: list[str] | None = None, *, in_validation: bool = False,
 ) -> tuple[Result, list[Any]]:  # fmt: skip
     """From the latest checkpoint in `root` to the end, or to a stop; the board's points too, but for their times.
@@ -81,17 +82,15 @@ def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Ten
     return found
 
 
-def _run(
-    root: Path, data: Data, chosen: PretrainParams, session: Session, noticed: Interruption
-) -> tuple[Result, list[Any]]:
+def _run(root: Path, data: Data, chosen: Recipe, session: Session, noticed: Interruption) -> tuple[Result, list[Any]]:
     if not session.is_main:
-        return pretrain.pretrain(chosen, LOSS, data, session, RunContext(interruption=noticed)), []
-    this = pretrain.identity(chosen, LOSS, data, session)
+        return pretrain.pretrain(chosen, data, session, RunContext(interruption=noticed)), []
+    this = pretrain.identity(chosen, data, session)
     with (
         checkpoint_folder.opened(root / "checkpoints", this, 1e9, lambda: None) as checkpoints,
         Board(root / "board") as board,
     ):
-        result = pretrain.pretrain(chosen, LOSS, data, session, RunContext(board, checkpoints, noticed))
+        result = pretrain.pretrain(chosen, data, session, RunContext(board, checkpoints, noticed))
         points = [point[:3] for point in board.points() if not point[0].startswith("speed")]
         checkpoints.finish(None)
     return result, points
@@ -108,24 +107,25 @@ def same(first: Result, second: Result) -> bool:
 
 CASES: dict[str, dict[str, Any]] = {
     "lars": {"optimizer__name": "lars", "optimizer__lr": 2.0},
-    "sgd": {"optimizer__name": "sgd", "optimizer__clip_grad_norm": 0.5, "head__layers": 3},
-    "adamw, dropout": {"optimizer__name": "adamw", "optimizer__lr": 0.01, "head__dropout": 0.3},
+    "sgd": {"optimizer__name": "sgd", "optimizer__clip_grad_norm": 0.5, "methods__simclr__head__layers": 3},
+    "adamw, dropout": {"optimizer__name": "adamw", "optimizer__lr": 0.01, "methods__simclr__head__dropout": 0.3},
     "early stopping": {"epochs": 3, "early_stopping__patience": 1, "optimizer__lr": 0.001},
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
-    chosen = parameters(**CASES[name])
+    chosen = recipe(**CASES[name])
+    planned = 4 * chosen.parameters.epochs
     whole, points = run(tmp_path / "whole", data, chosen)
     steps = 4 * int(whole.metrics["epochs"])
     for stop in range(1, steps + 1):
         root = tmp_path / str(stop)
         said: list[str] = []
-        with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {stop} of {4 * chosen.epochs}; the same"):
+        with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {stop} of {planned}; the same"):
             run(root, data, chosen, stop=stop)
         resumed, resumed_points = run(root, data, chosen, said=said)
-        assert said == [f"goes on from step {stop} of {4 * chosen.epochs}"]
+        assert said == [f"goes on from step {stop} of {planned}"]
         assert same(resumed, whole)
         assert resumed_points == points
         assert resumed.starts == {0: 1, stop: 1}
@@ -134,7 +134,7 @@ def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["lars", "early stopping"])
 def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_path: Path) -> None:
     """It goes on from the step before, and validates anew."""
-    chosen = parameters(**CASES[name])
+    chosen = recipe(**CASES[name])
     whole, points = run(tmp_path / "whole", data, chosen)
     assert whole.metrics["epochs"] >= 2
     for epoch in (1, 2):
@@ -144,12 +144,12 @@ def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_
             with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {4 * epoch} of"):
                 run(root, data, chosen, stop=stop, in_validation=True)
             resumed, resumed_points = run(root, data, chosen, said=said)
-            assert said == [f"goes on from step {4 * epoch} of {4 * chosen.epochs}"]
+            assert said == [f"goes on from step {4 * epoch} of {4 * chosen.parameters.epochs}"]
             assert same(resumed, whole)
             assert resumed_points == points
 
 
-def long_validation(session: Session, root: Path, data: Data, chosen: PretrainParams) -> str:
+def long_validation(session: Session, root: Path, data: Data, chosen: Recipe) -> str:
     """How a run ends whose validations take seconds, when a signal comes to one rank in the first of them."""
     timers: list[threading.Timer] = []
 
@@ -177,7 +177,7 @@ def long_validation(session: Session, root: Path, data: Data, chosen: PretrainPa
 
 def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: Data, tmp_path: Path) -> None:
     """Seven batches of 0.4 s, in which a process that does not heed it would be ended without one."""
-    chosen = parameters(batch_size=4)
+    chosen = recipe(batch_size=4)
     whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
     expected = "stopped by SIGTERM at step 8 of 16; the same command goes on from there"
     assert on_ranks(2, long_validation, tmp_path, data, chosen) == [expected] * 2
@@ -187,7 +187,7 @@ def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: Data, tmp_path:
 
 
 def test_stopped_again_and_again(data: Data, tmp_path: Path) -> None:
-    chosen = parameters(epochs=3)
+    chosen = recipe(epochs=3)
     whole, points = run(tmp_path / "whole", data, chosen)
     for step in (1, 4, 5, 12):
         with pytest.raises(Stopped, match=f"at step {step} of 12"):
@@ -199,16 +199,16 @@ def test_stopped_again_and_again(data: Data, tmp_path: Path) -> None:
 
 
 def test_killed_after_its_end_it_trains_no_more(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = parameters()
+    chosen = recipe()
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "finish", lambda *_: None)  # where DVC has not collected the results
         whole, _ = run(tmp_path, data, chosen)
-    monkeypatch.setattr(Loss, "__call__", pytest.fail)
+    monkeypatch.setattr(nt_xent, "loss", pytest.fail)
     resumed, _ = run(tmp_path, data, chosen)
     assert same(resumed, whole)
 
 
-def on_rank(session: Session, root: Path, data: Data, chosen: PretrainParams, stop: int) -> Result | str:
+def on_rank(session: Session, root: Path, data: Data, chosen: Recipe, stop: int) -> Result | str:
     try:
         return run(root, data, chosen, session, stop)[0]
     except Stopped as stopped:
@@ -218,8 +218,8 @@ def on_rank(session: Session, root: Path, data: Data, chosen: PretrainParams, st
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -> None:
     """A step after the one that was asked for, when they know of it."""
-    chosen = parameters(head__dropout=0.3, batch_size=4 * world, epochs=3)
-    steps = 3 * (34 // chosen.batch_size)
+    chosen = recipe(methods__simclr__head__dropout=0.3, batch_size=4 * world, epochs=3)
+    steps = 3 * (34 // chosen.parameters.batch_size)
     whole = on_ranks(world, on_rank, tmp_path / "whole", data, chosen, 0)
     stopped = on_ranks(world, on_rank, tmp_path, data, chosen, 3)
     assert stopped == [f"stopped by SIGTERM at step 4 of {steps}; the same command goes on from there"] * world
@@ -230,7 +230,7 @@ def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -
 
 
 def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> None:
-    chosen = parameters(optimizer__name="sgd", optimizer__lr=0.01)
+    chosen = recipe(optimizer__name="sgd", optimizer__lr=0.01)
     whole, _ = run(tmp_path / "whole", data, chosen)
     on_ranks(2, on_rank, tmp_path, data, chosen, 3)
     resumed, _ = run(tmp_path, data, chosen)
@@ -239,17 +239,17 @@ def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> No
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def stopped_by_one(session: Session, root: Path, data: Data, chosen: PretrainParams) -> Result | str:
+def stopped_by_one(session: Session, root: Path, data: Data, chosen: Recipe) -> Result | str:
     return on_rank(session, root, data, chosen, 3 if session.rank == 1 else 0)
 
 
 def test_a_signal_to_any_rank_stops_all_at_one_step(data: Data, tmp_path: Path) -> None:
     expected = "stopped by SIGTERM at step 4 of 8; the same command goes on from there"
-    assert on_ranks(2, stopped_by_one, tmp_path, data, parameters()) == [expected] * 2
+    assert on_ranks(2, stopped_by_one, tmp_path, data, recipe()) == [expected] * 2
 
 
 def test_a_signal_after_the_last_step_but_one_comes_too_late_for_ranks(data: Data, tmp_path: Path) -> None:
-    results = on_ranks(2, on_rank, tmp_path, data, parameters(), STEPS)
+    results = on_ranks(2, on_rank, tmp_path, data, recipe(), STEPS)
     assert all(isinstance(result, Result) for result in results)
 
 
@@ -267,10 +267,10 @@ OTHERS = {
 def test_with_other_parameters_or_data_it_starts_anew_and_says_why(kind: str, data: Data, tmp_path: Path) -> None:
     changes, digests, words = OTHERS[kind]
     with pytest.raises(Stopped):
-        run(tmp_path, data, parameters(), stop=3)
+        run(tmp_path, data, recipe(), stop=3)
     other = DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | digests)
     said: list[str] = []
-    result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), parameters(**changes), said=said)
+    result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), recipe(**changes), said=said)
     assert result.starts == {0: 1}
     assert len(said) == 1
     assert words in said[0]
@@ -280,30 +280,30 @@ def test_with_other_code_it_starts_anew_and_says_why(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
-        run(tmp_path, data, parameters(), stop=3)
-    edited = tmp_path / "views.py"
-    edited.write_text(Path(views.__file__).read_text() + "\nANOTHER = 1\n")
-    monkeypatch.setattr(views.__spec__, "origin", str(edited))
+        run(tmp_path, data, recipe(), stop=3)
+    edited = tmp_path / "jitter.py"
+    edited.write_text(Path(jitter.__file__).read_text() + "\nANOTHER = 1\n")
+    monkeypatch.setattr(jitter.__spec__, "origin", str(edited))
     said: list[str] = []
-    assert run(tmp_path, data, parameters(), said=said)[0].starts == {0: 1}
-    assert said[0].endswith("is of other code (simclr.augment.views)")
+    assert run(tmp_path, data, recipe(), said=said)[0].starts == {0: 1}
+    assert said[0].endswith("is of other code (simclr.augment.jitter)")
 
 
 def test_a_gradient_that_is_not_finite_names_the_step_and_spoils_no_checkpoint(
     data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = parameters(epochs=3)
+    chosen = recipe(epochs=3)
     with pytest.raises(Stopped):
         run(tmp_path, data, chosen, stop=3)
     good = list((tmp_path / "checkpoints").rglob("step-*"))
     contents = [path.read_bytes() for path in good]
     calls = []
 
-    def infinite(_: Loss, z: torch.Tensor, session: Session) -> torch.Tensor:
+    def infinite(z: torch.Tensor, parameters: Any, session: Session) -> torch.Tensor:
         calls.append(len(z))
         return z.sum() * (torch.inf if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(Loss, "__call__", infinite)
+    monkeypatch.setattr(nt_xent, "loss", infinite)
     monkeypatch.setattr(Checkpoints, "due", True)
     with pytest.raises(UserError) as error:
         run(tmp_path, data, chosen)

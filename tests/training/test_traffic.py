@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.training import pretrain
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import RunContext
 from simclr.training.trainer import Trainer
 from tests.helpers.ranks import on_ranks
-from tests.training.test_pretrain import DIGESTS, LOSS, Data, parameters, striped
+from tests.helpers.recipes import recipe
+from tests.training.test_pretrain import DIGESTS, Data, striped
 
 FLOAT = 4
 """Bytes."""
@@ -26,7 +27,7 @@ def size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Counter[str], dict[str, int]]:
+def counted(session: Session, data: Data, chosen: Recipe) -> tuple[Counter[str], dict[str, int]]:
     """The bytes that this rank hands to each collective in the second step, and the sizes that they should follow."""
     sent: Counter[str] = Counter()
     gather, reduce = dist.all_gather, dist.all_reduce
@@ -47,8 +48,8 @@ def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Count
             .then(lambda done: done.value()[0])
         )
 
-    trainer = Trainer(chosen, LOSS, data, session, RunContext())
-    trainer.model.register_comm_hook(None, hook)
+    trainer = Trainer(chosen, data, session, RunContext())
+    trainer.learner.model.register_comm_hook(None, hook)
     steps = iter(range(100))
     pause = trainer._pause
 
@@ -65,9 +66,9 @@ def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Count
             trainer.train(bar)
     finally:
         dist.all_gather, dist.all_reduce = gather, reduce
-    norms = [module for module in trainer.network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in trainer.method.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     sizes = {
-        "weights": sum(weight.numel() for weight in trainer.network.parameters() if weight.requires_grad),
+        "weights": sum(weight.numel() for weight in trainer.method.parameters() if weight.requires_grad),
         "channels": sum(norm.num_features for norm in norms),
     }
     return trainer.counted, sizes
@@ -77,7 +78,7 @@ def counted(session: Session, data: Data, chosen: PretrainParams) -> tuple[Count
 def test_a_step_sends_z_its_log_sum_exps_the_gradients_and_the_sums_of_batch_norm(world: int, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
-    chosen = parameters(batch_size=16, head__output=6)
+    chosen = recipe(batch_size=16, methods__simclr__head__output=6)
     rows = 2 * 16 // world
     for sent, sizes in on_ranks(world, counted, data, chosen):
         assert sent == {

@@ -1,37 +1,58 @@
-"""Gaussian blur of a batch, with a strength of its own for every sample."""
+"""Gaussian blur, with a standard deviation drawn for each view (Chen et al. 2020, appendix A)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchvision.transforms import functional
 
+from simclr.augment import Draws, Values
+from simclr.core import params
+from simclr.core.compiled import njit
 from simclr.device import precision
 
-KERNEL_SHARE = 0.1
+_KERNEL_SHARE = 0.1
 """The kernel's width as a share of the image's (Chen et al. 2020, appendix A)."""
+
+
+@dataclass(kw_only=True)
+class Params:
+    """`augment.blur` of params.yaml."""
+
+    probability: float = params.between(0, 1)
+    sigma: list[float] = params.interval(0.01, 100)
+
+
+def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
+    """`blurred` (B, V) bool, and of a filter with a standard deviation drawn uniformly from `sigma`, in pixels: the
+    `weights` (B, V, half) float32 of the distances 1, 2, ... from a pixel, whose own weight is 1, and their `totals`
+    (B, V)."""
+    low, high = parameters.sigma
+    sigmas = torch.from_numpy((low + (high - low) * draws.uniform("sigma")).astype(np.float32))
+    weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(1, kernel_size(resolution) // 2 + 1)]
+    totals = 1 + 2 * sum(weights, torch.zeros_like(sigmas))
+    stacked = torch.stack(weights, dim=-1) if weights else sigmas.new_empty(*sigmas.shape, 0)
+    return {
+        "blurred": draws.occurs(parameters.probability), "weights": stacked.numpy(), "totals": totals.numpy(),
+        "sigmas": sigmas.numpy(),
+    }  # fmt: skip
+
+
+def prepared(values: Values, parameters: Params) -> Values:
+    """`taps` (N, half + 1): the weights of the distances 0, 1, 2, ..., which change nothing where it is not
+    blurred."""
+    taps = np.insert(values["weights"], 0, 1, axis=-1) / values["totals"][..., None]
+    taps[~values["blurred"]] = np.eye(1, taps.shape[-1], dtype=np.float32)
+    return {"taps": taps}
 
 
 def kernel_size(size: int) -> int:
     """The odd number of taps for images of `size` pixels: at least 3, but never more than reflected borders can serve,
     which leaves one for a single pixel."""
-    return min(2 * size - 1, max(3, 2 * round((KERNEL_SHARE * size - 1) / 2) + 1))
-
-
-def kernel(size: int, sigmas: Tensor) -> tuple[Tensor, Tensor]:
-    """For `sigmas` (N,): the weights of the distances 1, 2, ... (N, half), that of 0 being 1, and the sums (N,)."""
-    weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(kernel_size(size) // 2 + 1)]
-    return torch.stack(weights, dim=1)[:, 1:].contiguous(), 1 + 2 * sum(weights[1:], torch.zeros_like(sigmas))
-
-
-def taps(size: int, sigmas: npt.NDArray[np.float32], where: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """The weights of the distances 0, 1, 2, ... that `gaussian_blur` takes, (N, half + 1); those that change nothing
-    but `where` (N,) it says so."""
-    weights, totals = (tensor.numpy() for tensor in kernel(size, torch.from_numpy(sigmas)))
-    found: npt.NDArray[np.float32] = np.insert(weights, 0, 1, axis=1) / totals[:, None]
-    found[~where] = np.eye(1, found.shape[1], dtype=np.float32)
-    return found
+    return min(2 * size - 1, max(3, 2 * round((_KERNEL_SHARE * size - 1) / 2) + 1))
 
 
 @cache
@@ -46,18 +67,64 @@ def _reflected(size: int, device: torch.device) -> Tensor:
     return torch.from_numpy(count).flatten(1).to(device)
 
 
-def gaussian_blur(images: Tensor, weights: Tensor) -> Tensor:
-    """Blur (N, 3, S, S), in memory channel after channel, by the `weights` (N, half + 1) that `taps` gives; borders are
-    reflected.
+def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """Blur by the `taps` (N, half + 1); borders are reflected.
 
     Each direction is a product with a matrix (S, S) of the image, because on a GPU that takes one pass, where a sum of
-    shifted images takes one for each tap. The result lies in memory with its channels last. Agrees with torchvision's
-    gaussian_blur of `kernel_size(S)` taps, image by image.
+    shifted images takes one for each tap. The result lies in memory with its channels last.
     """
     count, channels, size, _ = images.shape
     with precision.full(images.device):
-        matrices = (weights @ _reflected(size, images.device)).view(count, size, size)
+        matrices = (values["taps"] @ _reflected(size, images.device)).view(count, size, size)
         for _ in range(2):
             # the last axis is blurred and becomes the first: from (channel, y, x) to (x, channel, y) to (y, x, channel)
             images = torch.bmm(matrices, images.reshape(count, channels * size, size).mT)
     return images.view(count, size, size, channels).permute(0, 3, 1, 2)
+
+
+def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
+    """By torchvision."""
+    if not values["blurred"]:
+        return image
+    blurred: Tensor = functional.gaussian_blur(image, kernel_size(image.shape[-1]), float(values["sigmas"]))
+    return blurred
+
+
+@njit
+def _add_pair(out, before, after, weight):  # type: ignore[no-untyped-def]
+    for i in range(len(out)):
+        out[i] += (before[i] + after[i]) * weight
+
+
+@njit
+def _blur(plane, weights, total, scratch):  # type: ignore[no-untyped-def]
+    """`plane` (S, S) by the `weights` (half,) of the distances 1 to half; `scratch` of (S + 2 half) S elements."""
+    size, half = len(plane), len(weights)
+    padded = scratch.reshape(size + 2 * half, size)
+    padded[half : half + size] = plane
+    for k in range(1, half + 1):
+        padded[half - k] = plane[k]
+        padded[half + size - 1 + k] = plane[size - 1 - k]
+    for y in range(size):
+        for k in range(1, half + 1):
+            _add_pair(plane[y], padded[half + y - k], padded[half + y + k], weights[k - 1])
+        plane[y] /= total
+    line = scratch[: size + 2 * half]
+    for y in range(size):
+        line[half : half + size] = plane[y]
+        for k in range(1, half + 1):
+            line[half - k] = plane[y, k]
+            line[half + size - 1 + k] = plane[y, size - 1 - k]
+        for k in range(1, half + 1):
+            _add_pair(plane[y], line[half - k :], line[half + k :], weights[k - 1])
+        plane[y] /= total
+
+
+@njit
+def kernel(images, blurred, weights, totals, sigmas):  # type: ignore[no-untyped-def]
+    size = images.shape[-1]
+    scratch = np.empty((size + 2 * weights.shape[1]) * size, np.float32)
+    for n in range(len(images)):
+        if blurred[n]:
+            for channel in range(3):
+                _blur(images[n, channel], weights[n], totals[n], scratch)

@@ -41,24 +41,24 @@ EXEMPT = ("simclr.tracking",)
 """What tells of a run and changes no result."""
 
 
-def of_code(module: str, without: Collection[str] = EXEMPT) -> dict[str, str]:
+def of_code(module: str, options: Iterable[str] = (), without: Collection[str] = EXEMPT) -> dict[str, str]:
     """Of the source of `module` and of all that it imports of its package, directly or not, by name.
 
     Comments, docstrings and white space do not count, nor the version of Python.
 
     Args:
         module: a module, such as "simclr.training.pretrain".
+        options: modules of the same package that are imported by their names, without the package: "losses.nt_xent".
         without: modules or packages that are left out, with what only they import.
     """
-    return _of_modules([module], module.partition(".")[0], without)
+    package = module.partition(".")[0]
+    return _of_modules([module, *(f"{package}.{option}" for option in options)], package, without)
 
 
 def of_program(file: Path, options: Iterable[str] = ()) -> str:
-    """Of the code that the stage `file` runs, told apart as by `of_code`: its own, what it imports, and the `options`,
-    modules that are imported by their names.
-    """
+    """Of the code that the stage `file` runs, told apart as by `of_code`: what it imports, and its `options`."""
     tree = ast.parse(file.read_bytes())
-    modules = _of_modules([*_imported(tree), *options], "simclr", EXEMPT)
+    modules = _of_modules([*_imported(tree), *(f"simclr.{option}" for option in options)], "simclr", EXEMPT)
     return of_values([_structure(tree), modules])
 
 

@@ -1,16 +1,77 @@
-"""Options that are files: the module's name in its package is the option's name."""
+"""Plug points: packages of simclr whose modules are options, by their names.
 
+An option's name is its module's. A plug point whose options have parameters has a section of its own in params.yaml:
+`losses.nt_xent` is both the module `simclr.losses.nt_xent` and the section of its dataclass `Params`. A new option is a
+new file (and its section); there is no list of them to edit, and no other option is imported for the chosen one.
+"""
+
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
+from typing import Any
+
+from simclr.core import params
+from simclr.core.errors import UserError
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of `package`, such as "losses", with its parameters."""
+
+    package: str
+    name: str
+    parameters: Any
+
+    @property
+    def path(self) -> str:
+        """Its section of params.yaml and, after "simclr.", its module: "losses.nt_xent"."""
+        return f"{self.package}.{self.name}"
+
+    @property
+    def module(self) -> Any:
+        return module(self.package, self.name)
 
 
 def names(package: str) -> list[str]:
-    """The options of `package`, such as "simclr.sources": its modules, but for those that begin with an underscore."""
-    found = (file.name.removesuffix(".py") for file in files(package).iterdir() if file.name.endswith(".py"))
-    return sorted(name for name in found if not name.startswith("_"))
+    """The options of `package`, such as "losses": its modules, but for those that begin with an underscore."""
+    listed = (file.name.removesuffix(".py") for file in files(f"simclr.{package}").iterdir() if file.name[-3:] == ".py")
+    return sorted(name for name in listed if not name.startswith("_"))
 
 
-def load(package: str, name: str) -> ModuleType:
+def module(package: str, name: str) -> ModuleType:
     """The module of the option `name`, one of `names(package)`; no other is imported."""
-    return import_module(f"{package}.{name}")
+    return import_module(f"simclr.{package}.{name}")
+
+
+def load(package: str, name: str) -> Option:
+    """The option `name` of `package` with its section of params.yaml.
+
+    Raises:
+        UserError: the section is missing, or a value is not allowed.
+    """
+    return checked(package, name, params.read(), str(params.FILE))
+
+
+def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Option:
+    """The option `name` of `package` with its section of the nested `values` of params.yaml, which `origin` has.
+
+    Raises:
+        UserError: as `load`.
+    """
+    section = (values.get(package) or {}).get(name)
+    if not isinstance(section, dict):
+        raise UserError(f"{origin}: {package}.{name} must be a section of keys")
+    schema = module(package, name).Params
+    return Option(package, name, params.check(section, schema, f"{package}.{name}", origin))
+
+
+def check_all(package: str, values: dict[str, Any], origin: str) -> dict[str, Option]:
+    """All options of `package`, as `checked` returns them.
+
+    Raises:
+        UserError: as `load`, or there is a section of no option.
+    """
+    if not isinstance(values.get(package), dict) or sorted(values[package]) != names(package):
+        raise UserError(f"{origin}: {package} must have the sections {', '.join(names(package))}, and no other")
+    return {name: checked(package, name, values, origin) for name in names(package)}

@@ -35,6 +35,7 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     str: "a text",
     list[float]: "a list of numbers",
+    list[str]: "a list of names",
 }
 
 
@@ -81,6 +82,14 @@ def path() -> Any:
 def choice(*values: Any) -> Any:
     """A field whose value must be one of `values` (or null where its type is optional)."""
     return _field("one of " + ", ".join(map(str, values)), lambda value: value in values)
+
+
+def several(*values: str) -> Any:
+    """A field for a list of some of `values`, each at most once, in any order."""
+    return _field(
+        f"a list of {', '.join(values)}, each at most once",
+        lambda given: set(given) <= set(values) and len(set(given)) == len(given),
+    )
 
 
 def interval(low: float, high: float) -> Any:
@@ -132,12 +141,20 @@ def load(section: str, schema: type[T], path: Path = FILE) -> T:
         UserError: an unknown or missing key, a wrong type or an impossible value; it names the key, what was
             given and what is allowed; or as `read`.
     """
-    content = read(path)
+    return section_of(read(path), section, schema, str(path))
+
+
+def section_of(content: Mapping[str, Any], section: str, schema: type[T], origin: str) -> T:
+    """The section `section` of the nested `content` of params.yaml, which `origin` has, as `load` returns it.
+
+    Raises:
+        UserError: as `load`.
+    """
     if section not in content:
-        raise UserError(f"{path}: the section {section} is missing; there are: {_listed(content)}")
+        raise UserError(f"{origin}: the section {section} is missing; there are: {_listed(content)}")
     if not isinstance(content[section], dict):
-        raise UserError(f"{path}: {section} must be a section of keys, not {_shown(content[section])}")
-    return check(content[section], schema, section, str(path))
+        raise UserError(f"{origin}: {section} must be a section of keys, not {_shown(content[section])}")
+    return check(content[section], schema, section, origin)
 
 
 def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:

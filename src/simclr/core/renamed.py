@@ -1,6 +1,16 @@
 """Parameters that had another name, so that an old params.yaml is told the new one."""
 
+_VIEWS = {
+    "crop_scale": "crop.scale", "crop_ratio": "crop.ratio", "flip": "flip.probability",
+    "jitter": "jitter.probability", "brightness": "jitter.brightness", "contrast": "jitter.contrast",
+    "saturation": "jitter.saturation", "hue": "jitter.hue", "grayscale": "grayscale.probability",
+    "blur": "blur.probability", "blur_sigma": "blur.sigma", "solarize": "solarize.probability",
+    "solarize_threshold": "solarize.threshold",
+}  # fmt: skip
 RENAMED = {
     "pretrain.temperature": "losses.nt_xent.temperature",
+    "pretrain.encoder": "models.resnet",
+    "pretrain.head": "methods.simclr.head",
     "pretrain.views.size": "pretrain.views.resolution",
+    **{f"pretrain.views.{old}": f"augment.{new}" for old, new in _VIEWS.items()},
 }

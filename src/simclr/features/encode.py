@@ -14,7 +14,7 @@ from simclr.data.beton import Beton
 from simclr.device.transfer import Parcel
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.models.eval_transform import Preparation
+from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
 
 
@@ -39,7 +39,7 @@ def representations(
     encoder: nn.Module,
     beton: Beton,
     samples: sampling.Indices,
-    preparation: Preparation,
+    transform: EvalTransform,
     batch_size: int,
     session: Session,
     title: str = "",
@@ -56,8 +56,8 @@ def representations(
     own = np.concatenate([share, samples[-1:].repeat(shares.size(len(samples), session) - len(share))])
 
     def load(batch: sampling.Indices) -> Parcel:
-        boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], preparation.crop_share)[:, None]
-        return loader.load(beton, batch, boxes, preparation.size, session.device)
+        boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], transform.crop_share)[:, None]
+        return loader.load(beton, batch, boxes, transform.size, session.device)
 
     training = encoder.training
     encoder.eval()
@@ -67,7 +67,7 @@ def representations(
         with progress.bar(len(own), "img", title, shown=bool(title) and session.is_main) as bar:
             ahead = loader.ahead(session.device)
             for loaded in prefetch.prefetched(load, sampling.in_order(own, batch_size), ahead):
-                images = preparation.normalise(loader.crops(loaded.to(session.device), preparation.size))
+                images = transform.normalise(loader.crops(loaded.to(session.device), transform.size))
                 h = encoder(images.contiguous(memory_format=torch.channels_last))
                 if rows is None:  # not put together from batches at the end, which would take them twice
                     rows = h.new_empty((len(own), *h.shape[1:]), dtype=torch.float32)
@@ -84,7 +84,7 @@ def representations(
 def encoded(
     encoder: nn.Module,
     splits: Mapping[str, Beton],
-    preparation: Preparation,
+    transform: EvalTransform,
     batch_size: int,
     session: Session,
     title: str = "",
@@ -100,7 +100,7 @@ def encoded(
     features = {}
     for name, split in splits.items():
         every = np.arange(len(split))
-        h = representations(encoder, split, every, preparation, batch_size, session, f"{title}{name}")
+        h = representations(encoder, split, every, transform, batch_size, session, f"{title}{name}")
         if not h.isfinite().all():
             raise UserError(f"{split.path}: the encoder's representations of these images are not finite")
         labels = torch.from_numpy(split.labels[shares.own(len(split), session)]).to(session.device)

@@ -1,0 +1,9 @@
+"""What is learnt from views. A method is a module of this package, by its name:
+
+    class Params: ...       # a dataclass: its section `methods.<name>` of params.yaml
+
+    def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Method: ...
+
+`build` makes the network around a fresh `encoder` (see `models`), drawing its weights from torch's global generator.
+`classes` are those of the labels; `loss` is the option that `pretrain.loss` names, for methods that contrast.
+"""

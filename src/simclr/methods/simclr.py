@@ -1,20 +1,59 @@
-"""SimCLR (Chen et al. 2020): an encoder and a projection head."""
+"""SimCLR (Chen et al. 2020): an encoder and a projection head, whose outputs for views of a sample attract."""
+
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from simclr.models.projection_head import Head
-from simclr.models.resnet import Encoder
+from simclr.core.options import Option
+from simclr.data.batch import Batch
+from simclr.distributed.session import Session
+from simclr.features.encoder import Encoder
+from simclr.learning import projection_head
+from simclr.learning.method import Method, Outputs
+from simclr.learning.optimizer import by_decay
+from simclr.learning.projection_head import HeadParams
+from simclr.learning.projection_metrics import contrast
 
 
-class SimCLR(nn.Module):
-    """Encoder f and projection head g: views (N, 3, S, S), and (N,) keys of their dropout, to h (N, D) and z (N, d)."""
+@dataclass(kw_only=True)
+class Params:
+    """`methods.simclr` of params.yaml."""
 
-    def __init__(self, encoder: Encoder, head: Head) -> None:
+    head: HeadParams
+
+
+class SimCLR(Method):
+    """Encoder f and projection head g: views to h (N, D) and z (N, d)."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module, loss: Option) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
+        self._loss = loss
+
+    def before_step(self, batch: Batch) -> Batch:
+        return batch
 
     def forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         h = self.encoder(images)
         with torch.autocast(h.device.type, enabled=False):  # bf16 has 8 bits: of z they are noise in the gradient
             return h, self.head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
+
+    def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
+        value: Tensor = self._loss.module.loss(outputs[1], self._loss.parameters, session)
+        return value
+
+    def after_step(self, done: float) -> None:
+        pass
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return by_decay(self)
+
+    def scalars(self, outputs: Outputs) -> dict[str, Tensor]:
+        return contrast(outputs[1])
+
+
+def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> SimCLR:
+    """See `methods`."""
+    return SimCLR(encoder, projection_head.build(parameters.head, encoder.dimension), loss)

@@ -1,4 +1,4 @@
-"""The encoder f: a ResNet of torchvision."""
+"""ResNets of torchvision (He et al. 2016)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,14 +7,15 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from simclr.core import params
+from simclr.features import encoder
 
-_LAYERS: dict[str, tuple[type[nn.Module], list[int]]] = {
-    "resnet10": (BasicBlock, [1, 1, 1, 1]),
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet101": (Bottleneck, [3, 4, 23, 3]),
-    "resnet152": (Bottleneck, [3, 8, 36, 3]),
+_LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
+    10: (BasicBlock, [1, 1, 1, 1]),
+    18: (BasicBlock, [2, 2, 2, 2]),
+    34: (BasicBlock, [3, 4, 6, 3]),
+    50: (Bottleneck, [3, 4, 6, 3]),
+    101: (Bottleneck, [3, 4, 23, 3]),
+    152: (Bottleneck, [3, 8, 36, 3]),
 }
 _NARROWEST = 0.125
 """Eight channels in the first layer: of 2 to 6, oneDNN's AVX2 kernel for the weights' gradient of a 1x1 convolution of
@@ -24,16 +25,16 @@ _SMALL = 64
 
 
 @dataclass(kw_only=True)
-class EncoderParams:
-    """`pretrain.encoder` of params.yaml."""
+class Params:
+    """`models.resnet` of params.yaml."""
 
-    name: str = params.choice(*_LAYERS)
+    depth: int = params.choice(*_LAYERS)
     width: float = params.between(_NARROWEST, 8)
     stem: str = params.choice("auto", "cifar", "imagenet")
     zero_init_residual: bool
 
 
-class Encoder(ResNet):  # type: ignore[misc]
+class Encoder(ResNet, encoder.Encoder):  # type: ignore[misc]
     """torchvision's ResNet without its classifier: (N, 3, H, W) float to representations h (N, D).
 
     Two departures, both the papers': the channels of every layer times `width` (Chen et al. 2020, figure 7), and for
@@ -42,13 +43,14 @@ class Encoder(ResNet):  # type: ignore[misc]
     """
 
     def __init__(self, name: str, width: float, small_stem: bool, zero_init_residual: bool) -> None:
-        self.architecture: dict[str, Any] = {
+        self.architecture = {
             "name": name, "width": width, "small_stem": small_stem, "zero_init_residual": zero_init_residual,
         }  # fmt: skip
         self._multiplier, self._small_stem = width, small_stem
-        block, layers = _LAYERS[name]
+        block, layers = _LAYERS[int(name.removeprefix("resnet"))]
         super().__init__(block, layers, zero_init_residual=zero_init_residual)
-        self.dimension: int = self.inplanes
+        self.dimension = self.inplanes
+        self.crop_share = 1.0 if small_stem else 0.875
         self.fc = nn.Identity()
 
     def _make_layer(self, block: Any, planes: int, *rest: Any, **named: Any) -> nn.Sequential:
@@ -67,7 +69,7 @@ class Encoder(ResNet):  # type: ignore[misc]
         return max(1, round(planes * self._multiplier))
 
 
-def build(parameters: EncoderParams, size: int) -> Encoder:
-    """A freshly initialised encoder (from torch's global generator) for images of `size` pixels."""
-    small = parameters.stem == "cifar" or (parameters.stem == "auto" and size <= _SMALL)
-    return Encoder(parameters.name, parameters.width, small, parameters.zero_init_residual)
+def build(parameters: Params, resolution: int) -> Encoder:
+    """See `models`."""
+    small = parameters.stem == "cifar" or (parameters.stem == "auto" and resolution <= _SMALL)
+    return Encoder(f"resnet{parameters.depth}", parameters.width, small, parameters.zero_init_residual)

@@ -19,7 +19,7 @@ from simclr.images import source_images
 class FetchParams:
     """The section `fetch` of params.yaml."""
 
-    source: str = params.choice(*options.names(__name__))
+    source: str = params.choice(*options.names("sources"))
     # read by the source `folder` alone
     folder: str = params.path()
     max_megapixels: int = params.at_least(1)
@@ -35,7 +35,7 @@ def fetch(parameters: FetchParams, output: Path) -> source_images.Dataset:
     Raises:
         UserError: the source cannot be had or is damaged, or `output` cannot be made; names the source.
     """
-    source = options.load(__name__, parameters.source)
+    source = options.module("sources", parameters.source)
     with replacing(output) as building:
         downloads = building / "downloads"
         building.mkdir()

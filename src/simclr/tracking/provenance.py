@@ -12,15 +12,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from simclr.core import fingerprint, processor, tables
+from simclr.core import fingerprint, params, processor, tables
 from simclr.tracking import tensorboard
 
 _BEGAN = time.monotonic()
@@ -33,29 +34,35 @@ _RUN, _MACHINE = "run.json", "machine.json"
 
 
 def write(
-    reports: Path,
+    program: Path,
     outs: Iterable[Path],
-    fingerprints: Mapping[str, str],
+    inputs: Mapping[str, str],
+    options: Sequence[str] = (),
     device: torch.device | None = None,
     starts: Mapping[int, int] | None = None,
     machine: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write both files for the stage whose results are in the folder `reports`, at its end.
+    """Write both files for a stage at its end.
 
-    run.json stays as it is where it speaks of the same results and code already.
+    run.json stays as it is where it speaks of the same results, code and parameters already.
 
     Args:
-        reports: reports/<stage>.
-        outs: the stage's results elsewhere: files or folders.
-        fingerprints: digests of what went in: the parameters, the data, ...
+        program: the stage's file; its results are in reports/<stage> and in `outs`.
+        outs: files or folders elsewhere.
+        inputs: digests of what else went in: the data, ...
+        options: that the stage chose, such as "losses.nt_xent".
         device: the one that torch ran on; None if it did not.
         starts: the steps at which the run began or went on, and how many processes shared it from there.
         machine: what else is worth knowing of this run, for machine.json.
     """
-    starts = starts or {0: 1}
+    starts, reports = starts or {0: 1}, Path("reports") / program.stem
+    reports.mkdir(parents=True, exist_ok=True)
+    of_stage = digests(program, options)
     made = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
-    if _recorded(reports / _RUN) != (made, fingerprints.get("code")):
-        record: dict[str, Any] = {"outs": made, "fingerprints": fingerprints, "versions": versions(device)}
+    if _recorded(reports / _RUN) != (made, of_stage):
+        record: dict[str, Any] = {
+            "outs": made, "options": " ".join(options), "fingerprints": {**of_stage, **inputs}, "versions": versions(device)
+        }  # fmt: skip
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
             record |= {
@@ -79,6 +86,17 @@ def write(
             **(machine or {}),
         },
     )
+
+
+def digests(program: Path, options: Sequence[str]) -> dict[str, str]:
+    """Of the code that the stage `program` runs with its `options`, and of its section of params.yaml and theirs."""
+    values = params.read()
+    sections = {name: reduce(_get, name.split("."), values) for name in (program.stem, "processor", *options)}
+    return {"code": fingerprint.of_program(program, options), "parameters": fingerprint.of_values(sections)}
+
+
+def _get(section: Any, name: str) -> Any:
+    return section.get(name) if isinstance(section, dict) else None
 
 
 def versions(device: torch.device | None = None) -> dict[str, str]:
@@ -123,10 +141,10 @@ def _results(reports: Path) -> list[Path]:
 
 
 def _recorded(path: Path) -> Any:
-    """The results and the code that a run.json speaks of; None if there is none, or it is damaged."""
+    """The results, and the digests of the stage, that a run.json speaks of; None if there is none, or it is damaged."""
     try:
         content = json.loads(path.read_bytes())
-        return content["outs"], content["fingerprints"].get("code")
+        return content["outs"], {name: content["fingerprints"][name] for name in ("code", "parameters")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

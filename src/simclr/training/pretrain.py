@@ -11,13 +11,13 @@ import torch
 
 from simclr.core import fingerprint, params, processor
 from simclr.distributed.session import Session
-from simclr.losses import Loss
-from simclr.models import encoder_file
-from simclr.models.eval_transform import Preparation
-from simclr.models.resnet import Encoder
+from simclr.features import encoder_file
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import PretrainParams, check
+from simclr.training.pretrain_params import check
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import Data, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
@@ -30,7 +30,7 @@ class Result:
     """The encoder that was kept, and how it came about."""
 
     encoder: Encoder
-    preparation: Preparation
+    transform: EvalTransform
     history: list[dict[str, float]]
     """Each epoch's mean loss and last learning rate."""
     validation: list[dict[str, float]]
@@ -42,19 +42,17 @@ class Result:
     """The steps at which the run began or went on, and how many processes shared it from there."""
 
 
-def identity(parameters: PretrainParams, loss: Loss, data: Data, session: Session) -> Identity:
+def identity(recipe: Recipe, data: Data, session: Session) -> Identity:
     """What decides the result of `pretrain`, but for the number of processes, which changes no more than rounding."""
     digests = data.description.digests
     return Identity(
         {
             "parameters": params.flat(
-                {
-                    "pretrain": dataclasses.asdict(parameters),
-                    "losses": {loss.name: dataclasses.asdict(loss.parameters)},
-                }
+                {"pretrain": dataclasses.asdict(recipe.parameters)}
+                | {option.path: dataclasses.asdict(option.parameters) for option in recipe.options}
             ),
-            "data": {name: digests[name] for name in sorted({parameters.split, "train", "val"})},
-            "code": fingerprint.of_code(__name__) | fingerprint.of_code(f"simclr.losses.{loss.name}"),
+            "data": {name: digests[name] for name in sorted({recipe.parameters.split, "train", "val"})},
+            "code": fingerprint.of_code(__name__, [option.path for option in recipe.options]),
             "platform": {
                 "torch": torch.__version__,
                 "device": session.device.type,
@@ -65,8 +63,8 @@ def identity(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
     )
 
 
-def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Session, context: RunContext) -> Result:
-    """Train an encoder by `loss` on the two views of every sample of `data.source`, from the latest checkpoint on.
+def pretrain(recipe: Recipe, data: Data, session: Session, context: RunContext) -> Result:
+    """Train an encoder by `recipe` on the views of every sample of `data.source`, from the latest checkpoint on.
 
     All ranks return the same encoder. The test split is not among `data`: what is kept, and when to stop, is decided
     on `data.val`. Only the leading rank needs a `context` that does something, but for its interruption.
@@ -76,6 +74,7 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
             cannot be written.
         Stopped: at the interruption of any rank, after the step in progress; a checkpoint of it is written.
     """
+    parameters = recipe.parameters
     check(parameters, len(data.source), len(data.train))
     if parameters.batch_size % session.world_size:
         takes = f"a multiple of the {session.world_size} processes"
@@ -85,7 +84,7 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
             "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
         )
         raise params.refusal("pretrain.precision", "bf16", takes)
-    trainer = Trainer(parameters, loss, data, session, context)
+    trainer = Trainer(recipe, data, session, context)
     trainer.resume(session.broadcast(context.checkpoints.latest()))
     course = trainer.course
     if trainer.step and session.is_main:
@@ -103,13 +102,13 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
                 accuracy = trainer.validate()  # may stop: what follows is not to be done twice
                 course.validation.append({"epoch": epoch, "knn_top1": accuracy})
                 if stopping.gained(accuracy, epoch) and stopping.active:
-                    course.best = {name: tensor.clone() for name, tensor in trainer.encoder.state_dict().items()}
+                    course.best = {name: tensor.clone() for name, tensor in trainer.method.encoder.state_dict().items()}
             course.history.append(row)
             course.begin(epoch + 1)
     trainer.save()
     context.checkpoints.flush()
     if course.best:
-        trainer.encoder.load_state_dict(course.best)
+        trainer.method.encoder.load_state_dict(course.best)
     patience = parameters.early_stopping.patience
     metrics = {
         "loss": course.history[-1]["loss"],
@@ -118,5 +117,5 @@ def pretrain(parameters: PretrainParams, loss: Loss, data: Data, session: Sessio
         "epochs": len(course.history),
         "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }
-    kept = encoder_file.frozen(trainer.encoder)
-    return Result(kept, trainer.preparation, course.history, course.validation, metrics, pairs, course.starts)
+    kept = encoder_file.frozen(trainer.method.encoder)
+    return Result(kept, trainer.transform, course.history, course.validation, metrics, pairs, course.starts)

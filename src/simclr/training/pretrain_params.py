@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 
-from simclr import losses
-from simclr.augment.views import ViewParams
-from simclr.core import params
-from simclr.models.projection_head import HeadParams
-from simclr.models.resnet import EncoderParams
-from simclr.optim.optimizer import OptimizerParams
+from simclr.core import options, params
+from simclr.learning.optimizer import OptimizerParams
+from simclr.learning.penalty import PenaltyParams
 from simclr.training import validation
 from simclr.training.early_stopping import EarlyStoppingParams
-from simclr.training.penalty import PenaltyParams
 from simclr.training.validation import ValidationParams
+from simclr.views.compose import ViewParams
 
 
 @dataclass(kw_only=True)
@@ -22,12 +19,12 @@ class PretrainParams:
     split: str = params.choice("train", "unlabelled")
     epochs: int = params.at_least(1)
     batch_size: int = params.at_least(2)
-    loss: str = params.choice(*losses.NAMES)
+    model: str = params.choice(*options.names("models"))
+    method: str = params.choice(*options.names("methods"))
+    loss: str = params.choice(*options.names("losses"))
     precision: str = params.choice("auto", "fp32", "bf16")
     compile: bool
     deterministic: bool
-    encoder: EncoderParams
-    head: HeadParams
     views: ViewParams
     optimizer: OptimizerParams
     penalty: PenaltyParams

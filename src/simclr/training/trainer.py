@@ -11,31 +11,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from simclr.core import prefetch
 from simclr.core.errors import Stopped, UserError
 from simclr.core.randomness import permutation
-from simclr.data import loader, sampling
 from simclr.distributed.session import Session
-from simclr.losses import Loss
-from simclr.methods.projection_metrics import contrast
-from simclr.methods.simclr import SimCLR
-from simclr.models import projection_head, resnet
-from simclr.models.eval_transform import Preparation
-from simclr.optim import optimizer
-from simclr.optim.schedule import scaled_lr, warmup_cosine
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
+from simclr.learning import optimizer, placement
+from simclr.learning.learner import Learner, StepResult
+from simclr.learning.method import Method
+from simclr.learning.penalty import penalty
+from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
-from simclr.training import placement, validation
-from simclr.training.penalty import penalty
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training import validation
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import Data, RunContext
-from simclr.training.stream import ViewStream
+from simclr.views.compose import Views
+from simclr.views.stream import ViewStream
 
 _LOG_STEPS = 20
 """Statistics are taken, and the device waited for, every so many steps."""
 _SHOWN = 36
-"""Pairs of views in the picture."""
+"""Samples whose views are in the picture."""
 
 
 @dataclass
@@ -61,29 +58,36 @@ class Course:
 
 
 class Trainer:
-    """The state of a run: model, optimiser and course."""
+    """The state of a run: method, optimiser and course."""
 
-    def __init__(
-        self, parameters: PretrainParams, loss: Loss, data: Data, session: Session, context: RunContext
-    ) -> None:
-        self.parameters, self.loss, self.data, self.session = parameters, loss, data, session
+    def __init__(self, recipe: Recipe, data: Data, session: Session, context: RunContext) -> None:
+        parameters = recipe.parameters
+        self.recipe, self.parameters, self.data, self.session = recipe, parameters, data, session
         self.board, self.checkpoints, self.interruption = context.board, context.checkpoints, context.interruption
         torch.manual_seed(parameters.seed)
-        size = parameters.views.resolution
-        self.encoder = resnet.build(parameters.encoder, size)
-        self.preparation = Preparation(
-            size=size,
-            crop_share=1.0 if self.encoder.architecture["small_stem"] else 0.875,
-            mean=data.description.mean,
-            std=data.description.std,
+        views = parameters.views
+        encoder: Encoder = recipe.model.module.build(recipe.model.parameters, views.resolution)
+        classes = len(data.description.classes)
+        self.method: Method = recipe.method.module.build(recipe.method.parameters, encoder, classes, recipe.loss)
+        self.transform = EvalTransform(
+            size=views.resolution, crop_share=encoder.crop_share, mean=data.description.mean, std=data.description.std
         )
-        self.network = SimCLR(self.encoder, projection_head.build(parameters.head, self.encoder.dimension))
-        self.model = placement.placed(self.network, session, parameters.compile)
-        self.stream = ViewStream(data.source, parameters.views, parameters.seed, session.device)
+        self.stream = ViewStream(
+            data.source, Views(recipe.augmentations, views.count, views.resolution, parameters.seed), session.device
+        )
         chosen = parameters.optimizer
         self.peak_lr = scaled_lr(chosen.lr, parameters.batch_size, chosen.lr_scaling)
-        self.optimizer = optimizer.build(chosen, self.model.parameters(), self.peak_lr)
-        self.bf16 = parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda")
+        model = placement.placed(self.method, session, parameters.compile)
+        self.learner = Learner(
+            method=self.method,
+            model=model,
+            optimizer=optimizer.build(chosen, self.method.parameter_groups(), self.peak_lr),
+            transform=self.transform,
+            session=session,
+            bf16=parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda"),
+            clip_grad_norm=chosen.clip_grad_norm,
+            penalty=lambda outputs: penalty(outputs[0], parameters.penalty),
+        )
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(chosen.warmup_epochs * self.epoch_steps))
@@ -100,53 +104,35 @@ class Trainer:
 
     def lr(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
-        return self.peak_lr * warmup_cosine(step, self.steps, self.warmup_steps)
+        return self.peak_lr * self._factor(step)
+
+    def _factor(self, step: int) -> float:
+        return warmup_cosine(step, self.steps, self.warmup_steps)
 
     def train(self, bar: progress.Bar) -> dict[str, float]:
         """The rest of the epoch in progress; its mean loss over steps and ranks, and its last learning rate."""
         course, epoch = self.course, self.course.epoch
-        shares = sampling.shuffled(
-            len(self.data.source), self.parameters.batch_size, self.parameters.seed, epoch,
-            self.session.rank, self.session.world_size, drop_last=True,
-        )  # fmt: skip
-        self.model.train()
+        self.learner.model.train()
         began, began_step = time.perf_counter(), self.step
-        left = shares[course.epoch_step :]
-        ahead = loader.ahead(self.session.device)
-        for loaded in prefetch.prefetched(lambda samples: self.stream.load(samples, epoch), left, ahead):
-            lr = self.lr(self.step)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            images, keys = self.stream.views(loaded)
-            h, z = self._forward(images, keys)
-            loss = self.loss(z, self.session)
-            self.optimizer.zero_grad()
-            (loss + penalty(h, self.parameters.penalty)).backward()
-            norm = self._clipped()
-            nonfinite = ~norm.isfinite() & (self.first_nonfinite < 0)
+        batch_size = self.parameters.batch_size
+        for batch in self.stream.epoch(epoch, batch_size, self.session, drop_last=True, first=course.epoch_step):
+            result = self.learner.step(batch, self._factor(self.step))
+            nonfinite = ~result.norm.isfinite() & (self.first_nonfinite < 0)
             self.first_nonfinite = torch.where(nonfinite, self.step, self.first_nonfinite)
-            self.optimizer.step()
-            course.losses += loss.detach()
+            course.losses += result.loss
             course.epoch_step += 1
+            self.method.after_step(self.step / self.steps)
             bar.update()
             if self.step % _LOG_STEPS == 0 or self.step == 1:
-                self._log(loss, lr, norm, z)
+                self._log(result)
             self._pause()
         self._check()  # which waits for the device
         seconds = time.perf_counter() - began
         mean_loss = self.session.mean(course.losses / self.epoch_steps).item()
         bar.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
         if self.step > began_step:
-            self._log_speed((self.step - began_step) * self.parameters.batch_size / seconds)
+            self._log_speed((self.step - began_step) * batch_size / seconds)
         return {"loss": mean_loss, "lr": self.lr(self.step - 1)}
-
-    def _clipped(self) -> Tensor:
-        """The norm of the gradient, which is cut to the largest that is allowed."""
-        weights, most = list(self.model.parameters()), self.parameters.optimizer.clip_grad_norm
-        norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
-        if most is not None:
-            clip_grads_with_norm_(weights, most, norm)
-        return norm
 
     def _pause(self) -> None:
         """Between two steps, or batches of a validation: keep a checkpoint where one is due, and stop where any rank
@@ -169,8 +155,8 @@ class Trainer:
         """Have a checkpoint written of how things stand. All ranks take part."""
         course = {item.name: getattr(self.course, item.name) for item in dataclasses.fields(self.course)}
         state = {
-            "model": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.method.state_dict(),
+            "optimizer": self.learner.optimizer.state_dict(),
             "course": {**course, "losses": self.session.gather_rows(self.course.losses[None])},
             "points": self.board.points(),
         }
@@ -180,8 +166,8 @@ class Trainer:
         """Go on from what `save` kept, the same on all ranks, of whatever number; with None from the start."""
         self._rehearse()
         if state is not None:
-            self.network.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.method.load_state_dict(state["model"])
+            self.learner.optimizer.load_state_dict(state["optimizer"])
             losses = state["course"].pop("losses")
             own = losses[self.session.rank] if len(losses) == self.session.world_size else losses.mean()
             self.course = Course(own.to(self.session.device), **state["course"])
@@ -197,20 +183,16 @@ class Trainer:
         """
         if self.session.world_size == 1:
             return
-        before = [buffer.clone() for buffer in self.network.buffers()]
-        count, size = 2 * self.parameters.batch_size // self.session.world_size, self.parameters.views.resolution
-        images = torch.zeros(count, 3, size, size, device=self.session.device)
-        keys = torch.zeros(count, dtype=torch.int64, device=self.session.device)
-        self._forward(images.contiguous(memory_format=torch.channels_last), keys)[1].sum().backward()
-        for buffer, value in zip(self.network.buffers(), before, strict=True):
+        before = [buffer.clone() for buffer in self.method.buffers()]
+        views, device = self.parameters.views, self.session.device
+        count = views.count * self.parameters.batch_size // self.session.world_size
+        images = torch.zeros(count, 3, views.resolution, views.resolution, device=device)
+        keys = torch.zeros(count, dtype=torch.int64, device=device)
+        outputs = self.learner.forward(images.contiguous(memory_format=torch.channels_last), keys)
+        torch.stack([output.sum() for output in outputs]).sum().backward()
+        for buffer, value in zip(self.method.buffers(), before, strict=True):
             buffer.copy_(value)
-        self.optimizer.zero_grad()
-
-    def _forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The representations and the projections of `images` in [0, 1], for training."""
-        with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.bf16):
-            h, z = self.model(self.preparation.normalise(images), keys)
-        return h, z
+        self.learner.optimizer.zero_grad()
 
     def _check(self) -> None:
         """End the run if the gradient of a step was not finite."""
@@ -225,11 +207,14 @@ class Trainer:
             "lower pretrain.optimizer.lr, or set pretrain.optimizer.clip_grad_norm"
         )
 
-    def _log(self, loss: Tensor, lr: float, norm: Tensor, z: Tensor) -> None:
+    def _log(self, result: StepResult) -> None:
         self._check()
-        values = {"loss": self.session.mean(loss), "gradient_norm": norm, **contrast(z)}
+        values = {
+            "loss": self.session.mean(result.loss), "gradient_norm": result.norm, **self.method.scalars(result.outputs)
+        }  # fmt: skip
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
-        self.board.scalars({**scalars, "train/lr": lr, "train/epoch": self.step / self.epoch_steps}, self.step)
+        epoch = self.step / self.epoch_steps
+        self.board.scalars({**scalars, "train/lr": self.lr(self.step - 1), "train/epoch": epoch}, self.step)
 
     def _log_speed(self, samples_per_second: float) -> None:
         if self.session.device.type == "cuda":
@@ -247,16 +232,17 @@ class Trainer:
         """
         data = self.data
         accuracy = validation.knn_top1(
-            self.parameters.validation, self.encoder, self.preparation, data.train, data.val,
+            self.parameters.validation, self.method.encoder, self.transform, data.train, data.val,
             len(data.description.classes), self.parameters.seed,
-            2 * self.parameters.batch_size // self.session.world_size, self.session, self._pause,
+            self.parameters.views.count * self.parameters.batch_size // self.session.world_size,
+            self.session, self._pause,
         )  # fmt: skip
         self.board.scalars({"validation/knn_top1": accuracy}, self.step)
         return accuracy
 
     def pairs(self) -> npt.NDArray[np.uint8]:
-        """Pairs of views of some samples, drawn by the seed, as the first epoch sees them: (N, 2, H, W, 3)."""
+        """The first two views of some samples, drawn by the seed, as the first epoch sees them: (N, 2, H, W, 3)."""
         shown = permutation(len(self.data.source), self.parameters.seed)[:_SHOWN]
-        images, _ = self.stream.views(self.stream.load(shown, epoch=1))
+        images = self.stream.batch(self.stream.load(shown, epoch=1), len(shown)).images
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return np.stack([pixels[: len(shown)], pixels[len(shown) :]], axis=1)
+        return np.stack([pixels[: len(shown)], pixels[len(shown) : 2 * len(shown)]], axis=1)

@@ -13,7 +13,7 @@ from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features import knn
 from simclr.features.encode import representations
-from simclr.models.eval_transform import Preparation
+from simclr.features.eval_transform import EvalTransform
 
 BANK = 50_000
 """Training images that vote, at most."""
@@ -33,7 +33,7 @@ class ValidationParams:
 def knn_top1(
     parameters: ValidationParams,
     encoder: nn.Module,
-    preparation: Preparation,
+    transform: EvalTransform,
     train: Beton,
     val: Beton,
     classes: int,
@@ -51,7 +51,7 @@ def knn_top1(
     """
     bank = randomness.permutation(len(train), seed)[:BANK]
     keys, h = (
-        representations(encoder, split, samples, preparation, min(batch_size, _ENCODED), session, between=between)
+        representations(encoder, split, samples, transform, min(batch_size, _ENCODED), session, between=between)
         for split, samples in ((train, bank), (val, np.arange(len(val))))
     )
     queries = shares.gathered(h, len(val), session)

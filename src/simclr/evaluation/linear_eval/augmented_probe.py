@@ -5,38 +5,36 @@ split; the test split is read once, at the end.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from simclr.augment import views
-from simclr.augment.views import ViewParams
-from simclr.core import prefetch
+from simclr.augment import crop, flip
 from simclr.core.errors import UserError
-from simclr.data import loader, sampling
+from simclr.core.options import Option
 from simclr.data.beton import Beton
-from simclr.device.transfer import Parcel
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_result
-from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, LinearEvalParams
+from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.features.encode import Features
-from simclr.models.encoder_file import frozen
-from simclr.models.eval_transform import Preparation
-from simclr.models.resnet import Encoder
-from simclr.optim.schedule import scaled_lr, warmup_cosine
+from simclr.features.encoder import Encoder
+from simclr.features.encoder_file import frozen
+from simclr.features.eval_transform import EvalTransform
+from simclr.learning import placement
+from simclr.learning.learner import Learner
+from simclr.learning.schedule import scaled_lr, warmup_cosine
+from simclr.methods.classifier import Classifier
 from simclr.tracking import progress
-
-_ENCODED = 256
-"""Images that are encoded at once, however many a step takes."""
+from simclr.views.compose import Views
+from simclr.views.stream import ViewStream
 
 
 def probe_augmented(
     parameters: LinearEvalParams,
     encoder: Encoder,
-    preparation: Preparation,
+    transform: EvalTransform,
     train: Beton,
     features: dict[str, Features],
     session: Session,
@@ -48,79 +46,35 @@ def probe_augmented(
     test. Validation and test images have no augmentation, so that their cached `features` serve.
     """
     chosen = parameters.augmented
-    encoder = frozen(encoder).to(session.device, memory_format=torch.channels_last)
-    heads = [nn.Linear(encoder.dimension, classes, device=session.device) for _ in chosen.lr]
-    for weight in (weight for head in heads for weight in head.parameters()):
-        nn.init.zeros_(weight)
-    solver = torch.optim.SGD(
-        [
-            {"params": [weight], "peak_lr": scaled_lr(lr, chosen.batch_size, "linear"), "weight_decay": decay}
-            for head, lr in zip(heads, chosen.lr, strict=True)
-            for weight, decay in ((head.weight, chosen.weight_decay), (head.bias, 0.0))
-        ],
-        momentum=chosen.momentum,
-        nesterov=chosen.momentum > 0,
+    rates = [scaled_lr(lr, chosen.batch_size, "linear") for lr in chosen.lr]
+    method = Classifier(frozen(encoder), classes, rates=rates)
+    model = placement.placed(method, session, compiled=False)
+    groups = [
+        {**group, "weight_decay": chosen.weight_decay if group["decay"] else 0.0} for group in method.parameter_groups()
+    ]
+    solver = torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.momentum > 0)
+    learner = Learner(method, model, solver, transform, session)
+    augmentations = (
+        Option("augment", "crop", crop.Params(scale=chosen.crop_scale, ratio=[3 / 4, 4 / 3])),
+        Option("augment", "flip", flip.Params(probability=chosen.flip)),
     )
+    stream = ViewStream(train, Views(augmentations, 1, transform.size, parameters.seed), session.device)
     steps = chosen.epochs * -(-len(train) // chosen.batch_size)
+    model.train()
     with progress.bar(steps, "step", "linear_eval", shown=session.is_main) as bar:
-        for step, (images, labels, total) in enumerate(_augmented_batches(parameters, preparation, train, session)):
-            with torch.no_grad():
-                h = torch.cat([encoder(part) for part in images.split(_ENCODED)])
-            # a sum over this rank's share, divided by the global batch: the ranks' gradients add up to the mean's
-            loss = torch.stack([F.cross_entropy(head(h), labels, reduction="sum") for head in heads]).sum() / total
-            solver.zero_grad()
-            loss.backward()
-            for group in solver.param_groups:
-                group["lr"] = group["peak_lr"] * warmup_cosine(step, steps, warmup_steps=0)
-                for weight in group["params"]:
-                    weight.grad = session.sum(weight.grad)
-            solver.step()
-            bar.update()
-    return _best(heads, chosen.lr, features, session)
-
-
-def _augmented_batches(
-    parameters: LinearEvalParams, preparation: Preparation, train: Beton, session: Session
-) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """This rank's (images, labels) of every step of all epochs, and the size of the step's global batch."""
-    chosen = parameters.augmented
-    cropping = _crop_and_flip(chosen, preparation.size)
-    for epoch in range(1, chosen.epochs + 1):
-
-        def load(samples: sampling.Indices, epoch: int = epoch) -> Parcel:
-            heights, widths = train.heights[samples], train.widths[samples]
-            boxes = views.draw(cropping, heights, widths, parameters.seed, epoch, samples, views=1).boxes
-            labels = {"labels": train.labels[samples]}
-            return loader.load(train, samples, boxes, preparation.size, session.device, labels)
-
-        shares = sampling.shuffled(
-            len(train),
-            chosen.batch_size,
-            parameters.seed,
-            epoch,
-            session.rank,
-            session.world_size,
-            drop_last=False,
+        batches = (
+            batch
+            for epoch in range(1, chosen.epochs + 1)
+            for batch in stream.epoch(epoch, chosen.batch_size, session, drop_last=False)
         )
-        left = len(train)
-        for loaded in prefetch.prefetched(load, shares, loader.ahead(session.device)):
-            batch = loaded.to(session.device)
-            images = preparation.normalise(loader.crops(batch, preparation.size))
-            size = min(chosen.batch_size, left)
-            yield images.contiguous(memory_format=torch.channels_last), batch["labels"], size
-            left -= size
-
-
-def _crop_and_flip(chosen: AugmentedParams, size: int) -> ViewParams:
-    return ViewParams(
-        resolution=size, crop_scale=chosen.crop_scale, crop_ratio=[3 / 4, 4 / 3], flip=chosen.flip,
-        jitter=0, brightness=0, contrast=0, saturation=0, hue=0, grayscale=0,
-        blur=0, blur_sigma=[1, 1], solarize=0, solarize_threshold=1,
-    )  # fmt: skip
+        for step, batch in enumerate(batches):
+            learner.step(batch, warmup_cosine(step, steps, warmup_steps=0))
+            bar.update()
+    return _best(method.layers, chosen.lr, features, session)
 
 
 @torch.no_grad()
-def _best(heads: list[nn.Linear], rates: list[float], features: dict[str, Features], session: Session) -> ProbeResult:
+def _best(heads: nn.ModuleList, rates: list[float], features: dict[str, Features], session: Session) -> ProbeResult:
     """As `logistic_regression.select`: the head with the lowest cross entropy on val."""
     val = features["val"]
     labels = shares.gathered(val.labels, val.count, session)

@@ -1,8 +1,7 @@
-"""Color jitter and grayscale of a batch, with strengths and an order of operations of its own for every view.
+"""Color jitter of a batch, with strengths and an order of operations of its own for every view.
 
 This is how a GPU does it: by the same operations for all views, whatever was drawn, so that shapes are fixed and the
-host is never asked. `fused` does it on a CPU, view by view. Both agree with the functions of the same purposes in
-torchvision.transforms.functional, applied image by image.
+host is never asked.
 
 Brightness, contrast and saturation are one operation with different coefficients: x becomes f x + r g, held to
 [0, 1]. For brightness g is black; for contrast it is the mean luma of the image, and for saturation its luma, with
@@ -20,13 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from simclr.augment._color import LUMA, luma
 from simclr.device.constant import constant
 
-JITTER = ("brightness", "contrast", "saturation", "hue")
+OPERATIONS = ("brightness", "contrast", "saturation", "hue")
 """The operations of color jitter, as they are numbered."""
-_CONTRAST, _HUE = JITTER.index("contrast"), JITTER.index("hue")
-_LUMA = (0.2989, 0.587, 0.114)
-"""The weights of red, green and blue in the luma of ITU-R BT.601, as torchvision rounds them."""
+_CONTRAST, _HUE = OPERATIONS.index("contrast"), OPERATIONS.index("hue")
 
 
 def chain(
@@ -55,9 +53,9 @@ def chain(
     rows, positions = blended.nonzero()
     operations, slot = order[rows, positions], place[rows, positions]
     factor = factors[rows, operations]
-    rest = np.where(operations == JITTER.index("brightness"), 0, 1 - factor)
+    rest = np.where(operations == OPERATIONS.index("brightness"), 0, 1 - factor)
     found_factors[rows, slot] = factor
-    found_lumas[rows, slot] = rest[:, None] * np.array(_LUMA, np.float32)
+    found_lumas[rows, slot] = rest[:, None] * np.array(LUMA, np.float32)
     found_contrasts[rows, slot] = operations == _CONTRAST
     found = {"factors": found_factors, "lumas": found_lumas, "contrasts": found_contrasts}
     if _HUE in active:
@@ -66,57 +64,41 @@ def chain(
     return found
 
 
-def jitter(images: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-    """Color jitter, then grayscale.
+def jitter(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+    """Color jitter by the coefficients that `chain` returns.
 
     A GPU does it in one kernel where Triton works, which wants a C compiler; else step by step.
 
     Args:
         images: (N, 3, H, W) float32 in [0, 1].
-        rows: what `chain` says, and `gray` (N,) bool: which views lose their color. What is missing is left out.
+        values: what `chain` returns; `hues` may be missing.
 
     Returns:
         The same shape and range.
     """
-    given = [rows.get(name) for name in ("factors", "lumas", "contrasts", "hues", "gray")]
+    coefficients = values["factors"], values["lumas"], values["contrasts"], values.get("hues")
     if images.device.type == "cuda" and _triton_works():
-        changed: Tensor = _in_one_kernel(images, *given)
+        changed: Tensor = _in_one_kernel(images, *coefficients)
         return changed
-    return step_by_step(images, *given)
+    return step_by_step(images, *coefficients)
 
 
-def step_by_step(
-    images: Tensor,
-    factors: Tensor | None,
-    lumas: Tensor | None,
-    contrasts: Tensor | None,
-    hues: Tensor | None,
-    gray: Tensor | None,
-) -> Tensor:
+def step_by_step(images: Tensor, factors: Tensor, lumas: Tensor, contrasts: Tensor, hues: Tensor | None) -> Tensor:
     """`jitter`, one operation of torch after another."""
-    if factors is not None and lumas is not None and contrasts is not None:
-        slots = list(zip(factors.unbind(1), lumas.unbind(1), contrasts.unbind(1), strict=True))
-        before = len(slots) // 2 if hues is not None else 0
-        for slot in slots[:before]:
-            images = _blend(images, *slot)
-        if hues is not None:
-            images = _turn_hue(images, hues)
-        for slot in slots[before:]:
-            images = _blend(images, *slot)
-    if gray is not None:
-        luma = _luma(images, constant(_LUMA, images.device))
-        images = torch.where(gray[:, None, None, None], luma, images)
+    slots = list(zip(factors.unbind(1), lumas.unbind(1), contrasts.unbind(1), strict=True))
+    before = len(slots) // 2 if hues is not None else 0
+    for slot in slots[:before]:
+        images = _blend(images, *slot)
+    if hues is not None:
+        images = _turn_hue(images, hues)
+    for slot in slots[before:]:
+        images = _blend(images, *slot)
     return images
 
 
-def _luma(images: Tensor, weights: Tensor) -> Tensor:
-    """(N, 1, H, W); `weights` of the channels (3,) or, of each image, (N, 3)."""
-    return (images * weights[..., None, None]).sum(dim=1, keepdim=True)
-
-
 def _blend(images: Tensor, factors: Tensor, lumas: Tensor, contrasts: Tensor) -> Tensor:
-    luma = _luma(images, lumas)
-    other = torch.where(contrasts[:, None, None, None], luma.mean(dim=(2, 3), keepdim=True), luma)
+    own = luma(images, lumas)
+    other = torch.where(contrasts[:, None, None, None], own.mean(dim=(2, 3), keepdim=True), own)
     return torch.addcmul(other, images, factors[:, None, None, None]).clamp_(0, 1)
 
 
@@ -135,23 +117,17 @@ def _turn_hue(images: Tensor, hues: Tensor) -> Tensor:
     return torch.addcmul(value, chroma, torch.minimum(place, 4 - place).clamp_(0, 1), value=-1)
 
 
-def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Invert the values that are at least `thresholds` (N,)."""
-    return torch.where(images >= thresholds[:, None, None, None], 1 - images, images)
-
-
 @torch.library.custom_op("simclr::jitter", mutates_args=(), device_types="cuda")
 def _in_one_kernel(
     images: Tensor,
-    factors: Optional[Tensor],  # noqa: UP045 (torch 2.11 reads the signature)
-    lumas: Optional[Tensor],  # noqa: UP045
-    contrasts: Optional[Tensor],  # noqa: UP045
-    hues: Optional[Tensor],  # noqa: UP045
-    gray: Optional[Tensor],  # noqa: UP045
+    factors: Tensor,
+    lumas: Tensor,
+    contrasts: Tensor,
+    hues: Optional[Tensor],  # noqa: UP045 (torch 2.11 reads the signature)
 ) -> Tensor:
-    from simclr.augment import jitter_kernel  # imports Triton, which a CPU needs not
+    from simclr.augment import _jitter_triton  # imports Triton, which a CPU does not need
 
-    return jitter_kernel.jittered(images, factors, lumas, contrasts, hues, gray)
+    return _jitter_triton.jittered(images, factors, lumas, contrasts, hues)
 
 
 @_in_one_kernel.register_fake
@@ -163,7 +139,8 @@ def _(images: Tensor, *_: Tensor | None) -> Tensor:
 def _triton_works() -> bool:
     """Whether kernels can be compiled here; tried with one."""
     try:
-        _in_one_kernel(torch.zeros(1, 3, 1, 1, device="cuda"), None, None, None, None, None)
+        slot = torch.zeros(1, 1, device="cuda")
+        _in_one_kernel(torch.zeros(1, 3, 1, 1, device="cuda"), slot, slot.expand(1, 1, 3), slot.bool(), None)
     except Exception as error:  # of the compiler, the driver, a package that is missing: anything
         warnings.warn(f"Triton does not work here, the views take more time: {error}", stacklevel=2)
         return False

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr.core.randomness import hashes, uniform
-from simclr.models import projection_head
-from simclr.models.projection_head import Head, HeadParams
+from simclr.learning import projection_head
+from simclr.learning.projection_head import Head, HeadParams
 
 
 def head(layers: int = 2, batch_norm: bool = True, dropout: float = 0.0) -> Head:

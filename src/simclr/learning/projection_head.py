@@ -10,7 +10,7 @@ from simclr.core import params, randomness
 
 @dataclass(kw_only=True)
 class HeadParams:
-    """`pretrain.head` of params.yaml."""
+    """The section `head` of a method in params.yaml."""
 
     layers: int = params.choice(2, 3)
     hidden: int = params.between(1, 65536)
@@ -27,7 +27,8 @@ class HashedDropout(nn.Module):
         self.p = p
 
     def forward(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """`rows` (N, D), of which each number stays, over 1 - p, where its draw reaches p; `keys` (N,): see `Draws`."""
+        """`rows` (N, D), of which each number stays, over 1 - p, where its draw reaches p: see `randomness.reaches`,
+        also for the `keys` (N,)."""
         if not self.training or self.p == 0:
             return rows
         units = torch.arange(rows.shape[1], device=rows.device)

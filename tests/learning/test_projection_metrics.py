@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr.methods import projection_metrics
+from simclr.learning import projection_metrics
 
 
 def dot(u: list[float], v: list[float]) -> float:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from simclr.optim import optimizer
-from simclr.optim.lars import LARS
-from simclr.optim.optimizer import OptimizerParams
+from simclr.learning import optimizer
+from simclr.learning.lars import LARS
+from simclr.learning.optimizer import OptimizerParams
 
 
 def reference(weight: Tensor, gradients: list[Tensor], lr: float, momentum: float, decay: float, adapt: bool) -> Tensor:
@@ -79,7 +79,7 @@ def test_decay_and_adaptation_skip_biases_and_batch_norm_whatever_they_are_calle
         }
     )
     frozen = model["head"].bias.requires_grad_(False)
-    solver = optimizer.build(chosen(name), model.parameters(), 0.5)
+    solver = optimizer.build(chosen(name), optimizer.by_decay(model), 0.5)
     decayed, spared = solver.param_groups
     assert {weight.ndim for weight in decayed["params"]} == {2, 4}
     assert {weight.ndim for weight in spared["params"]} == {1}
@@ -90,3 +90,16 @@ def test_decay_and_adaptation_skip_biases_and_batch_norm_whatever_they_are_calle
     if name == "lars":
         assert decayed["adapt"] is True
         assert spared["adapt"] is False
+
+
+def test_decay_skips_what_an_encoder_names() -> None:
+    encoder = torch.nn.Linear(4, 2)
+    encoder.undecayed = ("weight",)
+    decayed, spared = optimizer.by_decay(torch.nn.ModuleList([encoder, torch.nn.Linear(2, 3)]))
+    assert [weight.shape for weight in decayed["params"]] == [(3, 2)]
+    assert [weight.shape for weight in spared["params"]] == [(2, 4), (2,), (3,)]
+
+
+def test_a_group_may_have_a_rate_of_its_own() -> None:
+    groups = [{"params": [torch.zeros(2, 2)], "decay": True, "lr": 3.0}, {"params": [torch.zeros(2)], "decay": False}]
+    assert [group["lr"] for group in optimizer.build(chosen("sgd"), groups, 0.5).param_groups] == [3.0, 0.5]

@@ -7,21 +7,21 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialised
 
-from simclr.core import atomic
+from simclr.core import atomic, options
 from simclr.core.errors import UserError
-from simclr.models.eval_transform import Preparation
-from simclr.models.resnet import Encoder
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
 
 
-def save(path: Path, encoder: Encoder, preparation: Preparation) -> None:
+def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
     """Write `path` in the safetensors format; equal weights give equal bytes."""
-    description = {"architecture": encoder.architecture, "preparation": dataclasses.asdict(preparation)}
+    description = {"architecture": encoder.architecture, "preparation": dataclasses.asdict(transform)}
     weights = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     # one metadata key: safetensors writes several in no fixed order
     atomic.write_bytes(path, serialised(weights, metadata={"encoder": json.dumps(description)}))
 
 
-def load(path: Path) -> tuple[Encoder, Preparation]:
+def load(path: Path) -> tuple[Encoder, EvalTransform]:
     """The encoder that `save` wrote, in eval mode and without gradients, on the CPU.
 
     Raises:
@@ -32,14 +32,20 @@ def load(path: Path) -> tuple[Encoder, Preparation]:
             description = json.loads(file.metadata()["encoder"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
         # which files written before it was a choice do not say
-        encoder = Encoder(**{"zero_init_residual": True, **description["architecture"]})
+        family = options.module("models", "resnet")
+        encoder: Encoder = family.Encoder(**{"zero_init_residual": True, **description["architecture"]})
         encoder.load_state_dict(weights)
-        preparation = Preparation(**description["preparation"])
+        transform = EvalTransform(**description["preparation"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
-    return frozen(encoder), preparation
+    return frozen(encoder), transform
+
+
+def option(encoder: Encoder) -> str:
+    """The option that `encoder` is of, such as "models.resnet"."""
+    return type(encoder).__module__.removeprefix("simclr.")
 
 
 def frozen(encoder: Encoder) -> Encoder:

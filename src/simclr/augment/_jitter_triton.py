@@ -1,5 +1,7 @@
-"""The chain of `color` as one kernel for GPUs, in which a view's pixels stay in registers from one operation to the
-next: they are read twice, once for the mean luma that contrast needs and once to change them, and written once.
+"""The chain of `_jitter_batched` as one kernel for GPUs.
+
+A view's pixels stay in registers from one operation to the next: they are read twice, once for the mean luma that
+contrast needs and once to change them, and written once.
 """
 
 import torch
@@ -60,8 +62,8 @@ def _changed(  # type: ignore[no-untyped-def]
 
 @triton.jit  # type: ignore[untyped-decorator]
 def _jitter(  # type: ignore[no-untyped-def]
-    images, factors, lumas, contrasts, hues, gray, out, pixels,
-    slots: tl.constexpr, before: tl.constexpr, hue: tl.constexpr, grays: tl.constexpr, block: tl.constexpr,
+    images, factors, lumas, contrasts, hues, out, pixels,
+    slots: tl.constexpr, before: tl.constexpr, hue: tl.constexpr, block: tl.constexpr,
 ):  # fmt: skip
     view = tl.program_id(0)
     source, target = images + view.to(tl.int64) * 3 * pixels, out + view.to(tl.int64) * 3 * pixels
@@ -88,37 +90,20 @@ def _jitter(  # type: ignore[no-untyped-def]
         g = tl.load(source + pixels + at, mask=inside, other=0.0)
         b = tl.load(source + 2 * pixels + at, mask=inside, other=0.0)
         r, g, b, found = _changed(r, g, b, mean, factors, lumas, contrasts, hues, slots, before, hue)
-        if grays:
-            luma = 0.2989 * r + 0.587 * g + 0.114 * b
-            is_gray = tl.load(gray + view) != 0
-            r, g, b = tl.where(is_gray, luma, r), tl.where(is_gray, luma, g), tl.where(is_gray, luma, b)
         tl.store(target + at, r, mask=inside)
         tl.store(target + pixels + at, g, mask=inside)
         tl.store(target + 2 * pixels + at, b, mask=inside)
 
 
-def jittered(
-    images: Tensor,
-    factors: Tensor | None,
-    lumas: Tensor | None,
-    contrasts: Tensor | None,
-    hues: Tensor | None,
-    gray: Tensor | None,
-) -> Tensor:
-    """As `color.step_by_step`, on a GPU."""
+def jittered(images: Tensor, factors: Tensor, lumas: Tensor, contrasts: Tensor, hues: Tensor | None) -> Tensor:
+    """As `_jitter_batched.step_by_step`, on a GPU."""
     images = images.contiguous()
     out = torch.empty_like(images)
-    slots = 0 if factors is None else factors.shape[1]
-
-    def pointer(tensor: Tensor | None) -> Tensor:
-        """Of bytes where values are booleans; of something that is not read where there is no tensor."""
-        found = images if tensor is None else tensor.contiguous()
-        return found.view(torch.uint8) if found.dtype == torch.bool else found
-
+    slots = factors.shape[1]
     _jitter[(len(images),)](
-        images, pointer(factors), pointer(lumas), pointer(contrasts), pointer(hues), pointer(gray), out,
-        images.shape[2] * images.shape[3],
-        slots=slots, before=slots // 2 if hues is not None else 0, hue=hues is not None, grays=gray is not None,
-        block=_BLOCK,
+        images, factors.contiguous(), lumas.contiguous(), contrasts.contiguous().view(torch.uint8),
+        images if hues is None else hues.contiguous(),  # what is not read, where there are none
+        out, images.shape[2] * images.shape[3],
+        slots=slots, before=slots // 2 if hues is not None else 0, hue=hues is not None, block=_BLOCK,
     )  # fmt: skip
     return out

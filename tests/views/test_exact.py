@@ -13,29 +13,22 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from simclr.augment import views
-from simclr.augment.views import ViewParams
+from simclr.augment import Draws
 from simclr.core import prefetch, thread_pool
-from simclr.data import beton, loader, sampling
+from simclr.data import beton, sampling
 from simclr.data.beton import JPEG, RAW, Beton, StoredImage
 from simclr.data.sampling import Indices
 from simclr.device.transfer import Parcel
-from simclr.models.projection_head import HashedDropout
+from simclr.learning.projection_head import HashedDropout
+from simclr.views.compose import by_view
+from simclr.views.stream import ViewStream
+from tests.helpers.augmentations import CPU, views
 from tests.helpers.betons import noise
 
 COUNT = 13
-CPU = torch.device("cpu")
 SEED, EPOCH = 3, 2
 Views = dict[tuple[int, int], Tensor]
 """(3, S, S) by sample and view."""
-
-
-def parameters(size: int) -> ViewParams:
-    return ViewParams(
-        resolution=size, crop_scale=[0.1, 1.0], crop_ratio=[0.75, 4 / 3], flip=0.5, jitter=0.8, brightness=0.4,
-        contrast=0.4, saturation=0.4, hue=0.1, grayscale=0.2, blur=0.5, blur_sigma=[0.1, 2.0],
-        solarize=0.3, solarize_threshold=0.5,
-    )  # fmt: skip
 
 
 def image(sample: int, mode: int, height: int, width: int) -> StoredImage:
@@ -84,17 +77,17 @@ def finished(
     prefetching: int = 1,
 ) -> Views:
     """The views of the samples of `parts`, made batch by batch as pretraining makes them."""
-    chosen = parameters(size)
+    made = views(size, count=count, seed=SEED, crop__scale=[0.1, 1.0])
+    stream = ViewStream(file, made, CPU)
     torch.set_num_threads(threads)
     thread_pool.THREADS = threads
 
     def load(samples: Indices) -> tuple[Indices, Parcel]:
-        draws = views.draw(chosen, file.heights[samples], file.widths[samples], SEED, epoch, samples, count)
-        return samples, loader.load(file, samples, draws.boxes, size, CPU, views.rows(draws, chosen, CPU))
+        return samples, stream.load(samples, epoch)
 
     found: Views = {}
     for samples, loaded in prefetch.prefetched(load, parts, prefetching):
-        images = views.augment(loader.crops(loaded, size), loaded, chosen).unflatten(0, (count, len(samples)))
+        images = stream.batch(loaded, len(samples)).images.unflatten(0, (count, len(samples)))
         found |= {(sample, view): images[view, row] for row, sample in enumerate(samples) for view in range(count)}
     return found
 
@@ -169,10 +162,10 @@ def test_every_sample_view_and_epoch_has_its_own(file: Beton, size: int, expecte
 
 def masks(parts: list[Indices], count: int = 2) -> Views:
     """What dropout leaves of 50 units."""
-    sizes, module, found = np.full(COUNT, 8), HashedDropout(0.5), {}
+    module, found = HashedDropout(0.5), {}
     for samples in parts:
-        draws = views.draw(parameters(8), sizes[samples], sizes[samples], SEED, EPOCH, samples, count)
-        rows = module(torch.ones(count * len(samples), 50), torch.from_numpy(views.by_view(draws.keys)))
+        keys = by_view(Draws("dropout", SEED, EPOCH, samples, count).keys())
+        rows = module(torch.ones(count * len(samples), 50), torch.from_numpy(keys))
         rows = rows.unflatten(0, (count, len(samples)))
         found |= {(sample, view): rows[view, row] for row, sample in enumerate(samples) for view in range(count)}
     return found

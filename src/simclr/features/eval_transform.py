@@ -8,7 +8,7 @@ from simclr.device.constant import constant
 
 
 @dataclass
-class Preparation:
+class EvalTransform:
     """How an image becomes the encoder's input, without chance: central square, resized, normalised per channel."""
 
     size: int

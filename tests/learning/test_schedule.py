@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from simclr.optim.schedule import scaled_lr, warmup_cosine
+from simclr.learning.schedule import scaled_lr, warmup_cosine
 
 
 def test_the_learning_rate_scales_with_the_batch() -> None:

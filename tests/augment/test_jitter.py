@@ -1,4 +1,4 @@
-"""The chain of color operations against torchvision's functions, image by image."""
+"""Color jitter: its draws, and the chain of its operations against torchvision's functions, image by image."""
 
 import itertools
 
@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from simclr.augment import color
+from simclr.augment import Draws, jitter
+from simclr.augment import _jitter_batched as batched
 
 ADJUST = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)
 
@@ -25,8 +26,8 @@ def pictures(count: int) -> Tensor:
 
 
 def jittered(images: Tensor, order: np.ndarray, factors: np.ndarray, active: list[int]) -> Tensor:
-    rows = color.chain(order, factors.astype(np.float32), active)
-    return color.jitter(images, {name: torch.from_numpy(array) for name, array in rows.items()})
+    rows = batched.chain(order, factors.astype(np.float32), active)
+    return batched.jitter(images, {name: torch.from_numpy(array) for name, array in rows.items()})
 
 
 @pytest.mark.parametrize("operation", range(4))
@@ -60,26 +61,36 @@ def test_each_image_has_its_own_operations_in_its_own_order(active: list[int]) -
     assert found.max() <= 1
 
 
-def test_grayscale_and_solarize_agree_with_torchvision() -> None:
-    images = pictures(12)
-    gray = torch.arange(12) % 2 == 0
-    found = color.jitter(images, {"gray": gray})
-    torch.testing.assert_close(found[gray], tv.rgb_to_grayscale(images[gray], 3), atol=1e-6, rtol=0)
-    assert torch.equal(found[~gray], images[~gray])
-    thresholds = torch.where(gray, 0.3, torch.inf)
-    found = color.solarize(images, thresholds)
-    torch.testing.assert_close(found[gray], tv.solarize(images[gray], 0.3))
-    assert torch.equal(found[~gray], images[~gray])
+def test_draws_have_the_asked_frequencies_and_ranges() -> None:
+    parameters = jitter.Params(probability=0.8, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+    values = jitter.draw(parameters, Draws("jitter", 0, 1, np.arange(20_000), 2), 12)
+    jittered = (values["order"] >= 0).any(axis=-1)
+    assert jittered.mean() == pytest.approx(0.8, abs=0.01)  # 40,000 draws: 4 standard deviations
+    factors = values["factors"]
+    assert factors[..., :3].min() == pytest.approx(0.6, abs=1e-3)
+    assert factors[..., :3].max() == pytest.approx(1.4, abs=1e-3)
+    assert abs(factors[..., 3]).max() == pytest.approx(0.1, abs=1e-4)
+    orders, counts = np.unique(values["order"][jittered], axis=0, return_counts=True)
+    assert len(orders) == 24
+    assert counts.min() > 0.85 * 0.8 * 40_000 / 24
+
+
+def test_factors_never_fall_below_zero() -> None:
+    strong = jitter.Params(probability=0.8, brightness=1.5, contrast=0, saturation=0, hue=0)
+    values = jitter.draw(strong, Draws("jitter", 0, 1, np.arange(5000), 2), 12)
+    assert values["factors"][..., 0].min() >= 0
+    assert values["factors"][..., 0].max() == pytest.approx(2.5, abs=0.01)
+    assert set(values["order"].flatten()) == {-1, 0}  # the others change nothing
 
 
 def test_where_triton_does_not_work_it_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> Tensor:
         raise RuntimeError("Failed to find C compiler")
 
-    monkeypatch.setattr(color, "_in_one_kernel", failing)
-    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.empty(1, 3, 1, 1))
-    color._triton_works.cache_clear()
+    monkeypatch.setattr(batched, "_in_one_kernel", failing)
+    monkeypatch.setattr(torch, "zeros", lambda *shape, **_: torch.empty(shape))
+    batched._triton_works.cache_clear()
     with pytest.warns(UserWarning, match="Triton does not work here.*C compiler"):
-        assert not color._triton_works()
-    assert not color._triton_works()
-    color._triton_works.cache_clear()
+        assert not batched._triton_works()
+    assert not batched._triton_works()
+    batched._triton_works.cache_clear()

@@ -1,0 +1,98 @@
+"""A linear classifier on an encoder, by cross entropy: supervised training, or a probe where the encoder is frozen.
+
+Every view of a sample has its label. Several layers may be trained side by side on the same representations, at
+learning rates of their own; none takes part in another's gradient.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from simclr.core import params
+from simclr.core.options import Option
+from simclr.data.batch import Batch
+from simclr.distributed.session import Session
+from simclr.features.encoder import Encoder
+from simclr.learning.method import Method, Outputs
+from simclr.learning.optimizer import by_decay
+
+_ENCODED = 256
+"""Images that a frozen encoder is given at once, however many a step takes."""
+
+
+@dataclass(kw_only=True)
+class Params:
+    """`methods.classifier` of params.yaml."""
+
+    label_smoothing: float = params.between(0, 0.99)
+
+
+class Classifier(Method):
+    """An encoder and linear layers: views to h (N, D) and class scores (N, C) of each layer.
+
+    Args:
+        encoder: whose parameters stay as they are if they need no gradient.
+        rates: the peak learning rate of each layer; None for the optimiser's.
+    """
+
+    def __init__(
+        self, encoder: Encoder, classes: int, label_smoothing: float = 0.0, rates: Sequence[float | None] = (None,)
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.layers = nn.ModuleList(nn.Linear(encoder.dimension, classes) for _ in rates)
+        for weight in self.layers.parameters():
+            nn.init.zeros_(weight)
+        self._label_smoothing, self._rates = label_smoothing, rates
+        self._is_frozen = not any(weight.requires_grad for weight in encoder.parameters())
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        self.encoder.train(mode and not self._is_frozen)
+        return self
+
+    def before_step(self, batch: Batch) -> Batch:
+        return batch
+
+    def forward(self, images: Tensor, keys: Tensor) -> Outputs:
+        if self._is_frozen:
+            with torch.no_grad():
+                h = torch.cat([self.encoder(part) for part in images.split(_ENCODED)])
+        else:
+            h = self.encoder(images)
+        with torch.autocast(h.device.type, enabled=False):
+            rows = h.to(torch.promote_types(h.dtype, torch.float32))
+            return h, *(layer(rows) for layer in self.layers)
+
+    def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
+        # a sum over this rank's share, which may be smaller than the others': the mean of the ranks' gradients has to
+        # be that of the global mean
+        views = len(outputs[0]) // max(1, len(batch.labels))
+        labels = batch.labels.repeat(views)
+        sums = [
+            F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self._label_smoothing)
+            for scores in outputs[1:]
+        ]
+        return torch.stack(sums).sum() * session.world_size / (batch.total * max(1, views))
+
+    def after_step(self, done: float) -> None:
+        pass
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups = [] if self._is_frozen else by_decay(self.encoder)
+        for layer, rate in zip(self.layers, self._rates, strict=True):
+            own = {} if rate is None else {"lr": rate}
+            groups += [{**group, **own} for group in by_decay(layer)]
+        return groups
+
+    def scalars(self, outputs: Outputs) -> dict[str, Tensor]:
+        return {}
+
+
+def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Classifier:
+    """See `methods`; `loss` is not asked for: a classifier has its own."""
+    return Classifier(encoder, classes, parameters.label_smoothing)

@@ -1,0 +1,53 @@
+"""What to pretrain by: the section `pretrain` of params.yaml, and the options that it chooses."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from simclr.core import options, params
+from simclr.core.options import Option
+from simclr.training.pretrain_params import PretrainParams
+from simclr.views.compose import check_order
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`pretrain` of params.yaml, and the chosen options with their own sections."""
+
+    parameters: PretrainParams
+    model: Option
+    method: Option
+    loss: Option
+    augmentations: tuple[Option, ...]
+
+    @property
+    def options(self) -> list[Option]:
+        return [self.model, self.method, self.loss, *self.augmentations]
+
+
+def load() -> Recipe:
+    """The recipe of params.yaml.
+
+    Raises:
+        UserError: as `checked`.
+    """
+    return checked(params.read(), str(params.FILE))
+
+
+def checked(values: dict[str, Any], origin: str) -> Recipe:
+    """The recipe of the nested `values` of params.yaml, which `origin` has; other stages' sections need not be there.
+
+    Raises:
+        UserError: a section is missing, or a value is not allowed; or as `check_order`.
+    """
+    parameters = params.section_of(values, "pretrain", PretrainParams, origin)
+    recipe = Recipe(
+        parameters=parameters,
+        model=options.checked("models", parameters.model, values, origin),
+        method=options.checked("methods", parameters.method, values, origin),
+        loss=options.checked("losses", parameters.loss, values, origin),
+        augmentations=tuple(
+            options.checked("augment", name, values, origin) for name in parameters.views.augmentations
+        ),
+    )
+    check_order(recipe.augmentations, origin)
+    return recipe

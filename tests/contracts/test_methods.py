@@ -1,0 +1,103 @@
+"""What every method of `simclr.methods` keeps: a new file is tried before its author has written a test."""
+
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from torch import Tensor
+
+from simclr.core import options
+from simclr.core.errors import Stopped
+from simclr.data.converted import DatasetInfo
+from simclr.distributed.session import Session
+from simclr.training.recipe import Recipe
+from simclr.training.run_context import Data, RunContext
+from simclr.training.trainer import Trainer
+from tests.helpers.ranks import ALONE, on_ranks
+from tests.helpers.recipes import recipe
+from tests.training import test_resume
+from tests.training.test_pretrain import DIGESTS, on_rank, striped
+
+NAMES = options.names("methods")
+PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.1, "optimizer__warmup_epochs": 0}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Data:
+    train, val = striped(tmp_path / "train.beton", 34, 0), striped(tmp_path / "val.beton", 12, 1)
+    return Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+
+
+def of(name: str, **changes: Any) -> Recipe:
+    return recipe(method=name, **changes)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("views", [2, 3])
+def test_its_loss_falls(name: str, views: int, data: Data) -> None:
+    changes = {"optimizer__name": "adamw", "optimizer__lr": 0.003, "optimizer__lr_scaling": "none"}
+    result = on_rank(ALONE, data, of(name, epochs=30, views__count=views, **changes))
+    losses = [row["loss"] for row in result[0][0]]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
+
+
+def of_first_step(session: Session, data: Data, chosen: Recipe) -> tuple[Trainer, tuple[Tensor, ...]]:
+    trainer = Trainer(chosen, data, session, RunContext())
+    trainer.learner.model.train()
+    batch = next(trainer.stream.epoch(1, chosen.parameters.batch_size, session, drop_last=True))
+    return trainer, trainer.learner.step(batch, 1.0).outputs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_representations_come_first_and_have_a_row_for_each_image(name: str, data: Data) -> None:
+    chosen = of(name)
+    trainer, outputs = of_first_step(ALONE, data, chosen)
+    assert outputs[0].shape == (2 * chosen.parameters.batch_size, trainer.method.encoder.dimension)
+    assert all(len(output) == len(outputs[0]) for output in outputs)
+    assert all(value.ndim == 0 for value in trainer.method.scalars(outputs).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_learns_is_what_its_groups_say(name: str, data: Data) -> None:
+    trainer = Trainer(of(name, **PLAIN), data, ALONE, RunContext())
+    before = {key: weight.clone() for key, weight in trainer.method.named_parameters()}
+    for batch in trainer.stream.epoch(1, 8, ALONE, drop_last=True):
+        trainer.learner.step(batch, 1.0)
+    listed = [id(weight) for group in trainer.method.parameter_groups() for weight in group["params"]]
+    assert len(listed) == len(set(listed))
+    for key, weight in trainer.method.named_parameters():
+        assert (id(weight) in listed) == weight.requires_grad, key
+        assert torch.equal(weight, before[key]) != weight.requires_grad, key
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("stop", [1, 3, 6])
+def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bytes(name: str, stop: int, data: Data, tmp_path: Path) -> None:
+    chosen = of(name)
+    whole, _ = test_resume.run(tmp_path / "whole", data, chosen)
+    with pytest.raises(Stopped):
+        test_resume.run(tmp_path, data, chosen, stop=stop)
+    assert test_resume.same(test_resume.run(tmp_path, data, chosen)[0], whole)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_learn_what_one_process_learns(name: str, world: int, data: Data) -> None:
+    chosen = of(name, **PLAIN)
+    (history, _), whole = on_rank(ALONE, data, chosen)
+    for (found, _), encoder in on_ranks(world, on_rank, data, chosen):
+        for ours, theirs in zip(found, history, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-4)
+        for key, tensor in whole.items():
+            torch.testing.assert_close(encoder[key], tensor, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_after_every_step_it_is_told_how_far_the_run_is(name: str, data: Data) -> None:
+    told: list[float] = []
+    method = type(Trainer(of(name), data, ALONE, RunContext()).method)
+    with mock.patch.object(method, "after_step", lambda _, done: told.append(done)):
+        on_rank(ALONE, data, of(name))
+    assert told == [step / 8 for step in range(1, 9)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from simclr.distributed import pairwise
-from simclr.distributed.pairwise import mean_over_rows, positives
+from simclr.distributed.pairwise import mean_over_rows, other_views
 from simclr.distributed.session import Session
 from simclr.losses.nt_xent import _rule
 from tests.contracts.test_losses import projections
@@ -17,7 +17,8 @@ from tests.helpers.ranks import ALONE
 
 
 def test_positives_are_the_other_views() -> None:
-    assert positives(torch.arange(6.0)[:, None]).flatten().tolist() == [3, 4, 5, 0, 1, 2]
+    assert [rows.tolist() for rows in other_views(torch.arange(6), 2)] == [[3, 4, 5, 0, 1, 2]]
+    assert [rows.tolist() for rows in other_views(torch.arange(6), 3)] == [[2, 3, 4, 5, 0, 1], [4, 5, 0, 1, 2, 3]]
 
 
 def test_its_products_are_not_those_of_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +33,7 @@ def test_its_products_are_not_those_of_tf32(monkeypatch: pytest.MonkeyPatch) -> 
     matmul = torch.backends.cuda.matmul
     before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
     try:
-        mean_over_rows(projections(8).requires_grad_(), 0.1, _rule, ALONE).backward()
+        mean_over_rows(projections(8).requires_grad_(), 2, 0.1, _rule, ALONE).backward()
         assert matmul.fp32_precision == "tf32"
     finally:
         matmul.fp32_precision = before
@@ -52,7 +53,7 @@ def test_on_a_gpu_8192_samples_take_a_sixteenth_of_the_dense_form(temperature: f
     rows, context = 2 * 8192, Context()
     with counted() as peak:
         z = torch.empty(rows, 128, device=CUDA)
-        pairwise._MeanOverRows.forward(context, z, temperature, _rule, Session(rank=0, world_size=1, device=CUDA))
+        pairwise._MeanOverRows.forward(context, z, 2, temperature, _rule, Session(rank=0, world_size=1, device=CUDA))
         pairwise._MeanOverRows.backward(context, torch.ones((), device=CUDA))
     dense = 3 * rows**2 * 4
     assert 64 * MIB < peak.gpu < dense / 16

@@ -77,7 +77,7 @@ def test_nt_xent_is_that_of_the_cpu() -> None:
     z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     here, there = z.clone().requires_grad_(), z.cuda().requires_grad_()
     first, second = (
-        nt_xent.loss(z, nt_xent.Params(temperature=0.1), session) for z, session in ((here, CPU), (there, GPU))
+        nt_xent.loss(z, 2, nt_xent.Params(temperature=0.1), session) for z, session in ((here, CPU), (there, GPU))
     )
     first.backward()
     second.backward()

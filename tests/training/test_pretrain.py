@@ -376,6 +376,6 @@ def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nt_xent, "loss", lambda z, parameters, session: z.sum() * torch.nan)
+    monkeypatch.setattr(nt_xent, "loss", lambda z, *_: z.sum() * torch.nan)
     with pytest.raises(UserError, match=r"not finite at step 0 \(epoch 1\), at a learning rate of .*is none; lower"):
         run(data)

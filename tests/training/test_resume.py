@@ -299,7 +299,7 @@ def test_a_gradient_that_is_not_finite_names_the_step_and_spoils_no_checkpoint(
     contents = [path.read_bytes() for path in good]
     calls = []
 
-    def infinite(z: torch.Tensor, parameters: Any, session: Session) -> torch.Tensor:
+    def infinite(z: torch.Tensor, views: int, parameters: Any, session: Session) -> torch.Tensor:
         calls.append(len(z))
         return z.sum() * (torch.inf if len(calls) == 3 else 1)
 

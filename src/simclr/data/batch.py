@@ -17,5 +17,7 @@ class Batch:
     """(B,) int64; -1 where a sample has none."""
     samples: Tensor
     """(B,) int64, the samples' indices in their split."""
+    views: int
+    """V."""
     total: int
     """Samples of this step, over all ranks."""

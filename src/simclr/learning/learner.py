@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ class StepResult:
     loss: Tensor
     """Of this rank, without penalties."""
     outputs: Outputs
+    scalars: Callable[[], dict[str, Tensor]]
+    """What the method says of this step."""
     norm: Tensor
     """Of the gradient, before it was cut."""
 
@@ -66,7 +69,7 @@ class Learner:
         (loss + self.penalty(outputs)).backward()
         norm = self._clipped()
         self.optimizer.step()
-        return StepResult(loss.detach(), outputs, norm)
+        return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch), norm)
 
     def forward(self, images: Tensor, keys: Tensor) -> Outputs:
         """The method's outputs for `images` in [0, 1]."""

@@ -41,6 +41,6 @@ class Method(nn.Module):
         peak learning rate, where it is another than the optimiser's."""
         raise NotImplementedError
 
-    def scalars(self, outputs: Outputs) -> dict[str, Tensor]:
+    def scalars(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
         """What TensorBoard shows beside the loss, by name."""
         raise NotImplementedError

@@ -4,23 +4,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr.distributed.pairwise import positives
+from simclr.distributed.pairwise import other_views
 
 _ROWS = 1024
 """Rows compared with each other, at most."""
 
 
 @torch.no_grad()
-def contrast(z: Tensor) -> dict[str, Tensor]:
-    """Scalars that describe the projections z (2n, d) of one process, second views after first ones.
+def contrast(z: Tensor, views: int) -> dict[str, Tensor]:
+    """Scalars that describe the projections z (V n, d) of one process, second views after first ones.
 
     Cosine similarity of positives and of negatives; alignment E |u - v|^2 of positives and uniformity
     log E exp(-2 |u - v|^2) of all pairs (Wang and Isola 2020, equations 4 and 5, alpha = t = 2), u, v on the sphere.
     A process with one sample has no pairs, and the two scalars that speak of them are left out.
     """
     z = F.normalize(z.float(), dim=1)
-    positive = (z * positives(z)).sum(dim=1)
-    first = z[: len(z) // 2][:_ROWS]
+    positive = torch.stack([(z * other).sum(dim=1) for other in other_views(z, views)])
+    first = z[: len(z) // views][:_ROWS]
     scalars = {"positive_similarity": positive.mean(), "alignment": (2 - 2 * positive).mean()}
     if len(first) == 1:
         return scalars

@@ -2,8 +2,9 @@
 
     class Params: ...       # a dataclass: its section `losses.<name>` of params.yaml
 
-    def loss(z: Tensor, parameters: Params, session: Session) -> Tensor: ...
+    def loss(z: Tensor, views: int, parameters: Params, session: Session) -> Tensor: ...
 
-`loss` returns the mean over this rank's rows of z (2n, d), second views after first ones, as a float32 scalar. The rows
-of all ranks are compared; the mean of the ranks' gradients is the gradient of one process on the global batch.
+`loss` returns the mean over this rank's rows of z (V n, d), V >= 2 views, second ones after first ones, as a float32
+scalar. The rows of all ranks are compared; the mean of the ranks' gradients is the gradient of one process on the
+global batch.
 """

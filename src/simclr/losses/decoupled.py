@@ -21,11 +21,12 @@ class Params:
     temperature: float = params.between(0.001, 1000)
 
 
-def loss(z: Tensor, parameters: Params, session: Session) -> Tensor:
+def loss(z: Tensor, views: int, parameters: Params, session: Session) -> Tensor:
     """See `losses`."""
-    return mean_over_rows(z, parameters.temperature, _rule, session)
+    return mean_over_rows(z, views, parameters.temperature, _rule, session)
 
 
 def _rule(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of row i is n_i - p_i."""
-    return negative - positive, negative, torch.ones_like(positive)
+    """The loss of row i is the mean over its positives of n_i - p_ik."""
+    slope = torch.full_like(positive, 1 / positive.shape[1])
+    return (negative[:, None] - positive).mean(dim=1), negative, slope

@@ -71,13 +71,12 @@ class Classifier(Method):
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
         # a sum over this rank's share, which may be smaller than the others': the mean of the ranks' gradients has to
         # be that of the global mean
-        views = len(outputs[0]) // max(1, len(batch.labels))
-        labels = batch.labels.repeat(views)
+        labels = batch.labels.repeat(batch.views)
         sums = [
             F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self._label_smoothing)
             for scores in outputs[1:]
         ]
-        return torch.stack(sums).sum() * session.world_size / (batch.total * max(1, views))
+        return torch.stack(sums).sum() * session.world_size / (batch.total * batch.views)
 
     def after_step(self, done: float) -> None:
         pass
@@ -89,8 +88,9 @@ class Classifier(Method):
             groups += [{**group, **own} for group in by_decay(layer)]
         return groups
 
-    def scalars(self, outputs: Outputs) -> dict[str, Tensor]:
-        return {}
+    def scalars(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+        guesses = outputs[1].argmax(dim=1)
+        return {"accuracy": (guesses == batch.labels.repeat(batch.views)).float().mean()}
 
 
 def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Classifier:

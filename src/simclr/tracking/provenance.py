@@ -60,9 +60,8 @@ def write(
     of_stage = digests(program, options)
     made = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
     if _recorded(reports / _RUN) != (made, of_stage):
-        record: dict[str, Any] = {
-            "outs": made, "options": " ".join(options), "fingerprints": {**of_stage, **inputs}, "versions": versions(device)
-        }  # fmt: skip
+        record: dict[str, Any] = {"outs": made, "options": " ".join(options)}
+        record |= {"fingerprints": {**of_stage, **inputs}, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
             record |= {

@@ -210,7 +210,7 @@ class Trainer:
     def _log(self, result: StepResult) -> None:
         self._check()
         values = {
-            "loss": self.session.mean(result.loss), "gradient_norm": result.norm, **self.method.scalars(result.outputs)
+            "loss": self.session.mean(result.loss), "gradient_norm": result.norm, **result.scalars()
         }  # fmt: skip
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
         epoch = self.step / self.epoch_steps

@@ -53,4 +53,4 @@ class ViewStream:
         parcel = loaded.to(self.device)
         images = self.views.augment(loader.crops(parcel, self.views.resolution), parcel)
         images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(images, parcel["keys"], parcel["labels"], parcel["samples"], total)
+        return Batch(images, parcel["keys"], parcel["labels"], parcel["samples"], self.views.count, total)

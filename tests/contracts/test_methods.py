@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from simclr.core import options
-from simclr.core.errors import Stopped
+from simclr.core.errors import Stopped, UserError
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.training.recipe import Recipe
@@ -102,3 +102,14 @@ def test_after_every_step_it_is_told_how_far_the_run_is(name: str, data: Data) -
     with mock.patch.object(method, "after_step", lambda _, done: told.append(done)):
         on_rank(ALONE, data, of(name))
     assert told == [step / 8 for step in range(1, 9)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_learns_from_labels_is_refused_where_there_are_none(name: str) -> None:
+    if hasattr(options.module("methods", name), "NEEDS_LABELS"):
+        with pytest.raises(
+            UserError, match=f'pretrain.split = "unlabelled" is not allowed; it takes train, since {name}'
+        ):
+            of(name, split="unlabelled")
+    else:
+        assert of(name, split="unlabelled").parameters.split == "unlabelled"

@@ -56,15 +56,6 @@ def test_what_is_saved_is_loaded(tmp_path: Path, memory_format: torch.memory_for
     torch.testing.assert_close(loaded(images), network.eval()(images).detach())
 
 
-def test_a_file_of_before_zero_init_residual_was_a_choice_is_loaded(tmp_path: Path) -> None:
-    network = tiny()
-    del network.architecture["zero_init_residual"]
-    encoder_file.save(tmp_path / "encoder.safetensors", network, TRANSFORM)
-    loaded, _ = encoder_file.load(tmp_path / "encoder.safetensors")
-    assert loaded.architecture == {**network.architecture, "zero_init_residual": True}
-    assert torch.equal(loaded.conv1.weight, network.conv1.weight)
-
-
 def test_equal_encoders_give_equal_files(tmp_path: Path) -> None:
     first, second, other = (tmp_path / f"{name}.safetensors" for name in ("first", "second", "other"))
     encoder_file.save(first, tiny(), TRANSFORM)
@@ -101,8 +92,9 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path) -> None
 def described(path: Path, tensors: dict[str, Tensor], **changes: object) -> None:
     """An encoder's file with a description of the caller's choice."""
     description = {
-        "architecture": {"name": "resnet10", "width": 0.125, "small_stem": True},
-        "preparation": {"size": 8, "crop_share": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3},
+        "model": "resnet",
+        "architecture": {"name": "resnet10", "width": 0.125, "small_stem": True, "zero_init_residual": True},
+        "transform": {"size": 8, "crop_share": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3},
     }
     save_file(tensors, path, metadata={"encoder": json.dumps(description | changes)})
 
@@ -121,7 +113,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a weight lacks": lambda path: described(path, {**tiny().state_dict(), "bn1.bias": torch.zeros(9)}),
     "no weights": lambda path: described(path, {"w": torch.zeros(2)}),
     "unknown architecture": lambda path: described(path, tiny().state_dict(), architecture={"name": "vgg"}),
-    "unknown transform": lambda path: described(path, tiny().state_dict(), preparation={"side": 8}),
+    "unknown transform": lambda path: described(path, tiny().state_dict(), transform={"side": 8}),
 }
 
 
@@ -134,6 +126,12 @@ def test_a_damaged_or_foreign_file_is_one_line(tmp_path: Path, damage: Callable[
     with pytest.raises(UserError) as caught:
         encoder_file.load(path)
     assert str(caught.value) == f"{path}: damaged, or not an encoder that the pretrain stage wrote"
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    described(tmp_path / "encoder.safetensors", tiny().state_dict(), model="os")
+    with pytest.raises(UserError, match=r"encoder\.safetensors: its model, os, is none of .*resnet"):
+        encoder_file.load(tmp_path / "encoder.safetensors")
 
 
 def test_a_missing_file_is_one_line_that_says_who_writes_it(tmp_path: Path) -> None:

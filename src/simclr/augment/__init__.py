@@ -23,7 +23,7 @@ both with values (N, ...). `apply` and `kernel` do the same up to rounding, and 
 its own pixels and values.
 """
 
-import zlib
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +34,6 @@ from simclr.core.randomness import hashes, uniform
 
 Ints = npt.NDArray[np.int64]
 Values = dict[str, npt.NDArray[Any]]
-
-_NUMBERS = {
-    "crop": 0, "flip": 1, "jitter": 2, "jitter.order": 3, "jitter.factors": 4, "grayscale": 5, "blur": 6,
-    "blur.sigma": 7, "solarize": 8, "dropout": 9,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,6 @@ class Draws:
         return hashes(*self._counters("", ())).view(np.int64)
 
     def _counters(self, quantity: str, shape: tuple[int, ...]) -> tuple[int | Ints, ...]:
-        name = f"{self.name}.{quantity}" if quantity else self.name
+        stream = hashlib.sha256(f"{self.name}.{quantity}".encode()).digest()
         sample, view, *others = np.ix_(self.samples, np.arange(self.views), *map(np.arange, shape))
-        return self.seed, self.epoch, sample, view, _NUMBERS.get(name, zlib.crc32(name.encode())), *others
+        return self.seed, self.epoch, sample, view, int.from_bytes(stream[:7]), *others

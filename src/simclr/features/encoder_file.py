@@ -15,7 +15,11 @@ from simclr.features.eval_transform import EvalTransform
 
 def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
     """Write `path` in the safetensors format; equal weights give equal bytes."""
-    description = {"architecture": encoder.architecture, "preparation": dataclasses.asdict(transform)}
+    description = {
+        "model": option(encoder).partition(".")[2],
+        "architecture": encoder.architecture,
+        "transform": dataclasses.asdict(transform),
+    }
     weights = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     # one metadata key: safetensors writes several in no fixed order
     atomic.write_bytes(path, serialised(weights, metadata={"encoder": json.dumps(description)}))
@@ -25,17 +29,18 @@ def load(path: Path) -> tuple[Encoder, EvalTransform]:
     """The encoder that `save` wrote, in eval mode and without gradients, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged or no encoder of this project.
+        UserError: the file is missing, damaged, no encoder of this project, or of a model that is not there.
     """
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["encoder"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        # which files written before it was a choice do not say
-        family = options.module("models", "resnet")
-        encoder: Encoder = family.Encoder(**{"zero_init_residual": True, **description["architecture"]})
+        model = description["model"]
+        if model not in options.names("models"):
+            raise UserError(f"{path}: its model, {model}, is none of {', '.join(options.names('models'))}")
+        encoder: Encoder = options.module("models", model).Encoder(**description["architecture"])
         encoder.load_state_dict(weights)
-        transform = EvalTransform(**description["preparation"])
+        transform = EvalTransform(**description["transform"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

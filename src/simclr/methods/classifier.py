@@ -20,6 +20,7 @@ from simclr.features.encoder import Encoder
 from simclr.learning.method import Method, Outputs
 from simclr.learning.optimizer import by_decay
 
+NEEDS_LABELS = True
 _ENCODED = 256
 """Images that a frozen encoder is given at once, however many a step takes."""
 

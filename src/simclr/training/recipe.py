@@ -37,7 +37,7 @@ def checked(values: dict[str, Any], origin: str) -> Recipe:
     """The recipe of the nested `values` of params.yaml, which `origin` has; other stages' sections need not be there.
 
     Raises:
-        UserError: a section is missing, or a value is not allowed; or as `check_order`.
+        UserError: a section is missing, or a value is not allowed, alone or beside the others.
     """
     parameters = params.section_of(values, "pretrain", PretrainParams, origin)
     recipe = Recipe(
@@ -50,4 +50,7 @@ def checked(values: dict[str, Any], origin: str) -> Recipe:
         ),
     )
     check_order(recipe.augmentations, origin)
+    if parameters.split == "unlabelled" and hasattr(recipe.method.module, "NEEDS_LABELS"):
+        takes = f"train, since {parameters.method} learns from labels"
+        raise params.refusal("pretrain.split", parameters.split, takes, origin)
     return recipe

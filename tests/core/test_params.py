@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from simclr.core import params
+from simclr.core import params, tables
 from simclr.core.errors import UserError
 from simclr.core.params import above, at_least, between, choice, each_above, interval, path
 from simclr.core.renamed import RENAMED
@@ -284,5 +284,5 @@ def test_an_old_key_names_the_new_one(old: str) -> None:
 
 
 def test_every_new_key_exists() -> None:
-    keys = params.flat(params.read(SHIPPED)).keys()
+    keys = tables.flat(params.read(SHIPPED)).keys()
     assert all(any(f"{key}.".startswith(f"{new}.") for key in keys) for new in RENAMED.values())

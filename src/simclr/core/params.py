@@ -7,9 +7,8 @@ a key that it lacks is an error.
 
 import dataclasses
 import difflib
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -20,6 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from simclr.core.errors import UserError
+from simclr.core.printable import listed, one_line, shown
 from simclr.core.renamed import RENAMED
 
 FILE = Path("params.yaml")
@@ -130,7 +130,7 @@ def read(path: Path = FILE) -> dict[str, Any]:
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {_problem(error)}") from error
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: must hold sections named after the stages, not {_shown(content)}")
+        raise UserError(f"{path}: must hold sections named after the stages, not {shown(content)}")
     return content
 
 
@@ -151,9 +151,9 @@ def section_of(content: Mapping[str, Any], section: str, schema: type[T], origin
         UserError: as `load`.
     """
     if section not in content:
-        raise UserError(f"{origin}: the section {section} is missing; there are: {_listed(content)}")
+        raise UserError(f"{origin}: the section {section} is missing; there are: {listed(content)}")
     if not isinstance(content[section], dict):
-        raise UserError(f"{origin}: {section} must be a section of keys, not {_shown(content[section])}")
+        raise UserError(f"{origin}: {section} must be a section of keys, not {shown(content[section])}")
     return check(content[section], schema, section, origin)
 
 
@@ -168,10 +168,10 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {_listed(fields)}"
+            hint = f"did you mean {near[0]}?" if near else f"there are: {listed(fields)}"
             if new := RENAMED.get(f"{name}.{key}"):
                 hint = f"it is {new} now"
-            raise UserError(f"{origin}: {name}.{_one_line(key)} is not a parameter; {hint}")
+            raise UserError(f"{origin}: {name}.{one_line(key)} is not a parameter; {hint}")
     config = OmegaConf.structured(schema)
     for key, field in fields.items():
         if key not in values:
@@ -198,20 +198,7 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
 
 def refusal(key: str, given: Any, takes: str, origin: str = str(FILE)) -> UserError:
     """The error that says that `key` has a value, `given`, which is none of those that it `takes`."""
-    return UserError(f"{origin}: {key} = {_shown(given)} is not allowed; it takes {takes}")
-
-
-def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:
-    """Nested `values` under dotted keys; lists as texts, None as "null"."""
-    found: dict[str, bool | float | str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
-        elif isinstance(value, bool | int | float | str):
-            found[f"{prefix}{key}"] = value
-        else:
-            found[f"{prefix}{key}"] = "null" if value is None else str(value)
-    return found
+    return UserError(f"{origin}: {key} = {shown(given)} is not allowed; it takes {takes}")
 
 
 def _kept(given: Any, value: Any) -> bool:
@@ -237,7 +224,7 @@ def _exceeded(value: Any) -> float:
 def _takes(field: "dataclasses.Field[Any]") -> str:
     """The words for what `field` accepts: 'an integer >= 1 or null'."""
     if dataclasses.is_dataclass(field.type):
-        return f"the keys {_listed(inner.name for inner in dataclasses.fields(field.type))}"
+        return f"the keys {listed(inner.name for inner in dataclasses.fields(field.type))}"
     kinds = get_args(field.type)
     optional = type(None) in kinds
     kind = kinds[0] if optional else field.type
@@ -249,24 +236,5 @@ def _takes(field: "dataclasses.Field[Any]") -> str:
 
 def _problem(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {_one_line(error.problem, 200)}"
-    return _one_line(error, 200)
-
-
-def _listed(names: Iterable[Any]) -> str:
-    return _short(", ".join(map(_one_line, names)), 300)
-
-
-def _one_line(text: Any, most: int = 60) -> str:
-    return _short(" ".join(str(text).split()), most)
-
-
-def _shown(value: Any) -> str:
-    """`value` on one line, much as params.yaml has it: true, null, "text"."""
-    return _short(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True), 60)
-
-
-def _short(text: str, most: int) -> str:
-    """`text` in at most `most` letters, fit to be printed: control characters and the like are escaped."""
-    text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[: most + 1])
-    return text if len(text) <= most else text[: most - 3] + "..."
+        return f"line {error.problem_mark.line + 1}: {one_line(error.problem, 200)}"
+    return one_line(error, 200)

@@ -73,3 +73,16 @@ def _scalar(value: Any, key: str) -> float | str:
     if isinstance(value, int | str):
         return value
     raise TypeError(f"{key} is a {type(value).__name__}, not a number or a text")
+
+
+def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:
+    """Nested `values` under dotted keys; lists as texts, None as "null"."""
+    found: dict[str, bool | float | str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, bool | int | float | str):
+            found[f"{prefix}{key}"] = value
+        else:
+            found[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return found

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simclr.core import fingerprint, params
+from simclr.core import fingerprint, params, tables
 from simclr.core.errors import UserError
 from simclr.thumbnails import cells
 from simclr.thumbnails.view_grid import view_grid
@@ -40,7 +40,7 @@ def run_folder(stage: str) -> Path:
     root = Path(os.environ.get("DVC_ROOT", "."))
     name = os.environ.get("DVC_EXP_NAME")
     if not name:
-        name = "workspace-" + fingerprint.of_values(params.flat(params.read()))[:8]
+        name = "workspace-" + fingerprint.of_values(tables.flat(params.read()))[:8]
     return root / "runs" / name / stage
 
 
@@ -168,7 +168,7 @@ class Board:
         self.scalars(metrics, 0)
         # The empty trial names the row after the run; by default runs with equal parameters would share one.
         with self._written():
-            self._writer.file_writer.add_summary(hparams_pb(params.flat(parameters), trial_id=""))
+            self._writer.file_writer.add_summary(hparams_pb(tables.flat(parameters), trial_id=""))
 
 
 def _print_unless_of_the_disk(told: threading.ExceptHookArgs) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from simclr.core import fingerprint, params, processor
+from simclr.core import fingerprint, params, processor, tables
 from simclr.distributed.session import Session
 from simclr.features import encoder_file
 from simclr.features.encoder import Encoder
@@ -47,7 +47,7 @@ def identity(recipe: Recipe, data: Data, session: Session) -> Identity:
     digests = data.description.digests
     return Identity(
         {
-            "parameters": params.flat(
+            "parameters": tables.flat(
                 {"pretrain": dataclasses.asdict(recipe.parameters)}
                 | {option.path: dataclasses.asdict(option.parameters) for option in recipe.options}
             ),

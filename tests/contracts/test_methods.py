@@ -21,7 +21,7 @@ from tests.training import test_resume
 from tests.training.test_pretrain import DIGESTS, on_rank, striped
 
 NAMES = options.names("methods")
-PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.1, "optimizer__warmup_epochs": 0}
+PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.02, "optimizer__warmup_epochs": 0}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def of_first_step(session: Session, data: Data, chosen: Recipe) -> tuple[Trainer
     trainer = Trainer(chosen, data, session, RunContext())
     trainer.learner.model.train()
     batch = next(trainer.stream.epoch(1, chosen.parameters.batch_size, session, drop_last=True))
-    result = trainer.learner.step(batch, 1.0)
+    result = trainer.learner.step(batch, 1.0, 0.5)
     assert all(value.ndim == 0 for value in result.scalars().values())
     return trainer, result.outputs
 
@@ -65,7 +65,7 @@ def test_what_learns_is_what_its_groups_say(name: str, data: Data) -> None:
     trainer = Trainer(of(name, **PLAIN), data, ALONE, RunContext())
     before = {key: weight.clone() for key, weight in trainer.method.named_parameters()}
     for batch in trainer.stream.epoch(1, 8, ALONE, drop_last=True):
-        trainer.learner.step(batch, 1.0)
+        trainer.learner.step(batch, 1.0, 0.5)
     listed = [id(weight) for group in trainer.method.parameter_groups() for weight in group["params"]]
     assert len(listed) == len(set(listed))
     for key, weight in trainer.method.named_parameters():
@@ -99,7 +99,7 @@ def test_ranks_learn_what_one_process_learns(name: str, world: int, data: Data) 
 def test_after_every_step_it_is_told_how_far_the_run_is(name: str, data: Data) -> None:
     told: list[float] = []
     method = type(Trainer(of(name), data, ALONE, RunContext()).method)
-    with mock.patch.object(method, "after_step", lambda _, done: told.append(done)):
+    with mock.patch.object(method, "after_step", lambda _, done, session: told.append(done)):
         on_rank(ALONE, data, of(name))
     assert told == [step / 8 for step in range(1, 9)]
 

@@ -1,7 +1,7 @@
 """One step of a method on a batch, the same for whatever learns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -58,23 +58,28 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["peak_lr"] = group["lr"]
 
-    def step(self, batch: Batch, factor: float) -> StepResult:
-        """Learn from `batch`, at `factor` times the peak learning rates."""
+    def step(self, batch: Batch, factor: float, done: float) -> StepResult:
+        """Learn from `batch`, whose images are in [0, 1], at `factor` times the peak learning rates.
+
+        With it the share `done` of all steps is behind.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        batch = self.method.before_step(batch)
+        batch = replace(batch, images=self.transform.normalise(batch.images))
+        batch = self.method.before_step(batch, self.session)
         outputs = self.forward(batch.images, batch.keys)
         loss = self.method.loss(outputs, batch, self.session)
         self.optimizer.zero_grad()
         (loss + self.penalty(outputs)).backward()
         norm = self._clipped()
         self.optimizer.step()
+        self.method.after_step(done, self.session)
         return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch), norm)
 
     def forward(self, images: Tensor, keys: Tensor) -> Outputs:
-        """The method's outputs for `images` in [0, 1]."""
+        """The method's outputs for normalised `images`."""
         with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.bf16):
-            outputs: Outputs = self.model(self.transform.normalise(images), keys)
+            outputs: Outputs = self.model(images, keys)
         return outputs
 
     def _clipped(self) -> Tensor:

@@ -18,8 +18,9 @@ class Method(nn.Module):
     encoder: Encoder
     """What is validated and kept."""
 
-    def before_step(self, batch: Batch) -> Batch:
-        """The batch to learn from in place of `batch`: perturbed, or with more of a method's own beside it."""
+    def before_step(self, batch: Batch, session: Session) -> Batch:
+        """The batch to learn from in place of `batch`, whose images are normalised: perturbed, or without the views
+        that are only compared with."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, keys: Tensor) -> Outputs:
@@ -32,7 +33,7 @@ class Method(nn.Module):
         process on the global batch."""
         raise NotImplementedError
 
-    def after_step(self, done: float) -> None:
+    def after_step(self, done: float, session: Session) -> None:
         """What follows the optimiser's step; the share `done` of all steps is behind."""
         raise NotImplementedError
 

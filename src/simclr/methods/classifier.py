@@ -56,7 +56,7 @@ class Classifier(Method):
         self.encoder.train(mode and not self._is_frozen)
         return self
 
-    def before_step(self, batch: Batch) -> Batch:
+    def before_step(self, batch: Batch, session: Session) -> Batch:
         return batch
 
     def forward(self, images: Tensor, keys: Tensor) -> Outputs:
@@ -79,7 +79,7 @@ class Classifier(Method):
         ]
         return torch.stack(sums).sum() * session.world_size / (batch.total * batch.views)
 
-    def after_step(self, done: float) -> None:
+    def after_step(self, done: float, session: Session) -> None:
         pass
 
     def parameter_groups(self) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class SimCLR(Method):
         self.encoder, self.head = encoder, head
         self._loss = loss
 
-    def before_step(self, batch: Batch) -> Batch:
+    def before_step(self, batch: Batch, session: Session) -> Batch:
         return batch
 
     def forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ class SimCLR(Method):
         value: Tensor = self._loss.module.loss(outputs[1], batch.views, self._loss.parameters, session)
         return value
 
-    def after_step(self, done: float) -> None:
+    def after_step(self, done: float, session: Session) -> None:
         pass
 
     def parameter_groups(self) -> list[dict[str, Any]]:

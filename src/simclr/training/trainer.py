@@ -116,12 +116,11 @@ class Trainer:
         began, began_step = time.perf_counter(), self.step
         batch_size = self.parameters.batch_size
         for batch in self.stream.epoch(epoch, batch_size, self.session, drop_last=True, first=course.epoch_step):
-            result = self.learner.step(batch, self._factor(self.step))
+            result = self.learner.step(batch, self._factor(self.step), (self.step + 1) / self.steps)
             nonfinite = ~result.norm.isfinite() & (self.first_nonfinite < 0)
             self.first_nonfinite = torch.where(nonfinite, self.step, self.first_nonfinite)
             course.losses += result.loss
             course.epoch_step += 1
-            self.method.after_step(self.step / self.steps)
             bar.update()
             if self.step % _LOG_STEPS == 0 or self.step == 1:
                 self._log(result)

@@ -68,7 +68,7 @@ def probe_augmented(
             for batch in stream.epoch(epoch, chosen.batch_size, session, drop_last=False)
         )
         for step, batch in enumerate(batches):
-            learner.step(batch, warmup_cosine(step, steps, warmup_steps=0))
+            learner.step(batch, warmup_cosine(step, steps, warmup_steps=0), (step + 1) / steps)
             bar.update()
     return _best(method.layers, chosen.lr, features, session)
 

@@ -25,7 +25,7 @@ def test_it_lists_the_options(
         "pretrain.model: resnet; there are resnet",
         "pretrain.method: simclr; there are classifier, simclr",
         "pretrain.loss: nt_xent; there are decoupled, nt_xent",
-        "pretrain.views.augmentations: crop, jitter; there are blur, crop, flip, grayscale, jitter, solarize",
+        "pretrain.views.augmentations: crop, jitter; there are blur, crop, flip, grayscale, jitter, rotate, solarize",
     ]
 
 

@@ -22,7 +22,7 @@ def test_it_lists_the_options(
     assert capsys.readouterr().out.splitlines() == [
         "params.yaml: every value is allowed",
         "fetch.source: digits; there are cifar10, cifar100, digits, fashion_mnist, folder, stl10, svhn, tiny_imagenet",
-        "pretrain.model: resnet; there are resnet",
+        "pretrain.model: resnet; there are resnet, vit",
         "pretrain.method: simclr; there are classifier, simclr",
         "pretrain.loss: nt_xent; there are decoupled, nt_xent",
         "pretrain.views.augmentations: crop, jitter; there are blur, crop, flip, grayscale, jitter, rotate, solarize",

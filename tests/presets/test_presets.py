@@ -156,7 +156,7 @@ def test_the_list_names_every_preset_and_part(command: Callable[..., str]) -> No
     printed = command()
     for name in NAMES:
         assert any(line.startswith(f"{name} ") and len(line.split()) > 4 for line in printed.splitlines())
-    assert "\n  encoder=resnet10_quarter|resnet18|resnet50\n" in printed
+    assert "\n  encoder=resnet10_quarter|resnet18|resnet50|vit_tiny\n" in printed
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_an_unknown_preset_is_said_in_one_line(preset: str, message: str) -> Non
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("encoder=vit", "there is no encoder/vit; there are: resnet10_quarter, resnet18, resnet50"),
+        ("encoder=vit", "there is no encoder/vit; there are: resnet10_quarter, resnet18, resnet50, vit_tiny"),
         ("encodr=x", "{}: cannot be applied to cifar10: there is no parameter or part encodr"),
         ("pretrain.foo=1", "{}: cannot be applied to cifar10: there is no parameter or part pretrain.foo"),
         ("+pretrain.foo=1", "params.yaml has no key pretrain.foo"),

@@ -70,7 +70,8 @@ def test_it_does_what_its_reference_does(name: str, kernel: bool, size: int) -> 
     for row, image in enumerate(images):
         of_image = {key: array[row, 0] for key, array in values.items()}
         expected = option.module.reference(image, option.parameters, of_image)
-        torch.testing.assert_close(found[row], expected, atol=1e-5, rtol=0)
+        # of noise at 96 px: a rotation by torchvision is 1.2e-5 from its own form in float64
+        torch.testing.assert_close(found[row], expected, atol=2e-5, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "kernel"), EVERY_FORM)

@@ -266,7 +266,7 @@ def satisfies(given: Any, schema: type) -> bool:
         listed = isinstance(value, list)
         allowed = field.metadata.get("allowed")
         return (
-            listed == (field.type == list[float])
+            listed == (field.type in (list[float], list[str]))
             and all(type(item) is kind and item == item for item in (value if listed else [value]))
             and (allowed is None or allowed.test(value))
         )

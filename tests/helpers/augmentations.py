@@ -12,7 +12,8 @@ from simclr.views.compose import Views
 
 SHIPPED = params.read(Path(__file__).parents[2] / "params.yaml")["augment"]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-ORDER = ["crop", "flip", "jitter", "grayscale", "blur", "solarize"]
+PAPER = ["crop", "flip", "jitter", "grayscale", "blur", "solarize"]
+ORDER = [*PAPER, *(name for name in options.names("augment") if name not in PAPER)]
 STRONG = {
     "crop": {"scale": [0.05, 1.0], "ratio": [0.5, 2.0]},
     "jitter": {"probability": 0.8, "brightness": 0.8, "contrast": 0.8, "saturation": 0.8, "hue": 0.5},

@@ -30,7 +30,7 @@ TINY = {
 }  # fmt: skip
 """What makes the digits a matter of seconds."""
 OUTPUTS = {
-    "fetch": ["data/raw"],
+    "fetch": ["data/raw", "reports/fetch"],
     "convert": ["data/beton", "reports/convert"],
     "pretrain": ["models", "data/views.safetensors", "reports/pretrain"],
     "embed": ["data/features", "data/embedding.safetensors", "reports/embed"],

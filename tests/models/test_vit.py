@@ -65,7 +65,7 @@ def test_patches_that_do_not_fill_an_image_and_heads_that_do_not_share_the_width
     changes: dict[str, int], message: str
 ) -> None:
     with pytest.raises(UserError, match=f"^params.yaml: {re.escape(message)}[^\\n]*$"):
-        vit.build(Params(**(TINY | changes)), 8)
+        vit.check(Params(**(TINY | changes)), 8, "params.yaml")
 
 
 @pytest.mark.parametrize("preset", presets.options("experiment"))

@@ -85,6 +85,13 @@ def test_it_learns(data: Data) -> None:
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.2
 
 
+@pytest.mark.parametrize("method", ["simclr", "classifier"])
+def test_it_learns_from_three_views(method: str, data: Data) -> None:
+    changes = {"optimizer__name": "adamw", "optimizer__lr": 0.003, "optimizer__lr_scaling": "none"}
+    losses = [row["loss"] for row in run(data, epochs=30, method=method, views__count=3, **changes).history]
+    assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
+
+
 @pytest.fixture
 def double() -> Iterator[None]:
     """Weights, and what becomes of the views, in float64."""

@@ -59,7 +59,8 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
     Raises:
         UserError: as `load`.
     """
-    section = (values.get(package) or {}).get(name)
+    sections = values.get(package)
+    section = sections.get(name) if isinstance(sections, dict) else None
     if not isinstance(section, dict):
         raise UserError(f"{origin}: {package}.{name} must be a section of keys")
     schema = module(package, name).Params

@@ -4,6 +4,10 @@ from typing import Any
 
 from torch import nn
 
+SMALL = 64
+"""Images of at most so many pixels are objects rather than scenes: they are evaluated whole, and have stems of their
+own."""
+
 
 class Encoder(nn.Module):
     """Maps (N, 3, H, W) float to representations h (N, D)."""

@@ -43,7 +43,7 @@ def load(path: Path) -> tuple[Encoder, EvalTransform]:
         transform = EvalTransform(**description["transform"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
     return frozen(encoder), transform
 

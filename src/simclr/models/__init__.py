@@ -5,5 +5,9 @@
     def build(parameters: Params, resolution: int) -> Encoder: ...
     class Encoder(...): ...                                 # in its file too, derived from `features.encoder.Encoder`
 
-`build` draws the weights of an encoder for images of `resolution` pixels from torch's global generator.
+    def check(parameters: Params, resolution: int, origin: str) -> None: ...    # optional
+
+`build` draws the weights of an encoder for images of `resolution` pixels from torch's global generator. `check` raises
+a UserError where a value does not go with another or with the resolution (`params.refusal`), before any stage runs. An
+encoder's attributes stand in `features/encoder.py`; its `architecture` holds the resolution where it decides shapes.
 """

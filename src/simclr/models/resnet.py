@@ -20,8 +20,6 @@ _LAYERS: dict[int, tuple[type[nn.Module], list[int]]] = {
 _NARROWEST = 0.125
 """Eight channels in the first layer: of 2 to 6, oneDNN's AVX2 kernel for the weights' gradient of a 1x1 convolution of
 stride 2 writes beyond its memory (seen in torch 2.14.1)."""
-_SMALL = 64
-"""Images of at most so many pixels get the CIFAR stem by `stem: auto`."""
 
 
 @dataclass(kw_only=True)
@@ -71,5 +69,5 @@ class Encoder(ResNet, encoder.Encoder):  # type: ignore[misc]
 
 def build(parameters: Params, resolution: int) -> Encoder:
     """See `models`."""
-    small = parameters.stem == "cifar" or (parameters.stem == "auto" and resolution <= _SMALL)
+    small = parameters.stem == "cifar" or (parameters.stem == "auto" and resolution <= encoder.SMALL)
     return Encoder(f"resnet{parameters.depth}", parameters.width, small, parameters.zero_init_residual)

@@ -8,9 +8,6 @@ from torchvision.models.vision_transformer import VisionTransformer
 from simclr.core import params
 from simclr.features import encoder
 
-_SMALL = 64
-"""Images of at most so many pixels are evaluated whole."""
-
 
 @dataclass(kw_only=True)
 class Params:
@@ -36,20 +33,20 @@ class Encoder(VisionTransformer, encoder.Encoder):  # type: ignore[misc]
         }  # fmt: skip
         super().__init__(image_size, patch_size, layers, heads, width, 4 * width)
         self.dimension = width
-        self.crop_share = 1.0 if image_size <= _SMALL else 0.875
+        self.crop_share = 1.0 if image_size <= encoder.SMALL else 0.875
         self.heads = nn.Identity()
 
 
-def build(parameters: Params, resolution: int) -> Encoder:
-    """See `models`.
-
-    Raises:
-        UserError: the patches do not fill an image, or the heads do not share the width evenly.
-    """
-    patch_size, heads, width = parameters.patch_size, parameters.heads, parameters.width
-    if resolution % patch_size:
+def check(parameters: Params, resolution: int, origin: str) -> None:
+    """Patches have to fill an image, and heads to share the width evenly: see `models`."""
+    if resolution % parameters.patch_size:
         takes = f"a divisor of {resolution}, which is pretrain.views.resolution"
-        raise params.refusal("models.vit.patch_size", patch_size, takes)
-    if width % heads:
-        raise params.refusal("models.vit.heads", heads, f"a divisor of {width}, which is models.vit.width")
-    return Encoder(resolution, patch_size, parameters.layers, heads, width)
+        raise params.refusal("models.vit.patch_size", parameters.patch_size, takes, origin)
+    if parameters.width % parameters.heads:
+        takes = f"a divisor of {parameters.width}, which is models.vit.width"
+        raise params.refusal("models.vit.heads", parameters.heads, takes, origin)
+
+
+def build(parameters: Params, resolution: int) -> Encoder:
+    """See `models`."""
+    return Encoder(resolution, parameters.patch_size, parameters.layers, parameters.heads, parameters.width)

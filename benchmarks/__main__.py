@@ -47,7 +47,7 @@ def main() -> None:
             "loss": lambda: loss.rows(
                 device, samples=8192, most=65536 if on_gpu else 16384, dimension=128, least=0.5, repeats=3
             ),
-            "optimizer": lambda: optimizer.rows(device, name="resnet50", width=1.0, least=0.5, repeats=5),
+            "optimizer": lambda: optimizer.rows(device, depth=50, width=1.0, least=0.5, repeats=5),
             "epoch": lambda: epoch.rows(given, _made(folder / "epoch"), device, repeats=5),
             "conversion": lambda: conversion.rows(files, folder, repeats=3),
         }

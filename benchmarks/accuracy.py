@@ -2,7 +2,7 @@
 head, loss and loop or with lightly's. `make bench-accuracy IMAGES=folder` calls it.
 
     python -m benchmarks.accuracy --images pictures    # 2,000 of its images: less than 15 minutes on two cores
-    python -m benchmarks.accuracy --images pictures --train 5000 --epochs 6 20 60 --seeds 3 pretrain.encoder.width=0.5
+    python -m benchmarks.accuracy --images pictures --train 5000 --epochs 6 20 60 --seeds 3 models.resnet.width=0.5
 """
 
 import argparse
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import table
-from benchmarks.contest import CORES, MissingError, nt_xent, peer
-from benchmarks.loading import TwoViews, lightly_transform, opened
+from benchmarks.contest import CORES, MissingError, peer, recipe
+from benchmarks.loading import TwoViews, lightly_transform, opened, views_of
 from simclr import presets
 from simclr.core import entry, params
 from simclr.core.errors import UserError
@@ -38,21 +39,20 @@ from simclr.evaluation.embed import neighbors
 from simclr.evaluation.embed.embed_params import EmbedParams
 from simclr.evaluation.linear_eval import logistic_regression
 from simclr.features import encode
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
 from simclr.features.knn import accuracy
 from simclr.images.decode_image import Pixels
-from simclr.models import resnet
-from simclr.features.eval_transform import EvalTransform
-from simclr.models.resnet import Encoder
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.report import figure
 from simclr.report.figure import COLORS
 from simclr.tracking import progress
 from simclr.training import pretrain
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import Data, RunContext
 
 SETUP = (
-    "encoder=resnet10_quarter", "pretrain.encoder.zero_init_residual=false", "pretrain.batch_size=256",
+    "encoder=resnet10_quarter", "models.resnet.zero_init_residual=false", "pretrain.batch_size=256",
     "pretrain.optimizer.name=sgd", "pretrain.optimizer.lr=0.12", "pretrain.optimizer.weight_decay=5e-4",
     "pretrain.optimizer.warmup_epochs=0",
 )  # fmt: skip
@@ -154,13 +154,11 @@ def _stored(path: Path, images: Pixels, classes: int) -> Beton:
     return beton.read(path)
 
 
-Contestant = Callable[[Given, PretrainParams, Session], Encoder]
+Contestant = Callable[[Given, Recipe, Session], Encoder]
 """Trains an encoder on the images to train on."""
 
 
-def levels(
-    given: Given, chosen: PretrainParams, epochs: Sequence[int], seeds: int, session: Session
-) -> Iterator[Level]:
+def levels(given: Given, chosen: Recipe, epochs: Sequence[int], seeds: int, session: Session) -> Iterator[Level]:
     """The figures of the table: of the untrained encoder, then of both contestants after so many `epochs`."""
     contestants: dict[str, Contestant] = {OURS: _ours, LIGHTLY: _lightly}
     with progress.bar(seeds * len(contestants) * sum(epochs), "epoch", "bench-accuracy") as bar:
@@ -169,7 +167,7 @@ def levels(
             scores = []
             try:
                 for seed in range(seeds):
-                    trained = train(given, dataclasses.replace(chosen, seed=seed, epochs=max(1, number)), session)
+                    trained = train(given, _changed(chosen, seed=seed, epochs=max(1, number)), session)
                     scores.append(_score(trained, given, chosen, session))
                     bar.update(number)
             except MissingError as reason:
@@ -182,46 +180,50 @@ def levels(
                 yield level(name, train, number)
 
 
-def _untrained(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
+def _changed(chosen: Recipe, **changes: Any) -> Recipe:
+    """`chosen` with other values in the section `pretrain`."""
+    return dataclasses.replace(chosen, parameters=dataclasses.replace(chosen.parameters, **changes))
+
+
+def _untrained(given: Given, chosen: Recipe, session: Session) -> Encoder:
     """What all contestants begin with."""
-    torch.manual_seed(chosen.seed)
-    network: Encoder = resnet.build(chosen.encoder, chosen.views.resolution).to(session.device)
-    return network
+    torch.manual_seed(chosen.parameters.seed)
+    network: Encoder = chosen.model.module.build(chosen.model.parameters, chosen.parameters.views.resolution)
+    return network.to(session.device)
 
 
-def _ours(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
-    once = dataclasses.replace(chosen.validation, every_epochs=chosen.epochs, neighbors=1)  # nothing is chosen by it
+def _ours(given: Given, chosen: Recipe, session: Session) -> Encoder:
+    parameters = chosen.parameters
+    once = dataclasses.replace(parameters.validation, every_epochs=parameters.epochs, neighbors=1)  # it chooses nothing
     data = Data(given.train, given.train, given.train, given.description)
-    return pretrain.pretrain(
-        dataclasses.replace(chosen, validation=once), nt_xent("cifar10"), data, session, RunContext()
-    ).encoder
+    return pretrain.pretrain(_changed(chosen, validation=once), data, session, RunContext()).encoder
 
 
-def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
-    transform = lightly_transform(chosen.views)
-    criterion = peer("lightly.loss").NTXentLoss(nt_xent("cifar10").parameters.temperature)
+def _lightly(given: Given, chosen: Recipe, session: Session) -> Encoder:
+    parameters, rule, layers = chosen.parameters, chosen.parameters.optimizer, chosen.method.parameters.head
+    both = lightly_transform(views_of(chosen))
+    criterion = peer("lightly.loss").NTXentLoss(chosen.loss.parameters.temperature)
     network = _untrained(given, chosen, session)
     network.to(memory_format=torch.channels_last)
     head = peer("lightly.models.modules").SimCLRProjectionHead(
-        network.dimension, chosen.head.hidden, chosen.head.output, chosen.head.layers, chosen.head.batch_norm
+        network.dimension, layers.hidden, layers.output, layers.layers, layers.batch_norm
     )
     head = head.to(session.device)
-    peak = scaled_lr(chosen.optimizer.lr, chosen.batch_size, chosen.optimizer.lr_scaling)
+    peak = scaled_lr(rule.lr, parameters.batch_size, rule.lr_scaling)
     solver = torch.optim.SGD(
-        [*network.parameters(), *head.parameters()], peak, chosen.optimizer.momentum,
-        weight_decay=chosen.optimizer.weight_decay,
-    )  # fmt: skip
+        [*network.parameters(), *head.parameters()], peak, rule.momentum, weight_decay=rule.weight_decay
+    )
     count = len(given.train)
     order = [
         batch.tolist()
-        for epoch in range(1, chosen.epochs + 1)
-        for batch in sampling.shuffled(count, chosen.batch_size, chosen.seed, epoch, drop_last=True)
+        for epoch in range(1, parameters.epochs + 1)
+        for batch in sampling.shuffled(count, parameters.batch_size, parameters.seed, epoch, drop_last=True)
     ]
-    warmup = round(chosen.optimizer.warmup_epochs * len(order) / chosen.epochs)
-    pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), chosen.views.resolution), opened, transform)
+    warmup = round(rule.warmup_epochs * len(order) / parameters.epochs)
+    pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), parameters.views.resolution), opened, both)
     transform = _transform(given, chosen)
     on_gpu = session.device.type == "cuda"
-    is_half = chosen.precision == "bf16" or (chosen.precision == "auto" and on_gpu)
+    is_half = parameters.precision == "bf16" or (parameters.precision == "auto" and on_gpu)
     half = torch.autocast(session.device.type, torch.bfloat16, enabled=is_half)
     with progress.bar(len(order), "step", "lightly") as bar:
         for step, views in enumerate(DataLoader(pictures, batch_sampler=order, num_workers=CORES)):
@@ -238,11 +240,11 @@ def _lightly(given: Given, chosen: PretrainParams, session: Session) -> Encoder:
     return network
 
 
-def _transform(given: Given, chosen: PretrainParams) -> EvalTransform:
-    return EvalTransform(chosen.views.resolution, 1.0, given.description.mean, given.description.std)
+def _transform(given: Given, chosen: Recipe) -> EvalTransform:
+    return EvalTransform(chosen.parameters.views.resolution, 1.0, given.description.mean, given.description.std)
 
 
-def _score(trained: Encoder, given: Given, chosen: PretrainParams, session: Session) -> Score:
+def _score(trained: Encoder, given: Given, chosen: Recipe, session: Session) -> Score:
     transform, classes = _transform(given, chosen), len(given.description.classes)
     splits = {"train": given.train, "test": given.test}
     found = encode.encoded(trained, splits, transform, _ENCODED, session)
@@ -311,12 +313,11 @@ def main() -> None:
         raise UserError(f"--images is missing (for make: IMAGES=folder); it takes {_LAYOUT}")
     load, began = os.getloadavg()[0], time.perf_counter()
     overrides = [*SETUP, *arguments.overrides]
-    chosen = params.check(
-        presets.compose("cifar10", overrides)["pretrain"], PretrainParams, "pretrain", " ".join(overrides)
-    )
+    chosen = recipe("cifar10", *overrides)
     with tempfile.TemporaryDirectory() as folder, open_session() as session:
         torch.set_num_threads(CORES)
-        images = small_images(arguments.images, arguments.train, arguments.test, chosen.views.resolution, Path(folder))
+        size = chosen.parameters.views.resolution
+        images = small_images(arguments.images, arguments.train, arguments.test, size, Path(folder))
         found = []
         for level in levels(images, chosen, arguments.epochs, arguments.seeds, session):
             found.append(level)
@@ -350,7 +351,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, nargs="+", default=[20], metavar="N", help="a run for each")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/accuracy-<machine>.md and .png")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="pretrain parameters, in Hydra's grammar")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="parameters, in Hydra's grammar")
     return parser.parse_args()
 
 

@@ -7,7 +7,7 @@ kornia's take one per image, as ours do.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from benchmarks.contest import Row, Run, compare, milliseconds, peer
-from benchmarks.loading import view_params
-from simclr.augment import views
+from benchmarks.contest import Row, Run, compare, milliseconds, peer, recipe
+from benchmarks.loading import parameters_of, views_of
+from simclr.augment import Ints, Values, grayscale, jitter, solarize
 from simclr.augment.blur import kernel_size
-from simclr.augment.views import Draws, ViewParams
+from simclr.core.options import Option
 from simclr.data import crop, loader
 from simclr.device import transfer
+from simclr.views.compose import Views
 
 _SOURCE = 256
 """Pixels of the square images that are cut."""
@@ -39,6 +40,7 @@ NOTES = """\
   ColorJitter draws one order of its operations for the batch, ours one for each view."""
 
 Call = Callable[[], object]
+Floats = npt.NDArray[np.floating[Any]]
 Contest = tuple[Call, Call, Callable[[], Call]]
 """Ours, torchvision's, and what makes kornia's ready."""
 
@@ -47,7 +49,8 @@ def rows(device: torch.device, *, count: int, size: int, least: float, repeats: 
     """The rows of the table, for `count` images of `size` pixels; each repeat times at least `least` seconds."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(count, 3, size, size, generator=generator).to(device)
-    chosen = dataclasses.replace(view_params("imagenet"), resolution=size, flip=0.0)  # ours is a part of the crop
+    unflipped = "pretrain.views.augmentations=[crop,jitter,grayscale,blur]"  # ours is a part of the crop
+    chosen = views_of(recipe("imagenet", unflipped, f"pretrain.views.resolution={size}"))
     for name, (ours, torchvision, kornia) in (_changes(images, chosen) | _crops(count, chosen, device)).items():
         peers: dict[str, Callable[[], Run]] = {
             "torchvision v2, image by image": partial(milliseconds, torchvision, device, least),
@@ -55,37 +58,34 @@ def rows(device: torch.device, *, count: int, size: int, least: float, repeats: 
         }
         yield from compare(f"{name}, {count} x {size} px", "ms", milliseconds(ours, device, least), peers, repeats)
     samples = count // 2
-    draws = _drawn(chosen, samples, size, views_each=2)
+    _, drawn = _draw(chosen, samples, size)
     together = images[: 2 * samples]
     yield from compare(
         f"all of them, {2 * samples} views of {size} px",
         "ms",
-        milliseconds(lambda: _augmented(together, draws, chosen), device, least),
+        milliseconds(lambda: _augmented(together, drawn, chosen), device, least),
         {"kornia": lambda: milliseconds(_kornia_all(together, chosen), device, least)},
         repeats,
     )
 
 
-def _augmented(images: Tensor, draws: Draws, parameters: ViewParams) -> Tensor:
-    rows = transfer.packed(views.rows(draws, parameters, images.device), images.device)
-    return views.augment(images, rows.to(images.device), parameters)
+def _augmented(images: Tensor, drawn: Mapping[str, Values], views: Views) -> Tensor:
+    rows = transfer.packed(views.rows(drawn, images.device), images.device)
+    return views.augment(images, rows.to(images.device))
 
 
-def _drawn(parameters: ViewParams, samples: int, side: int, views_each: int = 1) -> Draws:
+def _draw(views: Views, samples: int, side: int) -> tuple[Ints, dict[str, Values]]:
     whole = np.full(samples, side)
-    return views.draw(parameters, whole, whole, 0, 0, np.arange(samples), views_each)
+    return views.draw(np.arange(samples), 0, whole, whole)
 
 
-def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
-    off: dict[str, Any] = dict.fromkeys(
-        ("jitter", "brightness", "contrast", "saturation", "hue", "grayscale", "blur", "solarize"), 0.0
-    )
+def _changes(images: Tensor, chosen: Views) -> dict[str, Contest]:
+    def ours(name: str, parameters: Any) -> tuple[Call, Values]:
+        alone = dataclasses.replace(chosen, augmentations=[Option("augment", name, parameters)], count=1)
+        _, drawn = _draw(alone, len(images), chosen.resolution)
+        return lambda: _augmented(images, drawn, alone), drawn[name]
 
-    def ours(**on: float) -> tuple[Call, Draws]:
-        parameters = dataclasses.replace(chosen, **off | on)
-        draws = _drawn(parameters, len(images), chosen.resolution)
-        return lambda: _augmented(images, draws, parameters), draws
-
+    still = jitter.Params(probability=1.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0)
     found: dict[str, Contest] = {}
     functional, both = v2.functional, (kernel_size(chosen.resolution),) * 2
     for number, (name, in_kornia, unit) in enumerate(
@@ -96,24 +96,25 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
             ("hue", "adjust_hue", 2 * torch.pi),
         )
     ):
-        own, draws = ours(jitter=1.0, **{name: getattr(chosen, name)})
-        factors = draws.factors[:, 0, number]
+        strength = getattr(parameters_of(chosen, "jitter"), name)
+        own, values = ours("jitter", dataclasses.replace(still, **{name: strength}))
+        factors = values["factors"][:, 0, number]
         one_by_one = _one_by_one(getattr(functional, f"adjust_{name}"), images, factors)
         found[name] = own, one_by_one, partial(_kornia, in_kornia, images, unit * factors)
-    own, _ = ours(grayscale=1.0)
+    own, _ = ours("grayscale", grayscale.Params(probability=1.0))
     found["gray"] = (
         own,
         lambda: torch.stack([functional.rgb_to_grayscale(image, 3) for image in images]),
         lambda: _kornia_gray(images),
     )
-    own, draws = ours(blur=1.0)
-    sigmas = draws.sigma[:, 0]
+    own, values = ours("blur", dataclasses.replace(parameters_of(chosen, "blur"), probability=1.0))
+    sigmas = values["sigmas"][:, 0]
     found["blur"] = (
         own,
         _one_by_one(lambda image, sigma: functional.gaussian_blur(image, both, [sigma, sigma]), images, sigmas),
         lambda: _kornia_blur(images, sigmas, both),
     )
-    own, _ = ours(solarize=1.0, solarize_threshold=_HALF)
+    own, _ = ours("solarize", solarize.Params(probability=1.0, threshold=_HALF))
     found["solarize"] = (
         own,
         lambda: torch.stack([functional.solarize(image, _HALF) for image in images]),
@@ -122,10 +123,10 @@ def _changes(images: Tensor, chosen: ViewParams) -> dict[str, Contest]:
     return found
 
 
-def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, Contest]:
+def _crops(count: int, chosen: Views, device: torch.device) -> dict[str, Contest]:
     generator, size = torch.Generator().manual_seed(0), chosen.resolution
     stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
-    boxes = _drawn(chosen, count, _SOURCE).boxes
+    boxes, _ = _draw(dataclasses.replace(chosen, count=1), count, _SOURCE)
     arrays = {"pixels": stored.numpy(), "boxes": boxes, "filters": crop.filters(boxes, size)}
     loaded = transfer.packed(arrays, device)
     planes = stored.to(device).permute(0, 3, 1, 2)
@@ -147,12 +148,12 @@ def _crops(count: int, chosen: ViewParams, device: torch.device) -> dict[str, Co
     }
 
 
-def _one_by_one(operation: Callable[[Tensor, float], Tensor], images: Tensor, values: npt.NDArray[np.float64]) -> Call:
+def _one_by_one(operation: Callable[[Tensor, float], Tensor], images: Tensor, values: Floats) -> Call:
     numbers = values.tolist()
     return lambda: torch.stack([operation(image, value) for image, value in zip(images, numbers, strict=True)])
 
 
-def _kornia(name: str, images: Tensor, values: npt.NDArray[np.float64]) -> Call:
+def _kornia(name: str, images: Tensor, values: Floats) -> Call:
     operation = getattr(peer("kornia.enhance"), name)
     on_device = torch.from_numpy(values).float().to(images.device)
     return lambda: operation(images, on_device)
@@ -163,7 +164,7 @@ def _kornia_gray(images: Tensor) -> Call:
     return lambda: grayscale(images).expand_as(images).contiguous()
 
 
-def _kornia_blur(images: Tensor, sigmas: npt.NDArray[np.float64], kernel: tuple[int, int]) -> Call:
+def _kornia_blur(images: Tensor, sigmas: Floats, kernel: tuple[int, int]) -> Call:
     blur = peer("kornia.filters").gaussian_blur2d
     both = torch.from_numpy(sigmas).float()[:, None].repeat(1, 2).to(images.device)
     return lambda: blur(images, kernel, both)
@@ -178,15 +179,16 @@ def _kornia_crop(source: Tensor, boxes: Tensor, size: int) -> Call:
     return lambda: cut(source, quadrangles, (size, size))
 
 
-def _kornia_all(images: Tensor, chosen: ViewParams) -> Call:
+def _kornia_all(images: Tensor, views: Views) -> Call:
     kornia: Any = peer("kornia.augmentation")
-    size = kernel_size(images.shape[-1])
+    size, chosen = kernel_size(images.shape[-1]), partial(parameters_of, views)
+    color, blurred = chosen("jitter"), chosen("blur")
     pipeline = kornia.AugmentationSequential(
         kornia.ColorJitter(
-            chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue, p=chosen.jitter, same_on_batch=False
+            color.brightness, color.contrast, color.saturation, color.hue, p=color.probability, same_on_batch=False
         ),
-        kornia.RandomGrayscale(p=chosen.grayscale),
-        kornia.RandomGaussianBlur((size, size), tuple(chosen.blur_sigma), p=chosen.blur),
+        kornia.RandomGrayscale(p=chosen("grayscale").probability),
+        kornia.RandomGaussianBlur((size, size), tuple(blurred.sigma), p=blurred.probability),
         data_keys=["input"],
         same_on_batch=False,
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from simclr import losses, presets
-from simclr.losses import Loss
+from simclr import presets
+from simclr.training import recipe as recipes
+from simclr.training.recipe import Recipe
 
 CORES = len(os.sched_getaffinity(0))
 OURS = ""
@@ -140,6 +141,6 @@ def milliseconds(call: Callable[[], object], device: torch.device, least: float)
     return run
 
 
-def nt_xent(preset: str) -> Loss:
-    """NT-Xent with the temperature of `preset`."""
-    return losses.check(presets.compose(preset)["losses"], preset)["nt_xent"]
+def recipe(preset: str, *overrides: str) -> Recipe:
+    """What the experiment `preset` pretrains by, with `overrides` in Hydra's grammar."""
+    return recipes.checked(presets.compose(preset, overrides), " ".join([preset, *overrides]))

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import images
-from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, nt_xent, peer
+from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, peer, recipe
 from benchmarks.images import Images
-from benchmarks.loading import lightly_transform, opened
+from benchmarks.loading import lightly_transform, opened, views_of
 from simclr import presets
 from simclr.conversion import convert
 from simclr.conversion.convert import ConvertParams
@@ -32,16 +32,14 @@ from simclr.data import converted, loader
 from simclr.data.beton import Beton
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import open_session
+from simclr.features.eval_transform import EvalTransform
 from simclr.images import source_images
 from simclr.images.decode_image import Pixels
-from simclr.methods.simclr import SimCLR
-from simclr.models import projection_head, resnet
-from simclr.features.eval_transform import EvalTransform
 from simclr.learning.schedule import scaled_lr
 from simclr.sources import FetchParams, digits
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import Data, RunContext
 
 EPOCHS = 4
@@ -63,7 +61,7 @@ NOTES = """\
 
 def rows(given: Images, folder: Path, device: torch.device, *, repeats: int, preset: str = "digits") -> Iterator[Row]:
     """The rows of the table: the default run and, on a GPU, CIFAR-10's and ImageNet's sizes too."""
-    default = _parameters(preset)
+    default = _recipe(preset)
     data = _arrays(folder / preset, None)
     yield from _epoch(f"an epoch, {preset}", default, data, _items(data.source), device, repeats)
     if device.type == "cpu":
@@ -71,12 +69,12 @@ def rows(given: Images, folder: Path, device: torch.device, *, repeats: int, pre
         what = f"an epoch, {preset}: one thread, held to AVX2"
         yield from compare(what, "s", lambda: _elsewhere(preset, "held"), native, repeats)
     if device.type == "cuda":
-        cifar = _parameters("cifar10")
+        cifar = _recipe("cifar10")
         count = round(_CIFAR / 0.9)  # the rest validates
         data = _arrays(folder / "cifar10", images.shrunk(given.files, count))
         what = "an epoch, 50,000 images of 32 px, ResNet-18, batch 512"
         yield from _epoch(what, cifar, data, _items(data.source), device, repeats, 3.0)
-        imagenet = _parameters("imagenet", "pretrain.batch_size=256")
+        imagenet = _recipe("imagenet", "pretrain.batch_size=256")
         data = _files(folder / "imagenet", given)
         what = f"an epoch, {len(data.source)} JPEGs at 224 px, ResNet-50, batch 256"
         views_per_second = 4000.0
@@ -84,11 +82,9 @@ def rows(given: Images, folder: Path, device: torch.device, *, repeats: int, pre
         yield from _epoch(what, imagenet, data, given.files, device, repeats, most)
 
 
-def _parameters(preset: str, *overrides: str) -> PretrainParams:
-    chosen = params.check(presets.compose(preset, overrides)["pretrain"], PretrainParams, "pretrain", preset)
-    chosen.epochs = EPOCHS
-    chosen.validation.every_epochs = EPOCHS
-    return chosen
+def _recipe(preset: str, *overrides: str) -> Recipe:
+    epochs = (f"pretrain.epochs={EPOCHS}", f"pretrain.validation.every_epochs={EPOCHS}")
+    return recipe(preset, *epochs, *overrides)
 
 
 def _arrays(folder: Path, pixels: Pixels | None) -> Data:
@@ -157,14 +153,14 @@ _prefetched = prefetch.prefetched
 
 def _epoch(
     what: str,
-    chosen: PretrainParams,
+    chosen: Recipe,
     data: Data,
     items: Sequence[Path | Pixels],
     device: torch.device,
     repeats: int,
     most: float | None = None,
 ) -> Iterator[Row]:
-    samples = len(data.source) // chosen.batch_size * chosen.batch_size
+    samples = _samples(chosen, data)
     shares: list[float] = []
 
     def ours(threads: int) -> float:
@@ -187,9 +183,16 @@ def _epoch(
         yield Row(what, "s", found[0].ours, target=most)
 
 
-def _trained(chosen: PretrainParams, data: Data, clock: _Clock) -> None:
-    with open_session(deterministic=chosen.deterministic, benchmark=not chosen.deterministic) as session:
-        pretrain.pretrain(chosen, nt_xent("digits"), data, session, RunContext(board=clock))
+def _samples(chosen: Recipe, data: Data) -> int:
+    """Of an epoch."""
+    batch_size = chosen.parameters.batch_size
+    return len(data.source) // batch_size * batch_size
+
+
+def _trained(chosen: Recipe, data: Data, clock: _Clock) -> None:
+    deterministic = chosen.parameters.deterministic
+    with open_session(deterministic=deterministic, benchmark=not deterministic) as session:
+        pretrain.pretrain(chosen, data, session, RunContext(board=clock))
 
 
 def _elsewhere(preset: str, mode: str) -> float:
@@ -203,9 +206,9 @@ def _elsewhere(preset: str, mode: str) -> float:
 
 def alone(preset: str, folder: Path) -> float:
     """The median seconds of an epoch of `preset` on the digits, on one thread, with all that a run has."""
-    chosen = _parameters(preset)
+    chosen = _recipe(preset)
     data = _arrays(folder, None)
-    clock = _Clock(len(data.source) // chosen.batch_size * chosen.batch_size)
+    clock = _Clock(_samples(chosen, data))
     _trained(chosen, data, clock)
     return statistics.median(clock.seconds[1:])
 
@@ -223,36 +226,35 @@ class _Pictures(Dataset[Any]):
         return self.transform(opened(self.items[index])), 0
 
 
-def _lightly(
-    chosen: PretrainParams, description: DatasetInfo, items: Sequence[Path | Pixels], device: torch.device
-) -> Run:
+def _lightly(chosen: Recipe, description: DatasetInfo, items: Sequence[Path | Pixels], device: torch.device) -> Run:
     """A run that trains on `items` for some epochs, and returns the median seconds of one."""
-    transform = lightly_transform(chosen.views)
-    criterion = peer("lightly.loss").NTXentLoss(nt_xent("digits").parameters.temperature)
-    torch.manual_seed(chosen.seed)
-    backbone = resnet.build(chosen.encoder, chosen.views.resolution)
-    head = projection_head.build(chosen.head, backbone.dimension)
-    model = SimCLR(backbone, head).to(device).to(memory_format=torch.channels_last)
+    parameters, size = chosen.parameters, chosen.parameters.views.resolution
+    both = lightly_transform(views_of(chosen))
+    criterion = peer("lightly.loss").NTXentLoss(chosen.loss.parameters.temperature)
+    torch.manual_seed(parameters.seed)
+    encoder = chosen.model.module.build(chosen.model.parameters, size)
+    model = chosen.method.module.build(chosen.method.parameters, encoder, len(description.classes), chosen.loss)
+    model = model.to(device).to(memory_format=torch.channels_last)
     optimizer = peer("lightly.utils.lars").LARS(
         [
             {"params": [weight for weight in model.parameters() if weight.ndim > 1]},
             {"params": [weight for weight in model.parameters() if weight.ndim <= 1], "weight_decay": 0.0},
         ],
-        lr=scaled_lr(chosen.optimizer.lr, chosen.batch_size, chosen.optimizer.lr_scaling),
-        momentum=chosen.optimizer.momentum,
-        weight_decay=chosen.optimizer.weight_decay,
+        lr=scaled_lr(parameters.optimizer.lr, parameters.batch_size, parameters.optimizer.lr_scaling),
+        momentum=parameters.optimizer.momentum,
+        weight_decay=parameters.optimizer.weight_decay,
     )
-    transform = EvalTransform(chosen.views.resolution, 1.0, description.mean, description.std)
+    transform = EvalTransform(size, 1.0, description.mean, description.std)
     loader = DataLoader(
-        _Pictures(items, transform),
-        chosen.batch_size,
+        _Pictures(items, both),
+        parameters.batch_size,
         shuffle=True,
         drop_last=True,
         num_workers=CORES,
         persistent_workers=True,
         pin_memory=device.type == "cuda",
     )
-    keys = torch.zeros(2 * chosen.batch_size, dtype=torch.int64, device=device)  # of no dropout
+    keys = torch.zeros(2 * parameters.batch_size, dtype=torch.int64, device=device)  # of no dropout
     half = torch.autocast(device.type, torch.bfloat16) if device.type == "cuda" else nullcontext()
 
     def train() -> float:

@@ -32,10 +32,10 @@ import torch
 
 from benchmarks import contest
 from benchmarks.contest import milliseconds
+from benchmarks.loading import views_of
 from benchmarks.loss import dense
 from simclr import presets
-from simclr.augment import views
-from simclr.core import entry, params
+from simclr.core import entry
 from simclr.data import beton, loader
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import DatasetInfo
@@ -44,13 +44,13 @@ from simclr.distributed.session import Session, open_session
 from simclr.losses import nt_xent
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import Data, RunContext
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
-_TINY = ("pretrain.encoder.name=resnet10", "pretrain.encoder.width=0.125", "pretrain.batch_size=8")
+_TINY = ("models.resnet.depth=10", "models.resnet.width=0.125", "pretrain.batch_size=8")
 _CIFAR = 50_000
 _TEMPERATURE = 0.1
 _PATIENCE = 10
@@ -80,11 +80,10 @@ class Scale:
     def real(self) -> bool:
         return self.device.type == "cuda"
 
-    def parameters(self, size: int, **changes: bool) -> PretrainParams:
+    def recipe(self, size: int, *changes: str) -> Recipe:
         """CIFAR-10's by default at 32 px, ImageNet's with a batch of 256 at 224 px."""
         preset, overrides = ("cifar10", ()) if size == 32 else ("imagenet", ("pretrain.batch_size=256",))
-        values = presets.compose(preset, (*overrides, *(() if self.real else _TINY)))["pretrain"]
-        return params.check(values | changes, PretrainParams, "pretrain", preset)
+        return contest.recipe(preset, *overrides, *(() if self.real else _TINY), *changes)
 
     def data(self, size: int, count: int) -> Data:
         """Noise: `count` images of 32 px, or of larger sizes, which are cut to `size` on the host."""
@@ -119,19 +118,20 @@ class _Epochs(Board):
 
 
 def _trained(
-    chosen: PretrainParams, data: Data, epochs: int, then: Mapping[int, Callable[[], object]] | None = None,
+    chosen: Recipe, data: Data, epochs: int, then: Mapping[int, Callable[[], object]] | None = None,
     *, benchmark: bool | None = None,
 ) -> _Epochs:  # fmt: skip
     """So many epochs, as a stage would run them."""
     torch.compiler.reset()
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    chosen.epochs = chosen.validation.every_epochs = epochs
-    chosen.validation.neighbors = 1  # a rehearsal has few images
-    clock = _Epochs(len(data.source) // chosen.batch_size * chosen.batch_size, then)
-    fastest = not chosen.deterministic if benchmark is None else benchmark
-    with open_session(deterministic=chosen.deterministic, benchmark=fastest) as session:
-        pretrain.pretrain(chosen, contest.nt_xent("cifar10"), data, session, RunContext(board=clock))
+    parameters = chosen.parameters
+    parameters.epochs = parameters.validation.every_epochs = epochs
+    parameters.validation.neighbors = 1  # a rehearsal has few images
+    clock = _Epochs(len(data.source) // parameters.batch_size * parameters.batch_size, then)
+    fastest = not parameters.deterministic if benchmark is None else benchmark
+    with open_session(deterministic=parameters.deterministic, benchmark=fastest) as session:
+        pretrain.pretrain(chosen, data, session, RunContext(board=clock))
     return clock
 
 
@@ -148,8 +148,8 @@ def _machine(scale: Scale) -> None:
 
 
 def _tests(scale: Scale) -> None:
-    options = ("-c", os.devnull, "--rootdir=.", "-p", "no:cacheprovider", "-o", "pythonpath=. tests", "-q", "-ra")
-    command = [sys.executable, "-m", "pytest", *options, "-m", "gpu", "tests/test_gpu.py"]
+    options = ("-c", os.devnull, "--rootdir=.", "-p", "no:cacheprovider", "-o", "pythonpath=.", "-q", "-ra")
+    command = [sys.executable, "-m", "pytest", *options, "-m", "gpu", "tests/gpu/test_gpu.py"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(_block("\n".join(done.stdout.strip().splitlines()[-60:])))
     if done.returncode:
@@ -163,8 +163,9 @@ def _block(text: str) -> str:
 def _step(scale: Scale, size: int) -> None:
     """Three epochs of a few steps: one to warm up, one that counts what waits for the GPU, one that is profiled."""
     steps = 8 if scale.real else 2
-    chosen = scale.parameters(size)
-    data = scale.data(size, steps * chosen.batch_size)
+    chosen = scale.recipe(size)
+    batch_size = chosen.parameters.batch_size
+    data = scale.data(size, steps * batch_size)
     activities = [torch.profiler.ProfilerActivity.CPU]
     if scale.real:
         activities.append(torch.profiler.ProfilerActivity.CUDA)
@@ -184,7 +185,7 @@ def _step(scale: Scale, size: int) -> None:
     waits = Counter(
         f"{Path(warning.filename).name}:{warning.lineno}" for warning in caught if "synchroniz" in str(warning.message)
     )
-    print(f"{1000 * clock.seconds[1] / steps:.2f} ms a step of {chosen.batch_size} samples, {clock.gibibytes:.2f} GiB")
+    print(f"{1000 * clock.seconds[1] / steps:.2f} ms a step of {batch_size} samples, {clock.gibibytes:.2f} GiB")
     print(f"{waits.total() / steps:.1f} waits for the GPU a step, of {steps}: {dict(waits.most_common(12))}\n")
     order = "self_cuda_time_total" if scale.real else "self_cpu_time_total"
     print(_block(profiler.key_averages().table(sort_by=order, row_limit=30, max_name_column_width=60)))
@@ -237,11 +238,12 @@ def _forms(scale: Scale) -> None:
     for size, count, epochs in ((32, _CIFAR, 2), (224, 12 * 256, 3)) if scale.real else ((32, 16, 2), (224, 16, 2)):
         data = scale.data(size, count)
         for compiled, benchmark in product((False, True), repeat=2):
-            chosen = scale.parameters(size, compile=compiled)
+            chosen = scale.recipe(size, f"pretrain.compile={compiled}")
+            batch_size = chosen.parameters.batch_size
             clock = _trained(chosen, data, epochs, benchmark=benchmark)
-            step = 1000 * clock.seconds[-1] / (count // chosen.batch_size)
+            step = 1000 * clock.seconds[-1] / (count // batch_size)
             print(
-                f"| {size} px, {count} images, batch {chosen.batch_size} | {compiled} | {benchmark} | {step:.2f} "
+                f"| {size} px, {count} images, batch {batch_size} | {compiled} | {benchmark} | {step:.2f} "
                 f"| {clock.seconds[-1]:.3f} | {clock.gibibytes:.2f} | {clock.seconds[0]:.1f} |",
                 flush=True,
             )
@@ -259,7 +261,9 @@ def _loss(scale: Scale) -> None:
 
             def once(block: str = block, z: torch.Tensor = z) -> None:
                 loss = (
-                    dense(z) if block == "dense" else nt_xent.loss(z, nt_xent.Params(temperature=_TEMPERATURE), session)
+                    dense(z)
+                    if block == "dense"
+                    else nt_xent.loss(z, 2, nt_xent.Params(temperature=_TEMPERATURE), session)
                 )
                 torch.autograd.grad(loss, z)
 
@@ -290,16 +294,17 @@ def _views(scale: Scale) -> None:
     """What makes a batch of views, piece by piece."""
     print("| views | draws, host, ms | pixels, host, ms | crops, ms | colors and blur, ms |\n|---|--:|--:|--:|--:|")
     for size in (32, 224):
-        chosen = scale.parameters(size)
-        source = scale.data(size, chosen.batch_size).source
+        chosen = scale.recipe(size)
+        views = views_of(chosen)
+        source = scale.data(size, chosen.parameters.batch_size).source
         samples = np.arange(len(source))
-        draw = partial(views.draw, chosen.views, source.heights, source.widths, 0, 1, samples)
-        draws = draw()
-        rows = views.rows(draws, chosen.views, scale.device)
-        read = partial(loader.load, source, samples, draws.boxes, size, scale.device, rows)
+        draw = partial(views.draw, samples, 1, source.heights, source.widths)
+        boxes, drawn = draw()
+        rows = views.rows(drawn, scale.device)
+        read = partial(loader.load, source, samples, boxes, size, scale.device, rows)
         loaded = read().to(scale.device)
         cut = partial(loader.crops, loaded, size)
-        calls: list[Callable[[], object]] = [draw, read, cut, partial(views.augment, cut(), loaded, chosen.views)]
+        calls: list[Callable[[], object]] = [draw, read, cut, partial(views.augment, cut(), loaded)]
         times = [milliseconds(call, scale.device, 0.5 if scale.real else 0)() for call in calls]
         print(f"| {2 * len(source)} of {size} px | " + " | ".join(f"{found:.2f}" for found in times) + " |", flush=True)
 

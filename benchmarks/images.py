@@ -15,7 +15,7 @@ from simclr.images.decode_image import Pixels, plain_jpeg
 
 QUALITY = 90
 _SIDES = (256, 512)
-"""Pixels of a crop's height and of its width, at least and at most: the range of ImageNet's usual transform."""
+"""Pixels of a crop's height and of its width, at least and at most: the range of ImageNet's usual preparation."""
 _SMALLEST = 64
 """Pixels of the smallest square that is shrunk to a small image."""
 

@@ -23,21 +23,29 @@ from torchvision import io, transforms
 from torchvision.transforms import v2
 
 from benchmarks import images
-from benchmarks.contest import CORES, OURS, Row, Run, compare, finished, interleaved, peer
+from benchmarks.contest import CORES, OURS, Row, Run, compare, finished, interleaved, peer, recipe
 from benchmarks.images import Images
-from simclr import presets
-from simclr.augment import views
-from simclr.augment.blur import kernel_size
-from simclr.augment.views import ViewParams
-from simclr.core import params, prefetch
+from simclr.augment import blur, crop, flip, grayscale, jitter
+from simclr.core import prefetch
 from simclr.data import loader, sampling
 from simclr.data.beton import Beton
 from simclr.device.transfer import Parcel
 from simclr.images.decode_image import Pixels
+from simclr.training.recipe import Recipe
+from simclr.views.compose import Views
+from simclr.views.stream import ViewStream
 
 _ENDLESS = 1 << 30
 _TILES = 64
 """Times that one epoch of upstream's loader goes through the images: to begin one costs it a pause."""
+_NEVER = {
+    "crop": crop.Params(scale=[1.0, 1.0], ratio=[1.0, 1.0]),
+    "flip": flip.Params(probability=0.0),
+    "jitter": jitter.Params(probability=0.0, brightness=0.0, contrast=0.0, saturation=0.0, hue=0.0),
+    "grayscale": grayscale.Params(probability=0.0),
+    "blur": blur.Params(probability=0.0, sigma=[1.0, 1.0]),
+}
+"""What a peer is given for an augmentation that is not listed."""
 
 NOTES = """\
 - Every loader works on all cores: the DataLoaders with one worker each (and one thread per worker, torch's default),
@@ -56,16 +64,22 @@ Stream = Generator[Any, None, None]
 """Yields once for every finished batch, for ever."""
 
 
-def view_params(preset: str) -> ViewParams:
-    """The views of an experiment preset."""
-    return params.check(presets.compose(preset)["pretrain"]["views"], ViewParams, "pretrain.views", preset)
+def views_of(chosen: Recipe) -> Views:
+    """The views that are pretrained on."""
+    parameters = chosen.parameters
+    return Views(chosen.augmentations, parameters.views.count, parameters.views.resolution, parameters.seed)
+
+
+def parameters_of(views: Views, name: str) -> Any:
+    """The `Params` of the augmentation `name` of `views`; where it is not listed, ones that change nothing."""
+    return {option.name: option.parameters for option in views.augmentations}.get(name, _NEVER[name])
 
 
 @dataclass(frozen=True)
 class _Task:
     """What a loader has to deliver."""
 
-    parameters: ViewParams
+    views: Views
     beton: Beton
     """What FFCV and ours read."""
     items: Sequence[Path] | Pixels
@@ -99,7 +113,7 @@ def rows(
     """
     arrays = images.stored_arrays(folder / "arrays.beton", given.small)
     files = images.stored_files(folder / "files.beton", given.files)
-    small, large = view_params("cifar10"), view_params("imagenet")
+    small, large = views_of(recipe("cifar10")), views_of(recipe("imagenet"))
     tasks = {
         "two views, 32 px: crop, flip, jitter, gray": _Task(small, arrays, given.small, batch_sizes[0], device),
         "two views, 224 px: JPEG, crop, flip, jitter, gray, blur": _Task(
@@ -144,24 +158,23 @@ def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
 
 
 def _ours(task: _Task) -> Callable[[], Stream]:
-    source, parameters = task.beton, task.parameters
+    views, count = task.views, len(task.beton)
+    source = ViewStream(task.beton, views, task.device)
 
     def load(item: tuple[int, sampling.Indices]) -> Parcel:
         epoch, samples = item
-        draws = views.draw(parameters, source.heights[samples], source.widths[samples], 0, epoch, samples)
-        rows = views.rows(draws, parameters, task.device)
-        return loader.load(source, samples, draws.boxes, parameters.resolution, task.device, rows)
+        return source.load(samples, epoch)
 
     def stream() -> Stream:
         epochs = (
-            ((epoch, samples) for samples in sampling.shuffled(len(source), task.batch_size, 0, epoch, drop_last=True))
+            ((epoch, samples) for samples in sampling.shuffled(count, task.batch_size, 0, epoch, drop_last=True))
             for epoch in itertools.count()
         )
         with closing(prefetch.prefetched(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
             for parcel in loaded:
                 if task.colored:
                     batch = parcel.to(task.device)
-                    yield views.augment(loader.crops(batch, parameters.resolution), batch, parameters)
+                    yield views.augment(loader.crops(batch, views.resolution), batch)
                 else:
                     yield parcel["pixels"]
 
@@ -222,17 +235,21 @@ def opened(item: Path | Pixels) -> Image.Image:
 
 def _composed(kit: Any, task: _Task, into_floats: Sequence[Any]) -> Callable[[Any], Sequence[Tensor]]:
     """Two views by torchvision's transforms, of the `kit` v1 or v2, whose names and arguments are the same."""
-    chosen = task.parameters
+    size, chosen = task.views.resolution, partial(parameters_of, task.views)
+    cut, color, blurred = chosen("crop"), chosen("jitter"), chosen("blur")
     steps: list[Any] = [
-        kit.RandomResizedCrop(chosen.resolution, chosen.crop_scale, chosen.crop_ratio),
-        kit.RandomHorizontalFlip(chosen.flip),
+        kit.RandomResizedCrop(size, cut.scale, cut.ratio),
+        kit.RandomHorizontalFlip(chosen("flip").probability),
     ]
     if task.colored:
-        jitter = kit.ColorJitter(chosen.brightness, chosen.contrast, chosen.saturation, chosen.hue)
-        steps += [kit.RandomApply([jitter], chosen.jitter), kit.RandomGrayscale(chosen.grayscale)]
-        if chosen.blur > 0:
-            blur = kit.GaussianBlur(kernel_size(chosen.resolution), chosen.blur_sigma)
-            steps.append(kit.RandomApply([blur], chosen.blur))
+        change = kit.ColorJitter(color.brightness, color.contrast, color.saturation, color.hue)
+        steps += [
+            kit.RandomApply([change], color.probability),
+            kit.RandomGrayscale(chosen("grayscale").probability),
+        ]
+        if blurred.probability > 0:
+            filtering = kit.GaussianBlur(blur.kernel_size(size), blurred.sigma)
+            steps.append(kit.RandomApply([filtering], blurred.probability))
     return _twice(kit.Compose([*steps, *into_floats]))
 
 
@@ -254,32 +271,34 @@ def _v2(task: _Task) -> Callable[[], Stream]:
     return _torch_loader(TwoViews(task.items, _decoded, both), task)
 
 
-def lightly_transform(chosen: ViewParams) -> Callable[[Any], Sequence[Tensor]]:
+def lightly_transform(views: Views) -> Callable[[Any], Sequence[Tensor]]:
     """lightly's SimCLR transform with our strengths, without normalisation.
 
     Raises:
         MissingError: lightly is not installed.
     """
+    chosen = partial(parameters_of, views)
+    color, blurred = chosen("jitter"), chosen("blur")
     transform: Callable[[Any], Sequence[Tensor]] = peer("lightly.transforms").SimCLRTransform(
-        input_size=chosen.resolution,
-        cj_prob=chosen.jitter,
+        input_size=views.resolution,
+        cj_prob=color.probability,
         cj_strength=1.0,
-        cj_bright=chosen.brightness,
-        cj_contrast=chosen.contrast,
-        cj_sat=chosen.saturation,
-        cj_hue=chosen.hue,
-        min_scale=chosen.crop_scale[0],
-        random_gray_scale=chosen.grayscale,
-        gaussian_blur=chosen.blur,
-        sigmas=tuple(chosen.blur_sigma),
-        hf_prob=chosen.flip,
+        cj_bright=color.brightness,
+        cj_contrast=color.contrast,
+        cj_sat=color.saturation,
+        cj_hue=color.hue,
+        min_scale=chosen("crop").scale[0],
+        random_gray_scale=chosen("grayscale").probability,
+        gaussian_blur=blurred.probability,
+        sigmas=tuple(blurred.sigma),
+        hf_prob=chosen("flip").probability,
         normalize=None,
     )
     return transform
 
 
 def _lightly(task: _Task) -> Callable[[], Stream]:
-    return _torch_loader(TwoViews(task.items, opened, lightly_transform(task.parameters)), task)
+    return _torch_loader(TwoViews(task.items, opened, lightly_transform(task.views)), task)
 
 
 def _ffcv(task: _Task) -> Callable[[], Stream]:
@@ -289,18 +308,17 @@ def _ffcv(task: _Task) -> Callable[[], Stream]:
     from ffcv.transforms import RandomHorizontalFlip, ToDevice, ToTensor, ToTorchImage
     from ffcv.transforms.color_jitter import RandomBrightness, RandomContrast, RandomSaturation
 
-    chosen = task.parameters
+    size, chosen = task.views.resolution, partial(parameters_of, task.views)
+    cut, color = chosen("crop"), chosen("jitter")
 
     def view() -> PipelineSpec:
-        decoder = RandomResizedCropRGBImageDecoder(
-            (chosen.resolution, chosen.resolution), tuple(chosen.crop_scale), tuple(chosen.crop_ratio)
-        )
-        steps: list[Any] = [RandomHorizontalFlip(chosen.flip)]
+        decoder = RandomResizedCropRGBImageDecoder((size, size), tuple(cut.scale), tuple(cut.ratio))
+        steps: list[Any] = [RandomHorizontalFlip(chosen("flip").probability)]
         if task.colored:
             steps += [
-                RandomBrightness(chosen.brightness, chosen.jitter),
-                RandomContrast(chosen.contrast, chosen.jitter),
-                RandomSaturation(chosen.saturation, chosen.jitter),
+                RandomBrightness(color.brightness, color.probability),
+                RandomContrast(color.contrast, color.probability),
+                RandomSaturation(color.saturation, color.probability),
             ]
         steps.append(ToTensor())
         if task.colored and task.device.type == "cuda":

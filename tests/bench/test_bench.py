@@ -14,12 +14,9 @@ from benchmarks.accuracy import LIGHTLY, OURS, UNTRAINED, Level, Score
 from benchmarks.contest import Measured, MissingError, Row
 from benchmarks.images import Images
 
-from simclr import presets
-from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.distributed.session import Session
 from simclr.losses import nt_xent
-from simclr.training.pretrain_params import PretrainParams
 
 CPU = torch.device("cpu")
 
@@ -62,7 +59,7 @@ def test_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_optimizer() -> None:
-    assert_sound(optimizer.rows(CPU, name="resnet10", width=0.125, least=0, repeats=1), 1)
+    assert_sound(optimizer.rows(CPU, depth=10, width=0.125, least=0, repeats=1), 1)
 
 
 def test_epoch(given: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +75,7 @@ def test_conversion(given: Images, tmp_path: Path) -> None:
 
 def test_dense_form_is_the_same_loss() -> None:
     z = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
-    ours = nt_xent.loss(z, nt_xent.Params(temperature=loss.TEMPERATURE), Session(rank=0, world_size=1, device=CPU))
+    ours = nt_xent.loss(z, 2, nt_xent.Params(temperature=loss.TEMPERATURE), Session(rank=0, world_size=1, device=CPU))
     torch.testing.assert_close(loss.dense(z), ours)
 
 
@@ -149,16 +146,12 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def recipe(*overrides: str) -> PretrainParams:
-    tiny = ("pretrain.encoder.width=0.125", "pretrain.views.resolution=16", "pretrain.batch_size=4")
-    values = presets.compose("cifar10", [*accuracy.SETUP, *tiny, *overrides])["pretrain"]
-    return params.check(values, PretrainParams, "pretrain", "test")
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of others' libraries, in their workers
 def test_accuracy(classes: Path, tmp_path: Path) -> None:
     given = accuracy.small_images(classes, count=12, tested=6, size=16, folder=tmp_path)
-    found = list(accuracy.levels(given, recipe(), epochs=(1, 2), seeds=2, session=Session(0, 1, CPU)))
+    tiny = ("models.resnet.width=0.125", "pretrain.views.resolution=16", "pretrain.batch_size=4")
+    chosen = contest.recipe("cifar10", *accuracy.SETUP, *tiny)
+    found = list(accuracy.levels(given, chosen, epochs=(1, 2), seeds=2, session=Session(0, 1, CPU)))
     names = [(level.contestant, level.epochs) for level in found]
     assert names == [(UNTRAINED, 0), (OURS, 1), (LIGHTLY, 1), (OURS, 2), (LIGHTLY, 2)]
     for level in found:

@@ -191,7 +191,8 @@ def test_raw_images_that_are_cut_short(done: Path, tmp_path: Path) -> None:
     assert made(tmp_path) == before
     shutil.copy(done / "data/raw/train.images.npy", mended)
     assert run("convert", tmp_path).code == 0
-    assert made(tmp_path) == expected("fetch", done) | expected("convert", done)
+    raw = {path: content for path, content in expected("fetch", done).items() if path.startswith("data/raw")}
+    assert made(tmp_path) == raw | expected("convert", done)
 
 
 # .beton, in the stages that read it

@@ -38,7 +38,7 @@ def test_everything_that_dvc_expects_is_there_and_nothing_else(done: Path) -> No
     written = {str(path.relative_to(done)) for path in done.rglob("*") if path.is_file()}
     known = {path for path in written if any(path == out or path.startswith(f"{out}/") for out in expected)}
     others = {path for path in written - known if path.split("/")[0] not in ("runs", "checkpoints")}
-    assert others == {"params.yaml", *(f"reports/{name}/run.json" for name in STAGES if name != "fetch")}
+    assert others == {"params.yaml", *(f"reports/{name}/run.json" for name in STAGES)}
 
 
 def test_results_are_small_enough_for_git_and_readable(done: Path) -> None:

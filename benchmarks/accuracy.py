@@ -49,7 +49,7 @@ from simclr.report.figure import COLORS
 from simclr.tracking import progress
 from simclr.training import pretrain
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 
 SETUP = (
     "encoder=resnet10_quarter", "models.resnet.zero_init_residual=false", "pretrain.batch_size=256",
@@ -195,7 +195,7 @@ def _untrained(given: Given, chosen: Recipe, session: Session) -> Encoder:
 def _ours(given: Given, chosen: Recipe, session: Session) -> Encoder:
     parameters = chosen.parameters
     once = dataclasses.replace(parameters.validation, every_epochs=parameters.epochs, neighbors=1)  # it chooses nothing
-    data = Data(given.train, given.train, given.train, given.description)
+    data = PretrainData(given.train, given.train, given.train, given.description)
     return pretrain.pretrain(_changed(chosen, validation=once), data, session, RunContext()).encoder
 
 
@@ -217,7 +217,7 @@ def _lightly(given: Given, chosen: Recipe, session: Session) -> Encoder:
     order = [
         batch.tolist()
         for epoch in range(1, parameters.epochs + 1)
-        for batch in sampling.shuffled(count, parameters.batch_size, parameters.seed, epoch, drop_last=True)
+        for batch in sampling.shuffled_batches(count, parameters.batch_size, parameters.seed, epoch, drop_last=True)
     ]
     warmup = round(rule.warmup_epochs * len(order) / parameters.epochs)
     pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), parameters.views.resolution), opened, both)
@@ -247,7 +247,7 @@ def _transform(given: Given, chosen: Recipe) -> EvalTransform:
 def _score(trained: Encoder, given: Given, chosen: Recipe, session: Session) -> Score:
     transform, classes = _transform(given, chosen), len(given.description.classes)
     splits = {"train": given.train, "test": given.test}
-    found = encode.encoded(trained, splits, transform, _ENCODED, session)
+    found = encode.encode_splits(trained, splits, transform, _ENCODED, session)
     train, test = found["train"], found["test"]
     voting = params.check(presets.compose("cifar10")["embed"], EmbedParams, "embed", "cifar10")
     fitted = logistic_regression.fit(train, classes, _L2, iterations=200, session=session)
@@ -289,7 +289,7 @@ def _spread(values: Sequence[float], signed: bool) -> str:
 
 def draw(path: Path, found: Sequence[Level]) -> None:
     """Both accuracies over the epochs, a curve for each contestant, as the PNG file `path`."""
-    with figure.saved(path, 720, 300) as canvas:
+    with figure.open_figure(path, 720, 300) as canvas:
         for axes, (name, title) in zip(
             canvas.subplots(1, 2), {"knn": "kNN, %", "linear": "linear, %"}.items(), strict=True
         ):

@@ -70,7 +70,7 @@ def rows(device: torch.device, *, count: int, size: int, least: float, repeats: 
 
 
 def _augmented(images: Tensor, drawn: Mapping[str, Values], views: Views) -> Tensor:
-    rows = transfer.packed(views.rows(drawn, images.device), images.device)
+    rows = transfer.pack(views.rows(drawn, images.device), images.device)
     return views.augment(images, rows.to(images.device))
 
 
@@ -128,7 +128,7 @@ def _crops(count: int, chosen: Views, device: torch.device) -> dict[str, Contest
     stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
     boxes, _ = _draw(dataclasses.replace(chosen, count=1), count, _SOURCE)
     arrays = {"pixels": stored.numpy(), "boxes": boxes, "filters": crop.filters(boxes, size)}
-    loaded = transfer.packed(arrays, device)
+    loaded = transfer.pack(arrays, device)
     planes = stored.to(device).permute(0, 3, 1, 2)
     floats = planes.contiguous() / 255
 

@@ -32,12 +32,12 @@ def rows(files: Sequence[Path], folder: Path, *, repeats: int) -> Iterator[Row]:
     parameters = params.check(presets.compose("imagenet")["convert"], ConvertParams, "convert", "imagenet")
     names = [str(path) for path in files]
     digests = [source_images.digest(path.read_bytes()) for path in files]
-    split = source_images.Files(Path("/"), names, digests, np.arange(len(files)) % 2)
+    split = source_images.FileSplit(Path("/"), names, digests, np.arange(len(files)) % 2)
     output = folder / "written"
 
     def written() -> float:
         began = time.perf_counter()
-        images = prefetch.prefetched(
+        images = prefetch.prefetch(
             lambda sample: convert.encode(split.read(sample), parameters), range(len(split)), CORES
         )
         beton.write(output, images, split.labels, largest=3 * parameters.max_resolution**2)

@@ -40,7 +40,7 @@ from simclr.sources import FetchParams, digits
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 
 EPOCHS = 4
 """That each turn of a contestant takes; the first is not counted."""
@@ -87,7 +87,7 @@ def _recipe(preset: str, *overrides: str) -> Recipe:
     return recipe(preset, *epochs, *overrides)
 
 
-def _arrays(folder: Path, pixels: Pixels | None) -> Data:
+def _arrays(folder: Path, pixels: Pixels | None) -> PretrainData:
     """Small images, converted as a run would: those of `pixels` (N, H, W, 3), or the digits."""
     source = folder / "raw"
     source.mkdir(parents=True)
@@ -104,20 +104,20 @@ def _arrays(folder: Path, pixels: Pixels | None) -> Data:
         given = source_images.Dataset("natural", [str(label) for label in range(10)], splits)
     parameters = params.check(presets.compose("digits")["convert"], ConvertParams, "convert", "digits")
     convert.convert(parameters, given, folder / "beton")
-    return Data(
+    return PretrainData(
         source=converted.open_split(folder / "beton", "train"),
         train=converted.open_split(folder / "beton", "train"),
         val=converted.open_split(folder / "beton", "val"),
-        description=converted.description(folder / "beton"),
+        info=converted.load_info(folder / "beton"),
     )
 
 
-def _files(folder: Path, given: Images) -> Data:
+def _files(folder: Path, given: Images) -> PretrainData:
     """The JPEG files, each as a sample of one class."""
     folder.mkdir(parents=True)
     stored = images.stored_files(folder / "train.beton", given.files)
     half = [0.5] * 3
-    return Data(stored, stored, stored, DatasetInfo(["picture"], half, half, {"train": "", "val": ""}))
+    return PretrainData(stored, stored, stored, DatasetInfo(["picture"], half, half, {"train": "", "val": ""}))
 
 
 class _Clock(Board):
@@ -136,9 +136,9 @@ class _Clock(Board):
             self.waited.append(self._waited)
             self._waited = 0.0
 
-    def prefetched(self, load: Callable[[Any], Any], items: Iterable[Any], threads: int = 1) -> Iterator[Any]:
-        """What `prefetch.prefetched` does, with the waiting timed."""
-        loaded = _prefetched(load, items, threads)
+    def prefetch(self, load: Callable[[Any], Any], items: Iterable[Any], threads: int = 1) -> Iterator[Any]:
+        """What `prefetch.prefetch` does, with the waiting timed."""
+        loaded = _prefetch(load, items, threads)
         while True:
             began = time.perf_counter()
             item = next(loaded, None)
@@ -148,13 +148,13 @@ class _Clock(Board):
             yield item
 
 
-_prefetched = prefetch.prefetched
+_prefetch = prefetch.prefetch
 
 
 def _epoch(
     what: str,
     chosen: Recipe,
-    data: Data,
+    data: PretrainData,
     items: Sequence[Path | Pixels],
     device: torch.device,
     repeats: int,
@@ -167,13 +167,13 @@ def _epoch(
         clock = _Clock(samples)
         with (
             mock.patch.dict(os.environ, SIMCLR_THREADS=str(threads)),
-            mock.patch.object(prefetch, "prefetched", clock.prefetched),
+            mock.patch.object(prefetch, "prefetch", clock.prefetch),
         ):
             _trained(chosen, data, clock)
         shares.append(100 * sum(clock.waited[1:]) / sum(clock.seconds[1:]))
         return statistics.median(clock.seconds[1:])
 
-    peers = {"lightly": lambda: _lightly(chosen, data.description, items, device)}
+    peers = {"lightly": lambda: _lightly(chosen, data.info, items, device)}
     found = list(compare(what, "s", lambda: ours(CORES), peers, repeats))
     yield from found
     yield Row(f"{what}: waits for data", "%", Measured(tuple(shares)), target=5.0)
@@ -183,13 +183,13 @@ def _epoch(
         yield Row(what, "s", found[0].ours, target=most)
 
 
-def _samples(chosen: Recipe, data: Data) -> int:
+def _samples(chosen: Recipe, data: PretrainData) -> int:
     """Of an epoch."""
     batch_size = chosen.parameters.batch_size
     return len(data.source) // batch_size * batch_size
 
 
-def _trained(chosen: Recipe, data: Data, clock: _Clock) -> None:
+def _trained(chosen: Recipe, data: PretrainData, clock: _Clock) -> None:
     deterministic = chosen.parameters.deterministic
     with open_session(deterministic=deterministic, benchmark=not deterministic) as session:
         pretrain.pretrain(chosen, data, session, RunContext(board=clock))

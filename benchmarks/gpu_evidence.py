@@ -45,7 +45,7 @@ from simclr.losses import nt_xent
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -85,11 +85,11 @@ class Scale:
         preset, overrides = ("cifar10", ()) if size == 32 else ("imagenet", ("pretrain.batch_size=256",))
         return contest.recipe(preset, *overrides, *(() if self.real else _TINY), *changes)
 
-    def data(self, size: int, count: int) -> Data:
+    def data(self, size: int, count: int) -> PretrainData:
         """Noise: `count` images of 32 px, or of larger sizes, which are cut to `size` on the host."""
         stored = _noise(self.folder / f"{size}-{count}.beton", size, count)
         half = [0.5] * 3
-        return Data(stored, stored, stored, DatasetInfo(["noise"], half, half, {"train": "", "val": ""}))
+        return PretrainData(stored, stored, stored, DatasetInfo(["noise"], half, half, {"train": "", "val": ""}))
 
 
 def _noise(path: Path, size: int, count: int) -> Beton:
@@ -118,7 +118,7 @@ class _Epochs(Board):
 
 
 def _trained(
-    chosen: Recipe, data: Data, epochs: int, then: Mapping[int, Callable[[], object]] | None = None,
+    chosen: Recipe, data: PretrainData, epochs: int, then: Mapping[int, Callable[[], object]] | None = None,
     *, benchmark: bool | None = None,
 ) -> _Epochs:  # fmt: skip
     """So many epochs, as a stage would run them."""
@@ -221,7 +221,7 @@ def _stage(scale: Scale, name: str, overrides: list[str], **environment: str) ->
     if scale.images is not None:
         source = ["fetch.source=folder", f"fetch.folder='{scale.images.absolute()}'"]
     values = presets.compose("cifar10", [*overrides, *source])
-    (scale.folder / "params.yaml").write_text(presets.applied(values, (ROOT / "params.yaml").read_text()))
+    (scale.folder / "params.yaml").write_text(presets.apply(values, (ROOT / "params.yaml").read_text()))
     own = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
     own |= {"DVC_ROOT": str(scale.folder), "DVC_EXP_NAME": "evidence"}
     began = time.perf_counter()

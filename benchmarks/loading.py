@@ -167,10 +167,13 @@ def _ours(task: _Task) -> Callable[[], Stream]:
 
     def stream() -> Stream:
         epochs = (
-            ((epoch, samples) for samples in sampling.shuffled(count, task.batch_size, 0, epoch, drop_last=True))
+            (
+                (epoch, samples)
+                for samples in sampling.shuffled_batches(count, task.batch_size, 0, epoch, drop_last=True)
+            )
             for epoch in itertools.count()
         )
-        with closing(prefetch.prefetched(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
+        with closing(prefetch.prefetch(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
             for parcel in loaded:
                 if task.colored:
                     batch = parcel.to(task.device)
@@ -187,8 +190,8 @@ def _decoder(task: _Task) -> Callable[[], Stream]:
     def stream() -> Stream:
         pixel = np.ones((task.batch_size, 1, 4), np.int64)
         for epoch in itertools.count():
-            for samples in sampling.shuffled(len(task.beton), task.batch_size, 0, epoch, drop_last=True):
-                yield loader.pixels(task.beton, samples, pixel, 1)
+            for samples in sampling.shuffled_batches(len(task.beton), task.batch_size, 0, epoch, drop_last=True):
+                yield loader.read_pixels(task.beton, samples, pixel, 1)
 
     return stream
 

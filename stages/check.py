@@ -1,10 +1,10 @@
-"""Refuse to run a stage while a value in params.yaml cannot be right, be it one of a later stage.
+"""Check all of params.yaml before any stage runs, including the values of later stages.
 
     python stages/check.py pretrain
 
-is what `scripts/stage` runs before stages/pretrain.py; it prints the environment that the section `processor` asks for.
-As a program of its own it belongs to no stage's dependencies: a change of what linear_eval allows must not run a
-pretraining again.
+runs before stages/pretrain.py, by `scripts/stage`, and prints the environment of the section `processor`. It is a
+program of its own because it must not be a dependency of stages: a change of linear_eval's allowed values must not
+rerun a pretraining.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
 AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "draw")
-"""The stages before which data/beton is that of params.yaml."""
+"""Stages that run after data/beton has been updated to params.yaml."""
 
 
 def main() -> None:
@@ -27,14 +27,14 @@ def main() -> None:
     passed = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", f"checked-{digest(known)}")
     if not passed.exists():
         check(known)
-        with suppress(OSError):  # of a repository that may not be written to, or of none
+        with suppress(OSError):  # a read-only repository, or none
             passed.touch()
     environment = processor_params.environment(params.load("processor", ProcessorParams))
     print(*(f"{name}={value}" for name, value in environment.items()))
 
 
 def digest(known: bool) -> str:
-    """Of all that the check looks at: it is seconds of imports, which the same values need once."""
+    """The digest of the check's input: the check takes seconds of imports, once for the same input."""
     content = hashlib.sha256()
     code = sorted(Path(simclr.__file__).parent.rglob("*.py"))
     for path in (params.FILE, Path(__file__), *code, *([BETON / "dataset.json"] if known else [])):
@@ -44,10 +44,10 @@ def digest(known: bool) -> str:
 
 
 def check(known: bool) -> None:
-    """Check every value, and with the data `known` against them.
+    """Check every value; if the data are `known`, check the values against them too.
 
     Raises:
-        UserError: names the key, what was given and what is allowed.
+        UserError: names the key, its value and what is allowed.
     """
     from simclr.check import pipeline
     from simclr.data import converted

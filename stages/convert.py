@@ -24,7 +24,7 @@ def main() -> None:
             for label, name in enumerate(source.classes)
         ],
     )
-    provenance.write(Path(__file__), [BETON], {"data": fingerprint.of_values(converted.description(BETON).digests)})
+    provenance.write(Path(__file__), [BETON], {"data": fingerprint.of_values(converted.load_info(BETON).digests)})
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stage `draw`: every picture, in reports/draw, from what the other stages wrote."""
+"""Stage `draw`: all pictures, in reports/draw, from the results of the other stages."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", 
 
 
 def main() -> None:
-    description = converted.description(BETON)
+    info = converted.load_info(BETON)
     names = ["train", "val", "test", *(["unlabelled"] if converted.has_split(BETON, "unlabelled") else [])]
     splits = {name: converted.open_split(BETON, name) for name in names}
     pairs = arrays.load(VIEWS, ["pairs"], "pretrain")["pairs"]
@@ -26,12 +26,12 @@ def main() -> None:
     scores = arrays.load(SCORES, [*PROBES, "labels"], "linear_eval")
 
     for name, split in splits.items():
-        draw_samples(name, split, description.classes)
+        draw_samples(name, split, info.classes)
     sheets.picture(REPORTS / "views.png", view_grid(pairs))
-    draw_embedding(embedding, splits["train"], splits["test"], description.classes)
-    draw_probes(scores, description.classes)
+    draw_embedding(embedding, splits["train"], splits["test"], info.classes)
+    draw_probes(scores, info.classes)
     inputs = {path.stem: fingerprint.of_file(path) for path in (VIEWS, EMBEDDING, SCORES)}
-    provenance.write(Path(__file__), [], {"data": fingerprint.of_values(description.digests), **inputs})
+    provenance.write(Path(__file__), [], {"data": fingerprint.of_values(info.digests), **inputs})
     print(f"draw: {len(list(REPORTS.rglob('*.png')))} pictures in {REPORTS}")
 
 
@@ -70,7 +70,7 @@ def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
     charts.accuracy_bars(
         REPORTS / "probes.png",
         list(PROBES.values()),
-        [100 * of_probe.trace() / of_probe.sum() for of_probe in counts.values()],
+        [100 * matrix.trace() / matrix.sum() for matrix in counts.values()],
         "Top-1 accuracy of the linear probe on test, %",
     )
 

@@ -23,37 +23,37 @@ REPORTS = Path("reports/embed")
 def main() -> None:
     parameters = params.load("embed", EmbedParams)
     launch.on_every_gpu()
-    description = converted.description(BETON)
-    classes = description.classes
+    info = converted.load_info(BETON)
+    classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     check(parameters, len(splits["train"]), len(splits["test"]))
     encoder, transform = encoder_file.load(MODEL)
     with open_session() as session:
-        shared = encode.encoded(encoder, splits, transform, parameters.batch_size, session)
-        train, test = shared["train"], shared["test"]
+        share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
+        train, test = share["train"], share["test"]
         metrics = knn_accuracy(parameters, train, test, len(classes), session)
-        shown = examples(parameters, train, test, session)
-        encoded = encode.collected(shared, session)
+        neighbors = examples(parameters, train, test, session)
+        features = encode.gather_to_main(share, session)
         if not session.is_main:
             return
-    feature_file.save(FEATURES, encoded)
+    feature_file.save(FEATURES, features)
     tables.write_json(REPORTS / "metrics.json", metrics)
 
-    test = encoded["test"]
-    plan = tsne(parameters, test)
-    arrays.save(EMBEDDING, vars(plan) | vars(shown))
+    test = features["test"]
+    embedding_map = tsne(parameters, test)
+    arrays.save(EMBEDDING, vars(embedding_map) | vars(neighbors))
     with Board(run_folder("embed")) as board:
         board.scalars({f"test/{name}": value for name, value in metrics.items()}, 0)
         board.embedding(
-            test.h[plan.samples].numpy(),
-            [classes[label] for label in splits["test"].labels[plan.samples]],
-            list(loader.thumbnails(splits["test"], plan.samples, size=32)),
+            test.h[embedding_map.samples].numpy(),
+            [classes[label] for label in splits["test"].labels[embedding_map.samples]],
+            list(loader.thumbnails(splits["test"], embedding_map.samples, size=32)),
             "test",
         )
     provenance.write(
         Path(__file__),
         [FEATURES, EMBEDDING],
-        {"data": fingerprint.of_values(description.digests), "encoder": fingerprint.of_file(MODEL)},
+        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
         [encoder_file.option(encoder)],
         session.device,
         {0: session.world_size},

@@ -1,4 +1,4 @@
-"""Stage `fetch`: the raw images of the chosen source, in data/raw."""
+"""Stage `fetch`: the images of `fetch.source`, in data/raw."""
 
 from pathlib import Path
 

@@ -15,7 +15,7 @@ from simclr.evaluation.linear_eval.baselines import pixel_features, untrained_fe
 from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_features
 from simclr.evaluation.linear_eval.confusion import confusion
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
-from simclr.evaluation.linear_eval.scores import top, truth
+from simclr.evaluation.linear_eval.scores import topk_accuracy, true_labels
 from simclr.features import encode, encoder_file, feature_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
@@ -32,50 +32,50 @@ PREDICTIONS = 10_000  # in the table for `dvc plots`, at most: Git keeps it
 def main() -> None:
     parameters = params.load("linear_eval", LinearEvalParams)
     launch.on_every_gpu()
-    description = converted.description(BETON)
-    classes = description.classes
+    info = converted.load_info(BETON)
+    classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    network, transform = encoder_file.load(MODEL)
+    encoder, transform = encoder_file.load(MODEL)
     with open_session() as session:
-        # made one after the other: together they may not fit into memory
+        # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {
             "pretrained": lambda: {name: feature_file.load(FEATURES, name, session) for name in splits},
-            "untrained": lambda: untrained_features(parameters.seed, network, transform, splits, session),
+            "untrained": lambda: untrained_features(parameters.seed, encoder, transform, splits, session),
             "raw_pixels": lambda: pixel_features(transform, splits, session),
         }
         results = {
             name: probe_features(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
             for name, make in inputs.items()
         }
-        unseen = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
+        features = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
         results["augmented"] = probe_augmented(
-            parameters, network, transform, splits["train"], unseen, session, len(classes)
+            parameters, encoder, transform, splits["train"], features, session, len(classes)
         )
         if not session.is_main:
             return
-    labels = truth(splits["test"])
+    labels = true_labels(splits["test"])
     scores_file.save(SCORES, {name: result.scores for name, result in results.items()}, labels)
     report(results, classes, labels)
     provenance.write(
         Path(__file__),
         [SCORES],
-        {"data": fingerprint.of_values(description.digests), "encoder": fingerprint.of_file(MODEL)},
-        [encoder_file.option(network)],
+        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
+        [encoder_file.option(encoder)],
         session.device,
         {0: session.world_size},
     )
 
 
 def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor") -> None:
-    tops = {name: top(result.scores, labels) for name, result in results.items()}
+    accuracies = {name: topk_accuracy(result.scores, labels) for name, result in results.items()}
     metrics = {
-        **{name: tops[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
-        "gain_over_untrained": tops["pretrained"]["top1"] - tops["untrained"]["top1"],
-        "gain_over_raw_pixels": tops["pretrained"]["top1"] - tops["raw_pixels"]["top1"],
+        **{name: accuracies[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
+        "gain_over_untrained": accuracies["pretrained"]["top1"] - accuracies["untrained"]["top1"],
+        "gain_over_raw_pixels": accuracies["pretrained"]["top1"] - accuracies["raw_pixels"]["top1"],
         "chosen": {
-            "log10_l2": math.log10(results["pretrained"].chosen),
+            "log10_l2": math.log10(results["pretrained"].hyperparameter),
             "val_top1": 100 * results["pretrained"].val_accuracy,
-            "augmented_lr": results["augmented"].chosen,
+            "augmented_lr": results["augmented"].hyperparameter,
             "augmented_val_top1": 100 * results["augmented"].val_accuracy,
         },
     }
@@ -98,11 +98,11 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
     )
     with Board(run_folder("linear_eval")) as board:
         board.hparams(
-            params.read(), {f"linear_eval/{name}_top1": accuracies["top1"] for name, accuracies in tops.items()}
+            params.read(), {f"linear_eval/{name}_top1": accuracy["top1"] for name, accuracy in accuracies.items()}
         )
     print(
-        f"linear_eval: test top-1 {tops['pretrained']['top1']:.2f} % "
-        f"(raw pixels {tops['raw_pixels']['top1']:.2f} %, untrained encoder {tops['untrained']['top1']:.2f} %)"
+        f"linear_eval: test top-1 {accuracies['pretrained']['top1']:.2f} % (raw pixels "
+        f"{accuracies['raw_pixels']['top1']:.2f} %, untrained encoder {accuracies['untrained']['top1']:.2f} %)"
     )
 
 

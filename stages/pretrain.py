@@ -1,9 +1,9 @@
-"""Stage `pretrain`: SimCLR on data/beton; the encoder in models, some views in data/views.safetensors, its course in
+"""Stage `pretrain`: pretraining on data/beton; the encoder in models, some views in data/views.safetensors, metrics in
 reports/pretrain and TensorBoard.
 
-On several GPUs it runs once on each. To choose, on a CPU too: PET_NPROC_PER_NODE=2 python stages/pretrain.py
-A checkpoint is kept every CHECKPOINT_MINUTES (1 by default) and on SIGTERM, SIGINT and SIGUSR1; the same command goes
-on from it.
+It runs one process on each GPU; PET_NPROC_PER_NODE=2 python stages/pretrain.py sets their number, on a CPU too. A
+checkpoint is saved every CHECKPOINT_MINUTES (1 by default) and on SIGTERM, SIGINT and SIGUSR1; the same command resumes
+from it.
 """
 
 import math
@@ -21,23 +21,23 @@ from simclr.features import encoder_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder, recipe
-from simclr.training.pretrain import Result, identity, pretrain
-from simclr.training.run_context import Data, RunContext
+from simclr.training.pretrain import PretrainResult, identity, pretrain
+from simclr.training.run_context import PretrainData, RunContext
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 VIEWS, REPORTS = Path("data/views.safetensors"), Path("reports/pretrain")
 
 
 def main() -> None:
-    chosen = recipe.load()
-    parameters = chosen.parameters
+    pretrain_recipe = recipe.load()
+    parameters = pretrain_recipe.parameters
     seconds = checkpoint_seconds()
     launch.on_every_gpu(parameters.batch_size)
-    data = Data(
+    data = PretrainData(
         source=converted.open_split(BETON, parameters.split),
         train=converted.open_split(BETON, "train"),
         val=converted.open_split(BETON, "val"),
-        description=converted.description(BETON),
+        info=converted.load_info(BETON),
     )
     with (
         open_session(
@@ -45,57 +45,59 @@ def main() -> None:
             benchmark=not parameters.deterministic,
             tf32=parameters.precision != "fp32",
         ) as session,
-        signals.catch_signals(multi_process=session.world_size > 1) as interrupted,
+        signals.catch_signals(multi_process=session.world_size > 1) as interruption,
     ):
         if not session.is_main:
-            while waiting(session, interrupted):
+            while main_is_waiting(session, interruption):
                 pass
-            pretrain(chosen, data, session, RunContext(interruption=interrupted))
+            pretrain(pretrain_recipe, data, session, RunContext(interruption=interruption))
             return
-        this = identity(chosen, data, session)
+        run_identity = identity(pretrain_recipe, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
         with (
-            checkpoint_folder.opened(folder, this, seconds, lambda: waiting(session, interrupted, True)) as checkpoints,
+            checkpoint_folder.open_checkpoints(
+                folder, run_identity, seconds, lambda: main_is_waiting(session, interruption, True)
+            ) as checkpoints,
             Board(run_folder("pretrain")) as board,
         ):
-            waiting(session, interrupted)
+            main_is_waiting(session, interruption)
             began = time.perf_counter()
-            result = pretrain(chosen, data, session, RunContext(board, checkpoints, interrupted))
+            result = pretrain(pretrain_recipe, data, session, RunContext(board, checkpoints, interruption))
             share = checkpoints.waited / (time.perf_counter() - began)
             report(result)
-            kept = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
-            inputs = {"data": fingerprint.of_values(this.parts["data"])}
-            options = [option.path for option in chosen.options]
-            provenance.write(Path(__file__), [MODEL, VIEWS], inputs, options, session.device, result.starts, kept)
-            # nobody but DVC says when it has collected the results
+            facts = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
+            inputs = {"data": fingerprint.of_values(run_identity.parts["data"])}
+            options = [option.path for option in pretrain_recipe.options]
+            provenance.write(Path(__file__), [MODEL, VIEWS], inputs, options, session.device, result.starts, facts)
+            # only DVC commits the results, and tells when
             checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
 
 
-def waiting(session: Session, interrupted: Interruption, this: bool = False) -> bool:
-    """Whether the leading rank still waits for another process at this very run; all ranks ask together.
+def main_is_waiting(session: Session, interruption: Interruption, main_waits: bool = False) -> bool:
+    """Whether the main process still waits for another run of the same experiment; called on all ranks together.
 
     Raises:
-        Stopped: any of them was asked to stop.
+        Stopped: a signal arrived at any rank.
     """
-    any_rank, number = session.max_later([this, interrupted.number])()
+    any_rank, number = session.max_async([main_waits, interruption.number])()
     if any_rank and number:
-        interrupted.acknowledge()
-        raise Stopped(number, " while it waited for another process at this very run")
+        interruption.acknowledge()
+        raise Stopped(number, " while waiting for another process with the same experiment")
     return bool(any_rank)
 
 
 def checkpoint_seconds() -> float:
-    given = os.environ.get("CHECKPOINT_MINUTES", "1")
+    value = os.environ.get("CHECKPOINT_MINUTES", "1")
     try:
-        minutes = float(given)
+        minutes = float(value)
     except ValueError:
         minutes = math.nan
     if not minutes >= 0:
-        raise UserError(f"environment: CHECKPOINT_MINUTES = {given} is not allowed; it takes a number >= 0")
+        raise UserError(f"environment: CHECKPOINT_MINUTES = {value} is not allowed; it takes a number >= 0")
     return 60 * minutes
 
 
-def report(result: Result) -> None:
+def report(result: PretrainResult) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
     arrays.save(VIEWS, {"pairs": result.pairs})
     tables.write_json(REPORTS / "metrics.json", result.metrics)

@@ -1,4 +1,4 @@
-"""The command `python -m simclr check`: is params.yaml right, and what else could it say?"""
+"""The command `python -m simclr check`: check params.yaml, and list the options of its plug points."""
 
 import argparse
 
@@ -11,16 +11,16 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="check every value of params.yaml, and list the options of its plug points")
     parser.parse_args()
-    checked = pipeline(params.read())
+    pipeline_params = pipeline(params.read())
     print(f"{params.FILE}: every value is allowed")
-    for key, package, chosen in (
-        ("fetch.source", "sources", checked.fetch.source),
-        ("pretrain.model", "models", checked.pretrain.model),
-        ("pretrain.method", "methods", checked.pretrain.method),
-        ("pretrain.loss", "losses", checked.pretrain.loss),
-        ("pretrain.views.augmentations", "augment", ", ".join(checked.pretrain.views.augmentations)),
+    for key, package, selected in (
+        ("fetch.source", "sources", pipeline_params.fetch.source),
+        ("pretrain.model", "models", pipeline_params.pretrain.model),
+        ("pretrain.method", "methods", pipeline_params.pretrain.method),
+        ("pretrain.loss", "losses", pipeline_params.pretrain.loss),
+        ("pretrain.views.augmentations", "augment", ", ".join(pipeline_params.pretrain.views.augmentations)),
     ):
-        print(f"{key}: {chosen}; there are {', '.join(options.names(package))}")
+        print(f"{key}: {selected}; there are {', '.join(options.names(package))}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""All of params.yaml: which sections there are, and whether every value is one of those that its module allows."""
+"""All of params.yaml: its sections, and the check of every value."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from simclr.training import recipe
 from simclr.training.pretrain_params import PretrainParams
 
 PLUG_POINTS = ("augment", "losses", "methods", "models")
-"""Sections that have one for each option: see `options`."""
+"""Sections with a subsection for each option: see `options`."""
 
 
 @dataclass(kw_only=True)
@@ -35,10 +35,10 @@ class Pipeline:
 
 
 def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline:
-    """The nested `values` of params.yaml, checked; `origin` says in errors where they stand.
+    """Check the nested `values` of params.yaml; `origin` names the file in errors.
 
     Raises:
-        UserError: an unknown or missing section or key, or an impossible value; names it and what is allowed.
+        UserError: an unknown or missing section or key, or an impossible value; names the key and what is allowed.
     """
     sections = Pipeline.__annotations__
     for name in values:

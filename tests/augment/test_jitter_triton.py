@@ -17,7 +17,7 @@ NAMES = ("factors", "lumas", "contrasts", "hues")
 INTERPRETED = """
 import sys, torch
 from simclr.augment import _jitter_triton
-torch.save([_jitter_triton.jittered(*case) for case in torch.load(sys.argv[1])], sys.argv[2])
+torch.save([_jitter_triton.jitter(*case) for case in torch.load(sys.argv[1])], sys.argv[2])
 """
 
 

@@ -13,7 +13,7 @@ from simclr.core.errors import Stopped, UserError
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
@@ -25,9 +25,9 @@ PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.02, "optimizer__warmup_epo
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Data:
+def data(tmp_path: Path) -> PretrainData:
     train, val = striped(tmp_path / "train.beton", 34, 0), striped(tmp_path / "val.beton", 12, 1)
-    return Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
 
 
 def of(name: str, **changes: Any) -> Recipe:
@@ -35,14 +35,14 @@ def of(name: str, **changes: Any) -> Recipe:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_its_loss_falls(name: str, data: Data) -> None:
+def test_its_loss_falls(name: str, data: PretrainData) -> None:
     changes = {"optimizer__name": "adamw", "optimizer__lr": 0.003, "optimizer__lr_scaling": "none"}
     result = on_rank(ALONE, data, of(name, epochs=30, **changes))
     losses = [row["loss"] for row in result[0][0]]
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
 
 
-def of_first_step(session: Session, data: Data, chosen: Recipe) -> tuple[Trainer, tuple[Tensor, ...]]:
+def of_first_step(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Trainer, tuple[Tensor, ...]]:
     trainer = Trainer(chosen, data, session, RunContext())
     trainer.learner.model.train()
     batch = next(trainer.stream.epoch(1, chosen.parameters.batch_size, session, drop_last=True))
@@ -52,7 +52,7 @@ def of_first_step(session: Session, data: Data, chosen: Recipe) -> tuple[Trainer
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_representations_come_first_and_have_a_row_for_each_image(name: str, data: Data) -> None:
+def test_representations_come_first_and_have_a_row_for_each_image(name: str, data: PretrainData) -> None:
     trainer, outputs = of_first_step(ALONE, data, of(name))
     assert outputs[0].shape[1] == trainer.method.encoder.dimension
     assert {len(output) for output in outputs} <= {8, 16}  # the batch, or all of its views
@@ -60,7 +60,7 @@ def test_representations_come_first_and_have_a_row_for_each_image(name: str, dat
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_learns_is_what_its_groups_say(name: str, data: Data) -> None:
+def test_what_learns_is_what_its_groups_say(name: str, data: PretrainData) -> None:
     trainer = Trainer(of(name, **PLAIN), data, ALONE, RunContext())
     before = {key: weight.clone() for key, weight in trainer.method.named_parameters()}
     for batch in trainer.stream.epoch(1, 8, ALONE, drop_last=True):
@@ -74,7 +74,9 @@ def test_what_learns_is_what_its_groups_say(name: str, data: Data) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("stop", [1, 3, 6])
-def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bytes(name: str, stop: int, data: Data, tmp_path: Path) -> None:
+def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bytes(
+    name: str, stop: int, data: PretrainData, tmp_path: Path
+) -> None:
     chosen = of(name)
     whole, _ = test_resume.run(tmp_path / "whole", data, chosen)
     with pytest.raises(Stopped):
@@ -84,7 +86,7 @@ def test_stopped_in_mid_epoch_it_goes_on_to_the_same_bytes(name: str, stop: int,
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("world", [2, 4])
-def test_ranks_learn_what_one_process_learns(name: str, world: int, data: Data) -> None:
+def test_ranks_learn_what_one_process_learns(name: str, world: int, data: PretrainData) -> None:
     chosen = of(name, **PLAIN)
     (history, _), whole = on_rank(ALONE, data, chosen)
     for (found, _), encoder in on_ranks(world, on_rank, data, chosen):
@@ -95,7 +97,7 @@ def test_ranks_learn_what_one_process_learns(name: str, world: int, data: Data) 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_after_every_step_it_is_told_how_far_the_run_is(name: str, data: Data) -> None:
+def test_after_every_step_it_is_told_how_far_the_run_is(name: str, data: PretrainData) -> None:
     told: list[float] = []
     method = type(Trainer(of(name), data, ALONE, RunContext()).method)
     with mock.patch.object(method, "after_step", lambda _, done, session: told.append(done)):

@@ -81,7 +81,7 @@ def test_its_file_brings_it_back_frozen(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_evaluated_an_image_does_not_depend_on_its_batch(name: str) -> None:
-    encoder = encoder_file.frozen(built(name))
+    encoder = encoder_file.freeze(built(name))
     torch.testing.assert_close(encoder(IMAGES[2:3])[0], encoder(IMAGES)[2], rtol=1e-4, atol=1e-5)
 
 

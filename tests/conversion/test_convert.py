@@ -195,8 +195,8 @@ def test_max_resolution_is_bounded_by_what_a_page_can_hold(size: int) -> None:
 # whole data sets
 
 
-def arrays(count: int, size: int, classes: int, seed: int) -> source_images.Arrays:
-    return source_images.Arrays(noise(count, size, seed), np.arange(count) % classes)
+def arrays(count: int, size: int, classes: int, seed: int) -> source_images.ArraySplit:
+    return source_images.ArraySplit(noise(count, size, seed), np.arange(count) % classes)
 
 
 def plain(**more: source_images.Split) -> source_images.Dataset:
@@ -204,11 +204,11 @@ def plain(**more: source_images.Split) -> source_images.Dataset:
     return source_images.Dataset("made up", ["a", "b", "c"], splits)
 
 
-def files(folder: Path, contents: dict[str, bytes], labels: list[int]) -> source_images.Files:
+def files(folder: Path, contents: dict[str, bytes], labels: list[int]) -> source_images.FileSplit:
     folder.mkdir()
     for name, data in contents.items():
         (folder / name).write_bytes(data)
-    return source_images.Files(
+    return source_images.FileSplit(
         folder, list(contents), [source_images.digest(data) for data in contents.values()], np.array(labels)
     )
 
@@ -239,7 +239,7 @@ def rows(file: Beton) -> Counter[tuple[int, bytes]]:
     return Counter((label, file.data[start : start + size].tobytes()) for label, start, size in places)
 
 
-def given_rows(split: source_images.Arrays) -> Counter[tuple[int, bytes]]:
+def given_rows(split: source_images.ArraySplit) -> Counter[tuple[int, bytes]]:
     return Counter((label, image.tobytes()) for label, image in zip(split.labels.tolist(), split.images, strict=True))
 
 
@@ -263,7 +263,7 @@ def test_samples_keep_their_order(tmp_path: Path) -> None:
     rest, part = stratified(given.splits["train"].labels, 0.2, seed=5)
     for name, samples in (("train", rest), ("val", part)):
         file = converted.open_split(tmp_path / "beton", name)
-        whole = loader.pixels(file, np.arange(len(file)), np.zeros((len(file), 1, 4), np.int64), 8).numpy()
+        whole = loader.read_pixels(file, np.arange(len(file)), np.zeros((len(file), 1, 4), np.int64), 8).numpy()
         assert (whole == given.splits["train"].images[samples]).all()
         assert (file.labels == given.splits["train"].labels[samples]).all()
 
@@ -276,7 +276,7 @@ def test_a_validation_split_of_the_source_is_taken_as_it_is(tmp_path: Path) -> N
 
 
 def test_an_unlabelled_split(tmp_path: Path) -> None:
-    unlabelled = source_images.Arrays(noise(5, 8, seed=3), np.full(5, source_images.UNLABELLED))
+    unlabelled = source_images.ArraySplit(noise(5, 8, seed=3), np.full(5, source_images.UNLABELLED))
     report = convert(parameters(), plain(unlabelled=unlabelled), tmp_path / "beton")
     file = converted.open_split(tmp_path / "beton", "unlabelled")
     assert rows(file) == given_rows(unlabelled)
@@ -285,7 +285,7 @@ def test_an_unlabelled_split(tmp_path: Path) -> None:
 
 
 def test_nothing_to_validate_on(tmp_path: Path) -> None:
-    alone = source_images.Arrays(noise(3, 8, seed=0), np.arange(3))
+    alone = source_images.ArraySplit(noise(3, 8, seed=0), np.arange(3))
     with pytest.raises(UserError, match=r"^the training split has no class with two images: no validation split"):
         convert(
             parameters(),
@@ -303,7 +303,7 @@ def test_all_kinds_of_images(tmp_path: Path) -> None:
     assert test.heights.tolist() == [20, 100, 150, 80] * 3
     assert test.widths.tolist() == [30, 90, 100, 70] * 3
     boxes = np.stack([np.zeros(12), np.zeros(12), test.heights, test.widths], axis=1).astype(np.int64)[:, None]
-    found = loader.pixels(test, np.arange(12), boxes, size=20)[:, 0].numpy().astype(int)
+    found = loader.read_pixels(test, np.arange(12), boxes, size=20)[:, 0].numpy().astype(int)
     for index in range(12):
         expected = picture(index // 4, *[(20, 30), (100, 90), (300, 200), (80, 70)][index % 4])
         if index % 4 == 3:
@@ -371,7 +371,7 @@ def test_statistics_are_those_of_all_training_pixels(tmp_path: Path) -> None:
     given = source_images.Dataset(
         "made up",
         ["a", "b"],
-        {"train": source_images.Arrays(tinted, np.arange(30) % 2), "test": arrays(4, 8, 2, seed=1)},
+        {"train": source_images.ArraySplit(tinted, np.arange(30) % 2), "test": arrays(4, 8, 2, seed=1)},
     )
     report = convert(parameters(), given, tmp_path / "beton")
     rest, _ = stratified(given.splits["train"].labels, 0.2, seed=0)
@@ -379,7 +379,7 @@ def test_statistics_are_those_of_all_training_pixels(tmp_path: Path) -> None:
     assert list(report["mean"]) == list(report["std"]) == ["red", "green", "blue"]
     np.testing.assert_allclose(list(report["mean"].values()), pixels.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(list(report["std"].values()), pixels.std(axis=0), rtol=1e-12)
-    found = converted.description(tmp_path / "beton")
+    found = converted.load_info(tmp_path / "beton")
     assert found.classes == ["a", "b"]
     assert found.mean == list(report["mean"].values())
     assert found.std == list(report["std"].values())
@@ -398,7 +398,7 @@ def test_statistics_of_files_of_different_sizes(tmp_path: Path) -> None:
 
 def test_a_channel_of_one_value_can_still_be_divided_by_its_deviation(tmp_path: Path) -> None:
     flat = np.full((4, 8, 8, 3), (0, 51, 255), np.uint8)
-    split = source_images.Arrays(flat, np.zeros(4, np.int64))
+    split = source_images.ArraySplit(flat, np.zeros(4, np.int64))
     report = convert(
         parameters(), source_images.Dataset("made up", ["a"], {"train": split, "test": split}), tmp_path / "beton"
     )

@@ -25,8 +25,8 @@ def test_results_come_in_order(threads: int) -> None:
         time.sleep(0.002 * (item % 3))  # later items are ready earlier
         return item * item
 
-    assert list(prefetch.prefetched(load, range(20), threads)) == [item * item for item in range(20)]
-    assert list(prefetch.prefetched(load, [], threads)) == []
+    assert list(prefetch.prefetch(load, range(20), threads)) == [item * item for item in range(20)]
+    assert list(prefetch.prefetch(load, [], threads)) == []
     assert running() == []
 
 
@@ -40,7 +40,7 @@ def test_items_are_loaded_while_one_is_worked_on_but_not_all_of_them(threads: in
             taken.append(item)
             yield item
 
-    results = prefetch.prefetched(lambda item: loaded.append(item) or item, items(), threads)
+    results = prefetch.prefetch(lambda item: loaded.append(item) or item, items(), threads)
     assert taken == []
     for expected in range(20):
         assert next(results) == expected
@@ -53,7 +53,7 @@ def test_items_are_loaded_while_one_is_worked_on_but_not_all_of_them(threads: in
 
 def test_threads_work_at_the_same_time() -> None:
     together = threading.Barrier(3, timeout=10)
-    assert len(list(prefetch.prefetched(lambda _: together.wait(), range(6), threads=3))) == 6
+    assert len(list(prefetch.prefetch(lambda _: together.wait(), range(6), threads=3))) == 6
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -65,7 +65,7 @@ def test_an_exception_comes_where_its_result_would(threads: int) -> None:
 
     seen: list[int] = []
     with pytest.raises(ValueError, match="item 4"):
-        seen.extend(prefetch.prefetched(load, range(100), threads))
+        seen.extend(prefetch.prefetch(load, range(100), threads))
     assert seen == [0, 1, 2, 3]
     assert running() == []
 
@@ -76,7 +76,7 @@ def test_an_exception_of_the_items_is_raised_too() -> None:
         raise KeyError("no more")
 
     with pytest.raises(KeyError, match="no more"):
-        list(prefetch.prefetched(lambda item: item, items()))
+        list(prefetch.prefetch(lambda item: item, items()))
     assert running() == []
 
 
@@ -88,7 +88,7 @@ def test_leaving_early_ends_the_threads() -> None:
         loaded.append(item)
         return item
 
-    for item in prefetch.prefetched(load, range(1000), threads=2):
+    for item in prefetch.prefetch(load, range(1000), threads=2):
         if item == 3:
             break
     assert running() == []
@@ -100,7 +100,7 @@ def test_leaving_early_ends_the_threads() -> None:
 
 def test_an_exception_in_the_loop_ends_the_threads() -> None:
     def work() -> None:
-        for _ in prefetch.prefetched(lambda item: item, range(1000), threads=2):
+        for _ in prefetch.prefetch(lambda item: item, range(1000), threads=2):
             raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):

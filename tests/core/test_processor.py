@@ -107,7 +107,7 @@ def test_a_processor_without_avx2_or_fma_is_native(shown: Path) -> None:
 def test_another_value_is_refused(
     name: str, value: str, allowed: str, shown: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert processor.refused() == ""
+    assert processor.environment_error() == ""
     monkeypatch.setenv(name, value)
-    assert processor.refused() == f"environment: {name} = {value} is not allowed; it takes {allowed}"
+    assert processor.environment_error() == f"environment: {name} = {value} is not allowed; it takes {allowed}"
     assert (processor.mode(), processor.threads()) == ("held", 1)

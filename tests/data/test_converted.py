@@ -19,13 +19,13 @@ def write(folder: Path, *splits: str) -> None:
 
 
 def test_a_description_comes_back(tmp_path: Path) -> None:
-    converted.describe(tmp_path, DESCRIPTION)
-    assert converted.description(tmp_path) == DESCRIPTION
+    converted.save_info(tmp_path, DESCRIPTION)
+    assert converted.load_info(tmp_path) == DESCRIPTION
 
 
 def test_a_missing_description(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"dataset\.json: cannot be read \(No such file.*; the convert stage writes it"):
-        converted.description(tmp_path)
+        converted.load_info(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +45,12 @@ def test_a_missing_description(tmp_path: Path) -> None:
 def test_a_damaged_description(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "dataset.json").write_bytes(content)
     with pytest.raises(UserError, match=r"dataset\.json: damaged; the convert stage writes it"):
-        converted.description(tmp_path)
+        converted.load_info(tmp_path)
 
 
 def test_splits_are_found_by_name(tmp_path: Path) -> None:
     write(tmp_path, "train", "val")
-    converted.describe(tmp_path, DESCRIPTION)
+    converted.save_info(tmp_path, DESCRIPTION)
     assert converted.has_split(tmp_path, "val")
     assert not converted.has_split(tmp_path, "test")
     for seed, split in enumerate(("train", "val")):
@@ -63,7 +63,7 @@ def test_a_missing_split_names_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.beton: this data set has no train split; there are: none"):
         converted.open_split(tmp_path / "nowhere", "train")
     write(tmp_path, "val", "test", "train")
-    converted.describe(tmp_path, DESCRIPTION)
+    converted.save_info(tmp_path, DESCRIPTION)
     with pytest.raises(
         UserError, match=r"unlabelled\.beton: this .* no unlabelled split; there are: test, train, val$"
     ):
@@ -80,7 +80,7 @@ def test_a_damaged_split_is_named(tmp_path: Path) -> None:
 
 def test_a_split_of_another_data_set_is_named(tmp_path: Path) -> None:
     write(tmp_path, "train")
-    converted.describe(tmp_path, dataclasses.replace(DESCRIPTION, classes=["cat"]))
+    converted.save_info(tmp_path, dataclasses.replace(DESCRIPTION, classes=["cat"]))
     with pytest.raises(
         UserError, match=r"train\.beton: its labels are not those of .*dataset\.json; run convert again"
     ):

@@ -71,5 +71,5 @@ def test_cut_pixels_as_pillow_does() -> None:
 def test_unpacked() -> None:
     pixels = torch.randint(0, 256, (3, 2, 5, 5, 3), dtype=torch.uint8)
     plain = pixels.float().movedim(-1, -3) / 255
-    assert torch.equal(cut.unpacked(pixels), plain)
-    assert torch.equal(loader._unpacked(pixels), plain.transpose(0, 1).flatten(0, 1))
+    assert torch.equal(cut.unpack(pixels), plain)
+    assert torch.equal(loader._unpack(pixels), plain.transpose(0, 1).flatten(0, 1))

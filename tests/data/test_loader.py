@@ -77,7 +77,7 @@ def test_boxes_of_images_of_any_size(tmp_path: Path, modes: list[int], size: int
     file, images = varied(tmp_path / "x.beton", modes)
     samples = np.array([3, 0, 4, 4, 1, 2, 0])  # any order, some twice
     boxes = random_boxes(0, [SIZES[sample] for sample in samples], count=5)
-    found = loader.pixels(file, samples, boxes, size)
+    found = loader.read_pixels(file, samples, boxes, size)
     assert found.dtype == torch.uint8
     assert found.shape == (7, 5, size, size, 3)
     for row, sample, own in zip(found.numpy().astype(int), samples, boxes, strict=True):
@@ -92,7 +92,7 @@ def test_kinds_of_jpeg(tmp_path: Path, options: dict[str, int]) -> None:
     data = jpeg(smooth(0, 50, 70), **options)
     file = write(tmp_path / "x.beton", [StoredImage(JPEG, 50, 70, data)])
     whole = np.array([[[0, 0, 50, 70]]])
-    found = loader.pixels(file, np.array([0]), whole, 50)[0, 0].numpy().astype(int)
+    found = loader.read_pixels(file, np.array([0]), whole, 50)[0, 0].numpy().astype(int)
     reference = expected(np.asarray(Image.open(io.BytesIO(data))), whole[0], 50)[0]
     assert np.abs(found - reference).max() <= 8
     assert np.abs(found - reference).mean() <= 2
@@ -103,7 +103,7 @@ def test_images_of_one_size_are_copied_whole(tmp_path: Path) -> None:
     images = noise(6, 9, seed=0)
     file = stored(tmp_path / "x.beton", images, np.zeros(6, np.int64))
     samples = np.array([5, 0, 0, 3])
-    found = loader.pixels(file, samples, random_boxes(0, [(9, 9)] * 4, 2), size=4)
+    found = loader.read_pixels(file, samples, random_boxes(0, [(9, 9)] * 4, 2), size=4)
     assert found.dtype == torch.uint8
     assert (found.numpy() == images[samples]).all()
 
@@ -208,8 +208,8 @@ def test_a_damaged_jpeg_is_named_and_not_the_image_before_it(tmp_path: Path, dam
     file = write(tmp_path / "x.beton", images)
     whole = np.tile([0, 0, 48, 64], (6, 1, 1))
     with pytest.raises(UserError, match=r"x\.beton: the JPEG of sample 4 is damaged; run convert again"):
-        loader.pixels(file, np.array([0, 5, 4, 1]), whole[:4], 16)
-    sound = loader.pixels(file, np.array([0, 1, 2, 3, 5]), whole[:5], 16)
+        loader.read_pixels(file, np.array([0, 5, 4, 1]), whole[:4], 16)
+    sound = loader.read_pixels(file, np.array([0, 1, 2, 3, 5]), whole[:5], 16)
     assert (sound == sound[0]).all()
     assert not loader.decodable(DAMAGED[damage], 48, 64)
 
@@ -218,7 +218,7 @@ def test_the_first_damaged_sample_of_a_batch_is_named(tmp_path: Path) -> None:
     images = [StoredImage(JPEG, 48, 64, SOUND if sample % 2 else SOUND[:500]) for sample in range(6)]
     file = write(tmp_path / "x.beton", images)
     with pytest.raises(UserError, match="sample 2 is damaged"):
-        loader.pixels(file, np.array([1, 3, 2, 0, 4]), np.tile([0, 0, 48, 64], (5, 1, 1)), 16)
+        loader.read_pixels(file, np.array([1, 3, 2, 0, 4]), np.tile([0, 0, 48, 64], (5, 1, 1)), 16)
 
 
 def test_a_sound_jpeg_is_decodable_at_its_own_size_only() -> None:
@@ -266,6 +266,6 @@ def test_images_of_one_size_are_read_by_several_threads(tmp_path: Path, monkeypa
     monkeypatch.setattr(loader, "_copy", noted)
     monkeypatch.setattr(thread_pool, "THREADS", 4)
     file = stored(tmp_path / "x.beton", images, np.zeros(40, np.int64))
-    found = loader.pixels(file, np.arange(40), np.zeros((40, 1, 4), np.int64), 4)
+    found = loader.read_pixels(file, np.arange(40), np.zeros((40, 1, 4), np.int64), 4)
     assert (found.numpy() == images).all()
     assert parts == [("decode", 5)] * 8

@@ -11,9 +11,12 @@ def flat(parts: list[sampling.Indices]) -> list[int]:
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize(("count", "batch_size"), [(64, 16), (70, 16), (71, 12), (16, 16), (5, 1)])
 def test_the_global_batches_are_the_same_for_any_number_of_ranks(count: int, batch_size: int, drop_last: bool) -> None:
-    alone = sampling.shuffled(count, batch_size, seed=3, epoch=2, drop_last=drop_last)
+    alone = sampling.shuffled_batches(count, batch_size, seed=3, epoch=2, drop_last=drop_last)
     for world in (2, 4):
-        ranks = [sampling.shuffled(count, batch_size, 3, 2, rank, world, drop_last=drop_last) for rank in range(world)]
+        ranks = [
+            sampling.shuffled_batches(count, batch_size, 3, 2, rank, world, drop_last=drop_last)
+            for rank in range(world)
+        ]
         assert {len(own) for own in ranks} == {len(alone)}
         for whole, *parts in zip(alone, *ranks, strict=True):
             assert flat(parts) == whole.tolist()
@@ -23,7 +26,7 @@ def test_the_global_batches_are_the_same_for_any_number_of_ranks(count: int, bat
 
 @pytest.mark.parametrize("world", range(1, 9))
 def test_parts_are_equal_where_the_number_of_ranks_divides_the_batch(world: int) -> None:
-    ranks = [sampling.shuffled(70, 12, 0, 0, rank, world, drop_last=True) for rank in range(world)]
+    ranks = [sampling.shuffled_batches(70, 12, 0, 0, rank, world, drop_last=True) for rank in range(world)]
     for parts in zip(*ranks, strict=True):
         assert (len({len(part) for part in parts}) == 1) == (world in (1, 2, 3, 4, 6))
 
@@ -33,24 +36,24 @@ def test_parts_are_equal_where_the_number_of_ranks_divides_the_batch(world: int)
 @pytest.mark.parametrize("after", [1, 2, 4])
 def test_an_epoch_can_go_on_in_the_middle_with_any_number_of_ranks(before: int, after: int, drop_last: bool) -> None:
     def epoch(world: int) -> list[list[int]]:
-        ranks = [sampling.shuffled(71, 12, 3, 2, rank, world, drop_last=drop_last) for rank in range(world)]
+        ranks = [sampling.shuffled_batches(71, 12, 3, 2, rank, world, drop_last=drop_last) for rank in range(world)]
         return [flat(list(parts)) for parts in zip(*ranks, strict=True)]
 
-    whole = [batch.tolist() for batch in sampling.shuffled(71, 12, 3, 2, drop_last=drop_last)]
+    whole = [batch.tolist() for batch in sampling.shuffled_batches(71, 12, 3, 2, drop_last=drop_last)]
     assert epoch(before)[:3] + epoch(after)[3:] == whole
 
 
 def test_an_epoch_has_every_sample_once() -> None:
-    kept = sampling.shuffled(70, 16, seed=0, epoch=0, drop_last=False)
+    kept = sampling.shuffled_batches(70, 16, seed=0, epoch=0, drop_last=False)
     assert [len(batch) for batch in kept] == [16, 16, 16, 16, 6]
     assert sorted(flat(kept)) == list(range(70))
-    dropped = sampling.shuffled(70, 16, seed=0, epoch=0, drop_last=True)
+    dropped = sampling.shuffled_batches(70, 16, seed=0, epoch=0, drop_last=True)
     assert [batch.tolist() for batch in dropped] == [batch.tolist() for batch in kept[:4]]
 
 
 def test_batches_larger_than_the_data() -> None:
-    assert sampling.shuffled(5, 8, seed=0, epoch=0, drop_last=True) == []
-    (only,) = sampling.shuffled(5, 8, seed=0, epoch=0, drop_last=False)
+    assert sampling.shuffled_batches(5, 8, seed=0, epoch=0, drop_last=True) == []
+    (only,) = sampling.shuffled_batches(5, 8, seed=0, epoch=0, drop_last=False)
     assert sorted(only.tolist()) == [0, 1, 2, 3, 4]
 
 
@@ -58,7 +61,7 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     orders = {}
     for seed in range(3):
         for epoch in range(3):
-            first, again = (flat(sampling.shuffled(50, 8, seed, epoch, drop_last=False)) for _ in range(2))
+            first, again = (flat(sampling.shuffled_batches(50, 8, seed, epoch, drop_last=False)) for _ in range(2))
             assert first == again
             orders[tuple(first)] = seed, epoch
     assert len(orders) == 9
@@ -66,7 +69,7 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
 
 
 def test_in_order() -> None:
-    found = sampling.in_order(np.array([4, 2, 9, 9, 7]), 2)
+    found = sampling.sequential_batches(np.array([4, 2, 9, 9, 7]), 2)
     assert [batch.tolist() for batch in found] == [[4, 2], [9, 9], [7]]
-    assert [batch.tolist() for batch in sampling.in_order(np.arange(4), 2)] == [[0, 1], [2, 3]]
-    assert sampling.in_order(np.arange(0), 2) == []
+    assert [batch.tolist() for batch in sampling.sequential_batches(np.arange(4), 2)] == [[0, 1], [2, 3]]
+    assert sampling.sequential_batches(np.arange(0), 2) == []

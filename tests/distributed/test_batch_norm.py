@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from simclr.distributed import batch_norm
-from simclr.distributed.batch_norm import synchronised
+from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session
 from tests.helpers.ranks import on_ranks
 
@@ -94,13 +94,13 @@ NAMES = [name for name in vars(Kernels) if name.startswith("batch_norm")]
 
 
 def on_share(session: Session, inputs: Tensor, weights: Tensor, form: str) -> dict[str, Any]:
-    model = synchronised(network().to(inputs.dtype), session)
+    model = convert_sync_batchnorm(network().to(inputs.dtype), session)
     if form == "compiled":
         model.compile(backend="aot_eager")
     part = slice(session.rank * SHARE, session.rank * SHARE + SHARE)
     with pytest.MonkeyPatch.context() as patch:
         if form == "kernels":
-            patch.setattr(batch_norm, "_by_operations", batch_norm._ByKernels.apply)
+            patch.setattr(batch_norm, "_by_torch_operations", batch_norm._CudaKernels.apply)
             for name in NAMES:
                 patch.setattr(torch, name, getattr(Kernels, name))
         outputs = trained(model, inputs[part], weights[part])
@@ -144,7 +144,7 @@ def test_statistics_are_in_float32_under_autocast() -> None:
 
 
 def graphs(_: Session) -> tuple[int, int]:
-    model = synchronised(network(), Session(0, 2, torch.device("cpu")))
+    model = convert_sync_batchnorm(network(), Session(0, 2, torch.device("cpu")))
     explained = torch._dynamo.explain(model)(batch(1, torch.float32)[0])
     return explained.graph_count, explained.graph_break_count
 
@@ -185,7 +185,7 @@ def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.library._scoped_library("aten", "IMPL") as library, FakeTensorMode(), Dispatched() as dispatched:
         for name in NAMES:
             library.impl(name, SHAPES[name], "Meta")
-        norm = synchronised(nn.BatchNorm2d(16, device="cuda"), Session(3, 8, torch.device("cuda")))
+        norm = convert_sync_batchnorm(nn.BatchNorm2d(16, device="cuda"), Session(3, 8, torch.device("cuda")))
         dispatched.count.clear()
         inputs = torch.empty(4, 16, 6, 6, device="cuda", dtype=torch.bfloat16, requires_grad=True)
         outputs = norm(inputs)
@@ -199,5 +199,5 @@ def test_a_gpu_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_process_alone_keeps_its_model() -> None:
     model = network()
     alone = Session(rank=0, world_size=1, device=torch.device("cpu"))
-    assert synchronised(model, alone) is model
+    assert convert_sync_batchnorm(model, alone) is model
     assert type(model[1]) is nn.BatchNorm2d

@@ -21,7 +21,7 @@ def test_a_process_alone_needs_no_group() -> None:
         assert session.world_size == 1
         assert torch.equal(session.gather_rows(rows), rows)
         assert torch.equal(session.mean(rows), rows)
-        assert session.max_later([3, 0])() == [3, 0]
+        assert session.max_async([3, 0])() == [3, 0]
         assert session.broadcast(rows) is rows
     assert not torch.distributed.is_initialized()
 
@@ -41,7 +41,7 @@ def test_rows_are_gathered_in_rank_order_and_means_are_shared() -> None:
 
 def agreed(session: Session) -> tuple[list[int], object]:
     own = [session.rank, 10 - session.rank, 0]
-    return session.max_later(own)(), session.broadcast({"weights": torch.ones(2), "from": session.rank})
+    return session.max_async(own)(), session.broadcast({"weights": torch.ones(2), "from": session.rank})
 
 
 def test_ranks_agree_on_the_largest_and_on_what_the_leader_has() -> None:

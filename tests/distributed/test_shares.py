@@ -19,7 +19,7 @@ def on_rank(session: Session, block_bytes: int) -> list[tuple[Tensor, Tensor, Te
         own = whole[shares.own(len(whole), session)]
         assert len(own) <= shares.size(len(whole), session)
         count = len(whole)
-        found.append((own, shares.gathered(own, count, session), shares.collected(own, count, session)))
+        found.append((own, shares.all_gather(own, count, session), shares.gather_to_main(own, count, session)))
     return found
 
 
@@ -40,7 +40,7 @@ def test_the_whole_is_on_the_leaders_host_once_and_on_no_gpu(monkeypatch: pytest
     monkeypatch.setattr(Session, "gather_rows", lambda _, rows: torch.cat([rows] * 8))
     with counted() as peak:
         share = torch.empty(160_146, 2048, device=CUDA)
-        whole = shares.collected(share, 1_281_167, session)
+        whole = shares.gather_to_main(share, 1_281_167, session)
     assert whole.shape == (1_281_167, 2048)
     assert peak.gpu < share.nbytes + 1 * GIB
     assert peak.host < whole.nbytes + 1 * GIB

@@ -12,7 +12,7 @@ from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.evaluation.embed import embed_params, embedding_map, neighbors
 from simclr.evaluation.embed.embed_params import EmbedParams
-from simclr.features.encode import Features, collected, encoded
+from simclr.features.encode import Features, encode_splits, gather_to_main
 from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
 from tests.helpers.betons import noise, stored
@@ -42,7 +42,7 @@ def test_every_split_is_encoded_in_the_order_of_its_file(tmp_path: Path) -> None
     }
     encoder = Encoder("resnet10", 0.125, small_stem=True, zero_init_residual=False)
     transform = EvalTransform(size=8, crop_share=1.0, mean=[0.5] * 3, std=[0.2] * 3)
-    found = encoded(encoder, splits, transform, 3, ALONE)
+    found = encode_splits(encoder, splits, transform, 3, ALONE)
     assert list(found) == ["train", "val", "test"]
     encoder.eval()
     for seed, (name, features) in enumerate(found.items()):
@@ -177,7 +177,7 @@ def test_imagenet_fits_into_64_gb_of_host_memory_and_40_of_a_gpu() -> None:
             )
             for name, count in (("train", 1_268_355), ("val", 12_812), ("test", 50_000))
         }
-        collected(shared, session)
+        gather_to_main(shared, session)
     assert peak.gpu + 8 * GIB < 40e9
     assert peak.host < 64e9
 

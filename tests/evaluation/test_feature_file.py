@@ -34,7 +34,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
 
 def on_rank(session: Session, folder: Path) -> tuple[tuple[Tensor, Tensor, int], Features]:
     own = feature_file.load(folder, "train", session)
-    return (own.h, own.labels, own.count), encode.collected({"train": own}, session)["train"]
+    return (own.h, own.labels, own.count), encode.gather_to_main({"train": own}, session)["train"]
 
 
 def test_each_rank_loads_its_share_and_the_leader_has_them_whole_again(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from simclr.evaluation.linear_eval import augmented_probe, baselines, cached_pro
 from simclr.evaluation.linear_eval.cached_probe import ProbeResult
 from simclr.evaluation.linear_eval.confusion import confusion
 from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
-from simclr.evaluation.linear_eval.scores import top
+from simclr.evaluation.linear_eval.scores import topk_accuracy
 from simclr.features.encode import Features
 from simclr.features.eval_transform import EvalTransform
 from simclr.methods import classifier
@@ -98,7 +98,7 @@ def test_the_cached_form_is_the_probe_chosen_on_val() -> None:
     verdict = cached_probe.probe_features(parameters().cached, found, CLASSES, ALONE)
     train, val = found["train"], found["val"]
     expected, strength = logistic_regression.select(train, val, CLASSES, [1.0, 0.01, 1e-4], 100, ALONE)
-    assert verdict.chosen == strength
+    assert verdict.hyperparameter == strength
     assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(val.labels, expected(val.h).argmax(dim=1)))
     torch.testing.assert_close(verdict.scores, expected(found["test"].h))
 
@@ -121,7 +121,7 @@ def test_the_test_split_influences_no_choice(train: Beton, form: str) -> None:
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(usual.scores)))
     for truth in (usual.scores.argmax(dim=1), usual.scores.argmin(dim=1)):
         again = judged(Features(found["test"].h[order], truth[order], len(truth)))
-        assert again.chosen == usual.chosen
+        assert again.hyperparameter == usual.hyperparameter
         assert again.val_accuracy == usual.val_accuracy
         torch.testing.assert_close(again.scores, usual.scores[order])
 
@@ -173,7 +173,7 @@ def test_the_augmented_form_by_hand(train: Beton, momentum: float) -> None:
     expected, on_val = (found[name].h @ weights + bias for name in ("test", "val"))
     assert expected.std() > 0.05
     torch.testing.assert_close(verdict.scores, expected, rtol=1e-3, atol=1e-4)
-    assert verdict.chosen == 20.0
+    assert verdict.hyperparameter == 20.0
     assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(found["val"].labels, on_val.argmax(dim=1)))
 
 
@@ -198,7 +198,7 @@ def test_ranks_learn_what_one_process_learns(train: Beton, world: int) -> None:
 
 
 def agree(verdict: ProbeResult, alone: ProbeResult) -> None:
-    assert (verdict.chosen, verdict.val_accuracy) == (alone.chosen, alone.val_accuracy)
+    assert (verdict.hyperparameter, verdict.val_accuracy) == (alone.hyperparameter, alone.val_accuracy)
     # a sum in another order may end L-BFGS a step sooner or later
     torch.testing.assert_close(verdict.scores, alone.scores, rtol=1e-3, atol=1e-3)
 
@@ -213,13 +213,13 @@ def test_several_rates_at_once_are_each_alone_and_val_chooses(train: Beton, best
     found["val"] = dataclasses.replace(found["val"], labels=agreed)
     for rates in ([0.1, 50.0], [50.0, 0.1]):
         verdict = through(train, found, lr=rates)
-        assert verdict.chosen == best
+        assert verdict.hyperparameter == best
         torch.testing.assert_close(verdict.scores, alone[best].scores)
     assert not torch.allclose(alone[0.1].scores, alone[50.0].scores, atol=0.1)
 
 
 def test_a_rate_whose_loss_is_not_finite_is_never_chosen(train: Beton) -> None:
-    assert through(train, features(), lr=[1e38, 0.1]).chosen == 0.1
+    assert through(train, features(), lr=[1e38, 0.1]).hyperparameter == 0.1
     with pytest.raises(UserError, match=r"^linear_eval\.augmented\.lr: with none of these rates is the loss"):
         through(train, features(), lr=[1e38])
 
@@ -298,11 +298,11 @@ def test_confusion_and_accuracies_are_scikit_learns() -> None:
     assert counts.tolist() == metrics.confusion_matrix(truth, guesses, labels=range(7)).tolist()
     recalls = metrics.recall_score(truth, guesses, labels=range(6), average=None)
     np.testing.assert_allclose(counts.diagonal()[:6] / counts.sum(axis=1)[:6], recalls)
-    found = top(scores, truth)
+    found = topk_accuracy(scores, truth)
     assert found["top1"] == pytest.approx(100 * metrics.accuracy_score(truth, guesses))
     assert found["top5"] == pytest.approx(100 * metrics.top_k_accuracy_score(truth, scores, k=5, labels=range(7)))
 
 
 def test_of_few_classes_all_are_among_the_first_five() -> None:
     scores = torch.tensor([[0.1, 0.2], [0.9, 0.3]])
-    assert top(scores, torch.tensor([0, 0])) == {"top1": 50.0, "top5": 100.0}
+    assert topk_accuracy(scores, torch.tensor([0, 0])) == {"top1": 50.0, "top5": 100.0}

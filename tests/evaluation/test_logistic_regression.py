@@ -147,7 +147,7 @@ def test_a_constant_feature_has_no_say_among_ranks_either(world: int) -> None:
 
 def deviations(session: Session, h: Tensor) -> Tensor:
     own = h[shares.own(len(h), session)]
-    return logistic_regression._standardised(
+    return logistic_regression._standardise(
         Features(own, torch.zeros(len(own), dtype=torch.int64), len(h)), CLASSES, session
     )[1].std
 
@@ -175,7 +175,7 @@ def test_imagenet_fits_into_40_gb_of_a_gpu() -> None:
         train = Features(
             torch.empty(count, width, device=CUDA), torch.zeros(count, dtype=torch.int64, device=CUDA), count
         )
-        inputs, start = logistic_regression._standardised(train, classes, session)
+        inputs, start = logistic_regression._standardise(train, classes, session)
         history = [torch.empty_like(start.weights) for _ in range(2 * 100)]
         logistic_regression._cross_entropy(inputs, train.labels, count, start.weights, start.bias)
         del history

@@ -136,7 +136,7 @@ def test_two_queued_experiments_share_their_pretraining(done: Path, tmp_path: Pa
         time.sleep(1)
     tasks = [line.split()[0] for line in table.splitlines() if "Success" in line]
     said = "".join(command("dvc", "queue", "logs", task, folder=clone) for task in tasks)
-    assert said.count(" is at this very run; waits for its result") == 1
+    assert said.count(" is running the same experiment; waiting for its result") == 1
     steps = 5 * (EPOCHS - 1)
     assert f"goes on from step {steps} of {steps}" in said
     names = command("git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/*", folder=clone).split()

@@ -12,7 +12,7 @@ from simclr.core.errors import UserError
 from simclr.data import beton
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.distributed.session import Session
-from simclr.features.encode import encoded, representations
+from simclr.features.encode import encode_splits, representations
 from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
 from tests.helpers.betons import noise, stored
@@ -77,7 +77,7 @@ def on_rank(session: Session, path: Path) -> list[tuple[Tensor, int]]:
     for samples in SAMPLES:
         calls.clear()
         h = representations(
-            network(), split, np.array(samples), TRANSFORM, 2, session, between=lambda: calls.append(None)
+            network(), split, np.array(samples), TRANSFORM, 2, session, after_batch=lambda: calls.append(None)
         )
         found.append((h, len(calls)))
     return found
@@ -101,7 +101,7 @@ def test_what_is_called_between_batches_may_end_it(split: Beton) -> None:
 
     encoder = network().train()
     with pytest.raises(KeyboardInterrupt):
-        representations(encoder, split, np.arange(COUNT), TRANSFORM, 4, ALONE, between=stop)
+        representations(encoder, split, np.arange(COUNT), TRANSFORM, 4, ALONE, after_batch=stop)
     assert encoder.training
 
 
@@ -124,4 +124,4 @@ def test_a_representation_that_is_not_finite_is_told(split: Beton) -> None:
             return images.flatten(1) / 0
 
     with pytest.raises(UserError, match=r"train\.beton: the encoder's representations of these images are not finite$"):
-        encoded(Broken(), {"train": split}, TRANSFORM, 4, ALONE)
+        encode_splits(Broken(), {"train": split}, TRANSFORM, 4, ALONE)

@@ -11,7 +11,7 @@ from simclr.augment import _jitter_batched
 from simclr.data import loader
 from simclr.data.converted import DatasetInfo
 from simclr.device import transfer
-from simclr.distributed.batch_norm import synchronised
+from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session, open_session
 from simclr.losses import nt_xent
 from simclr.training import pretrain
@@ -23,7 +23,7 @@ from tests.helpers.augmentations import pictures, views
 from tests.helpers.ranks import on_ranks
 from tests.helpers.recipes import recipe
 from tests.learning.test_lars import solver_of_many
-from tests.training.test_pretrain import DIGESTS, Data, on_rank, striped
+from tests.training.test_pretrain import DIGESTS, PretrainData, on_rank, striped
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU, GPU = (Session(rank=0, world_size=1, device=torch.device(name)) for name in ("cpu", "cuda"))
@@ -32,7 +32,7 @@ CPU, GPU = (Session(rank=0, world_size=1, device=torch.device(name)) for name in
 def made(crops: Tensor, views: Views, device: torch.device) -> Tensor:
     sizes = np.full(len(crops) // 2, 32)
     _, drawn = views.draw(np.arange(len(sizes)), 1, sizes, sizes)
-    rows = transfer.packed(views.rows(drawn, device), device).to(device)
+    rows = transfer.pack(views.rows(drawn, device), device).to(device)
     return views.augment(crops.to(device), rows).cpu()
 
 
@@ -98,7 +98,7 @@ def test_steps_of_lars_are_those_of_the_cpu() -> None:
 
 def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     states = []
     for _ in range(2):
         with open_session(deterministic=True) as session:
@@ -112,14 +112,14 @@ def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> No
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = recipe(compile=compiled, views__augmentations=["crop", "jitter", "blur"], optimizer__name="lars")
     result = pretrain.pretrain(chosen, data, GPU, RunContext())
     assert len(result.history) == 2
 
 
 def normalised(session: Session, inputs: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
-    model = synchronised(network().to(session.device, inputs.dtype), session)
+    model = convert_sync_batchnorm(network().to(session.device, inputs.dtype), session)
     part = slice(session.rank * SHARE, session.rank * SHARE + SHARE)
     outputs = trained(model, inputs[part].to(session.device), weights[part].to(session.device))
     gradients = [weight.grad.cpu() for weight in model.parameters() if weight.grad is not None]
@@ -143,7 +143,7 @@ def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
 @pytest.mark.parametrize("compiled", [False, True])
 def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = recipe(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
     whole = pretrain.pretrain(chosen, data, GPU, RunContext())
     for (history, _), _ in on_ranks(2, on_rank, data, chosen):

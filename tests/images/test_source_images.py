@@ -43,7 +43,7 @@ def file_folder(tmp_path):
     digests = [save(images / path, seed) for seed, path in enumerate(paths)]
     splits = {}
     for name in ("train", "test"):
-        files = source_images.Files(images, paths, digests, np.array([0, 0, 1]))
+        files = source_images.FileSplit(images, paths, digests, np.array([0, 0, 1]))
         splits[name] = source_images.write_files(folder, name, files)
     source_images.write_dataset(folder, source_images.Dataset("folder", ["ä", "b"], splits))
     return folder
@@ -99,7 +99,7 @@ def test_grey_jpeg_is_decoded(tmp_path):
     buffer = io.BytesIO()
     Image.new("L", (4, 2), 99).save(buffer, "JPEG")
     (tmp_path / "grey.jpg").write_bytes(buffer.getvalue())
-    split = source_images.Files(tmp_path, ["grey.jpg"], [source_images.digest(buffer.getvalue())], np.array([0]))
+    split = source_images.FileSplit(tmp_path, ["grey.jpg"], [source_images.digest(buffer.getvalue())], np.array([0]))
     assert (split.read(0) == np.full((2, 4, 3), 99)).all()
 
 

@@ -115,14 +115,14 @@ def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path,
 
 
 def test_a_signal_ends_the_waiting_for_another_process_and_nothing_else() -> None:
-    waiting = runpy.run_path(str(ROOT / "stages" / "pretrain.py"))["waiting"]
+    main_is_waiting = runpy.run_path(str(ROOT / "stages" / "pretrain.py"))["main_is_waiting"]
     alone, interrupted = Session(rank=0, world_size=1, device=torch.device("cpu")), Interruption()
-    assert waiting(alone, interrupted, True)
-    assert not waiting(alone, interrupted)
+    assert main_is_waiting(alone, interrupted, True)
+    assert not main_is_waiting(alone, interrupted)
     interrupted.number = signal.SIGTERM
-    assert not waiting(alone, interrupted)  # the run stops after its first step, with a checkpoint
-    with pytest.raises(Stopped, match="stopped by SIGTERM while it waited for another process at this very run"):
-        waiting(alone, interrupted, True)
+    assert not main_is_waiting(alone, interrupted)  # the run stops after its first step, with a checkpoint
+    with pytest.raises(Stopped, match="stopped by SIGTERM while waiting for another process with the same experiment"):
+        main_is_waiting(alone, interrupted, True)
 
 
 BAD = {

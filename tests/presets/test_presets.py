@@ -61,7 +61,7 @@ def leaves(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def test_params_yaml_ships_with_the_preset_digits() -> None:
-    assert presets.applied(presets.compose("digits"), SHIPPED) == SHIPPED, (
+    assert presets.apply(presets.compose("digits"), SHIPPED) == SHIPPED, (
         "carry the new values over to src/simclr/presets/experiment/digits.yaml, "
         "or back with `python -m simclr.presets apply digits`"
     )
@@ -71,7 +71,7 @@ def test_params_yaml_ships_with_the_preset_digits() -> None:
 def test_a_preset_sets_every_parameter_and_keeps_comments_and_order(name: str, file: Path) -> None:
     before = params.read(file)
     values = presets.compose(name)
-    text = presets.applied(values, SHIPPED)
+    text = presets.apply(values, SHIPPED)
     file.write_text(text, encoding="utf-8")
     after = params.read(file)
     assert after == values
@@ -92,14 +92,14 @@ def test_pixels_of_a_lossless_source_stay_as_they_are(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_digits_after_any_preset_restores_the_shipped_file(name: str) -> None:
-    text = presets.applied(presets.compose(name), SHIPPED)
+    text = presets.apply(presets.compose(name), SHIPPED)
     assert (text == SHIPPED) == (name == "digits")
-    assert presets.applied(presets.compose("digits"), text) == SHIPPED
+    assert presets.apply(presets.compose("digits"), text) == SHIPPED
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_dvc_leaves_the_layout_as_it_is(name: str, file: Path) -> None:
-    text = presets.applied(presets.compose(name), SHIPPED)
+    text = presets.apply(presets.compose(name), SHIPPED)
     file.write_text(text, encoding="utf-8")
     with modify_yaml(file):
         pass
@@ -231,7 +231,7 @@ def test_a_damaged_params_yaml_is_said_in_one_line_and_stays(
 def test_a_list_that_grows_or_shrinks_keeps_the_comments_around_it(items: list[int]) -> None:
     text = "a:\n  # before\n  list:\n  - 1\n  - 2\n\n  # after\n  b: 3 # beside\n"
     expected = text.replace("  - 1\n  - 2\n", "".join(f"  - {item}\n" for item in items))
-    assert presets.applied({"a": {"list": items}}, text) == expected
+    assert presets.apply({"a": {"list": items}}, text) == expected
 
 
 def test_an_error_of_the_command_is_one_line_and_exit_code_1(file: Path) -> None:

@@ -34,7 +34,7 @@ def changed(kind: str, name: str, value: Any) -> Identity:
 def opened(root: Path, identity: Identity = RUN, said: list[str] | None = None) -> Iterator[Checkpoints]:
     with (
         logged(said if said is not None else []),
-        checkpoint_folder.opened(root, identity, 0.0, lambda: None) as checkpoints,
+        checkpoint_folder.open_checkpoints(root, identity, 0.0, lambda: None) as checkpoints,
     ):
         yield checkpoints
 
@@ -213,7 +213,7 @@ def holder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Holder]:
 def test_a_second_process_of_the_run_waits_and_says_for_whom(
     holder: Holder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "_TOLD_SECONDS", 1.2)
+    monkeypatch.setattr(run_lock, "_LOG_SECONDS", 1.2)
     said: list[str] = []
     calls: list[float] = []
 
@@ -222,10 +222,10 @@ def test_a_second_process_of_the_run_waits_and_says_for_whom(
         if len(said) == 3:
             raise Stopped(15, "")
 
-    with logged(said), pytest.raises(Stopped), checkpoint_folder.opened(tmp_path, RUN, 0.0, waits):
+    with logged(said), pytest.raises(Stopped), checkpoint_folder.open_checkpoints(tmp_path, RUN, 0.0, waits):
         pytest.fail("two processes have it")
     first, *later = said
-    assert re.fullmatch(rf"process {holder[0]} on \S+ is at this very run; waits for its result", first)
+    assert re.fullmatch(rf"process {holder[0]} on \S+ is running the same experiment; waiting for its result", first)
     assert later == [f"{first}, since 0 min"] * 2
     assert len(calls) > 5
 
@@ -244,7 +244,7 @@ def test_it_takes_the_result_of_the_one_it_waited_for(holder: Holder, tmp_path: 
             with opened(tmp_path, changed("parameters", "pretrain.epochs", 1)):
                 pass
 
-    with logged(said), checkpoint_folder.opened(tmp_path, RUN, 0.0, waits) as checkpoints:
+    with logged(said), checkpoint_folder.open_checkpoints(tmp_path, RUN, 0.0, waits) as checkpoints:
         assert checkpoints.latest() == {"step": 9}
 
 

@@ -5,7 +5,7 @@ def follow(accuracies: list[float], patience: int | None, min_gain: float) -> tu
     """(validations until it stops, best accuracy, its epoch)."""
     stopping = EarlyStopping(EarlyStoppingParams(patience=patience, min_gain=min_gain))
     for epoch, accuracy in enumerate(accuracies, 1):
-        stopping.gained(accuracy, epoch)
+        stopping.update(accuracy, epoch)
         if stopping.exhausted:
             break
     return epoch, stopping.best, stopping.best_epoch

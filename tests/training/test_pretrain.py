@@ -29,9 +29,9 @@ from simclr.models import resnet
 from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
 from simclr.training import recipe as recipes
-from simclr.training.pretrain import Result
+from simclr.training.pretrain import PretrainResult
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 from simclr.views.compose import Views
 from tests.helpers.fake_memory import CUDA, GIB, counted
@@ -53,20 +53,20 @@ def striped(path: Path, count: int, seed: int) -> Beton:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Data:
+def data(tmp_path: Path) -> PretrainData:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    return Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
 
 
-def run(data: Data, **changes: Any) -> Result:
+def run(data: PretrainData, **changes: Any) -> PretrainResult:
     return pretrain.pretrain(recipe(**changes), data, ALONE, RunContext())
 
 
-def state(result: Result) -> dict[str, Tensor]:
+def state(result: PretrainResult) -> dict[str, Tensor]:
     return result.encoder.state_dict()
 
 
-def test_what_it_returns(data: Data) -> None:
+def test_what_it_returns(data: PretrainData) -> None:
     result = run(data)
     assert [row["epoch"] for row in result.history] == [1, 2]
     assert [row["epoch"] for row in result.validation] == [1, 2]
@@ -78,7 +78,7 @@ def test_what_it_returns(data: Data) -> None:
     assert result.pairs.shape == (32, 2, 8, 8, 3)
 
 
-def test_it_learns(data: Data) -> None:
+def test_it_learns(data: PretrainData) -> None:
     """From near chance, the log of 14 negatives and a positive, the loss falls."""
     result = run(data, epochs=30, optimizer__name="adamw", optimizer__lr=0.003, optimizer__lr_scaling="none")
     losses = [row["loss"] for row in result.history]
@@ -86,7 +86,7 @@ def test_it_learns(data: Data) -> None:
 
 
 @pytest.mark.parametrize("method", ["simclr", "classifier"])
-def test_it_learns_from_three_views(method: str, data: Data) -> None:
+def test_it_learns_from_three_views(method: str, data: PretrainData) -> None:
     changes = {"optimizer__name": "adamw", "optimizer__lr": 0.003, "optimizer__lr_scaling": "none"}
     losses = [row["loss"] for row in run(data, epochs=30, method=method, views__count=3, **changes).history]
     assert sum(losses[-5:]) / 5 < sum(losses[:5]) / 5 - 0.1
@@ -101,7 +101,7 @@ def double() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("double")
-def test_it_is_the_papers_algorithm(data: Data) -> None:
+def test_it_is_the_papers_algorithm(data: PretrainData) -> None:
     """Chen et al. 2020, algorithm 1, with plain SGD: a dense matrix of similarities, and an update by hand."""
     chosen = recipe(
         optimizer__name="sgd", optimizer__lr=0.02, optimizer__lr_scaling="none", optimizer__weight_decay=0.1,
@@ -113,14 +113,11 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
     g = projection_head.build(chosen.method.parameters.head, f.dimension)
     weights = [weight for weight in (*f.parameters(), *g.parameters()) if weight.requires_grad]
     velocities = [torch.zeros_like(weight) for weight in weights]
-    mean, std = (
-        torch.tensor(values, dtype=torch.float32)[:, None, None]
-        for values in (data.description.mean, data.description.std)
-    )
+    mean, std = (torch.tensor(values, dtype=torch.float32)[:, None, None] for values in (data.info.mean, data.info.std))
     size, count, steps = parameters.batch_size, len(data.source), 8
     for step in range(steps):
         epoch = step // (count // size) + 1
-        samples = sampling.shuffled(count, size, parameters.seed, epoch, drop_last=True)[step % (count // size)]
+        samples = sampling.shuffled_batches(count, size, parameters.seed, epoch, drop_last=True)[step % (count // size)]
         heights, widths = data.source.heights[samples], data.source.widths[samples]
         made = Views(chosen.augmentations, 2, resolution, parameters.seed)
         boxes, drawn = made.draw(samples, epoch, heights, widths)
@@ -146,7 +143,7 @@ def test_it_is_the_papers_algorithm(data: Data) -> None:
         torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
 
 
-def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
+def test_the_same_run_twice_is_the_same_run(data: PretrainData) -> None:
     first, second = (
         run(data, views__augmentations=["crop", "jitter", "blur"], methods__simclr__head__dropout=0.2),
         run(data, views__augmentations=["crop", "jitter", "blur"], methods__simclr__head__dropout=0.2),
@@ -157,13 +154,13 @@ def test_the_same_run_twice_is_the_same_run(data: Data) -> None:
     assert any(not torch.equal(value, state(other)[name]) for name, value in state(first).items())
 
 
-def on_rank(session: Session, data: Data, chosen: Recipe) -> tuple[Any, dict[str, Tensor]]:
+def on_rank(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Any, dict[str, Tensor]]:
     result = pretrain.pretrain(chosen, data, session, RunContext())
     return (result.history, result.validation), result.encoder.state_dict()
 
 
 @pytest.mark.parametrize(("world", "compiled"), [(2, False), (4, False), (2, True)])
-def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data) -> None:
+def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: PretrainData) -> None:
     """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
     changes: dict[str, Any] = {
         "optimizer__name": "sgd", "optimizer__lr": 0.1, "penalty__l2": 0.1, "optimizer__clip_grad_norm": 0.5,
@@ -178,7 +175,7 @@ def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: Data)
             torch.testing.assert_close(encoder[name], value, rtol=2e-3, atol=2e-4)
 
 
-def gradients(session: Session, data: Data, chosen: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
+def gradients(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and averaged gradients of the first step, in float64."""
     torch.set_default_dtype(torch.float64)
     trainer = Trainer(chosen, data, session, RunContext())
@@ -196,7 +193,7 @@ def gradients(session: Session, data: Data, chosen: Recipe) -> tuple[Tensor, dic
     return session.mean(loss), found
 
 
-def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: Data) -> None:
+def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: PretrainData) -> None:
     chosen = recipe(methods__simclr__head__dropout=0.3)
     loss, expected = gradients(ALONE, data, chosen)
     for own_loss, found in on_ranks(2, gradients, data, chosen):
@@ -206,7 +203,9 @@ def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: Data) -> Non
             torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-9)
 
 
-def test_early_stopping_keeps_the_best_encoder_and_says_why(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_keeps_the_best_encoder_and_says_why(
+    data: PretrainData, monkeypatch: pytest.MonkeyPatch
+) -> None:
     accuracies = iter([50.0, 80.0, 70.0, 80.0])
     states = []
 
@@ -224,7 +223,7 @@ def test_early_stopping_keeps_the_best_encoder_and_says_why(data: Data, monkeypa
     assert any(not torch.equal(value, states[3][name]) for name, value in state(result).items())
 
 
-def test_without_early_stopping_the_last_encoder_is_kept(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_early_stopping_the_last_encoder_is_kept(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([80.0, 50.0])
     monkeypatch.setattr(Trainer, "validate", lambda _: next(accuracies))
     result = run(data)
@@ -232,7 +231,7 @@ def test_without_early_stopping_the_last_encoder_is_kept(data: Data, monkeypatch
     assert result.metrics["val_knn_top1"] == 50.0
 
 
-def test_validation_every_k_epochs_and_after_the_last(data: Data) -> None:
+def test_validation_every_k_epochs_and_after_the_last(data: PretrainData) -> None:
     result = run(data, epochs=5, validation__every_epochs=2)
     assert [row["epoch"] for row in result.validation] == [2, 4, 5]
 
@@ -254,24 +253,24 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     split: Any = Split()
     read = SimpleNamespace(
         load=lambda _, samples, boxes, size, device: torch.empty(len(samples), 3, size, size, dtype=torch.uint8),
-        ahead=lambda device: 1,
+        prefetch_batches=lambda device: 1,
         crops=lambda pixels, size: pixels.float() / 255,
     )
     monkeypatch.setattr(encode, "loader", read)
     monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
     monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world_size))
     monkeypatch.setattr(Trainer, "_pause", lambda _: None)
-    monkeypatch.setattr(placement, "placed", lambda model, *_: model)
+    monkeypatch.setattr(placement, "place_model", lambda model, *_: model)
     with counted() as peak, CUDA:
         session = Session(rank=0, world_size=world, device=CUDA)
-        data = Data(split, split, split, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
+        data = PretrainData(split, split, split, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
         trainer = Trainer(chosen, data, session, RunContext())
         assert trainer.validate() == 50.0
     assert peak.gpu < 8 * GIB
 
 
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
-def test_every_optimizer_trains(name: str, data: Data) -> None:
+def test_every_optimizer_trains(name: str, data: PretrainData) -> None:
     assert run(data, epochs=1, optimizer__name=name).metrics["epochs"] == 1
 
 
@@ -283,7 +282,7 @@ def test_penalties_are_what_they_say() -> None:
 
 
 def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_ten_times_as_long(
-    data: Data, monkeypatch: pytest.MonkeyPatch
+    data: PretrainData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(
         UserError, match=r'\.precision = "bf16" is not allowed; .*\(processor.instructions: native lifts that\)'
@@ -295,7 +294,7 @@ def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_t
 
 @pytest.mark.parametrize(("name", "value"), [("SIMCLR_CPU", "native"), ("SIMCLR_THREADS", "2")])
 def test_what_changes_the_last_bits_is_of_the_identity(
-    name: str, value: str, data: Data, monkeypatch: pytest.MonkeyPatch
+    name: str, value: str, data: PretrainData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = pretrain.identity(recipe(), data, ALONE)
     monkeypatch.setenv(name, value)
@@ -307,7 +306,7 @@ def on_rank_natively(session: Session, *arguments: Any) -> Any:
         return on_rank(session, *arguments)
 
 
-def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ranks_train_in_bf16(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
     """For an epoch; later its rounding, 2^-8, has grown."""
     monkeypatch.setenv("SIMCLR_CPU", "native")
     chosen = recipe(epochs=1, precision="bf16", optimizer__name="sgd", optimizer__lr=0.1)
@@ -316,14 +315,14 @@ def test_ranks_train_in_bf16(data: Data, monkeypatch: pytest.MonkeyPatch) -> Non
         assert history[0]["loss"] == pytest.approx(whole.history[0]["loss"], rel=0.02)
 
 
-def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: Data) -> None:
+def test_gradients_are_cut_to_the_norm_that_is_allowed_or_left_alone(data: PretrainData) -> None:
     for most, factor in ((None, 1.0), (6.5, 0.5), (20.0, 1.0)):
         trainer = Trainer(recipe(optimizer__clip_grad_norm=most), data, ALONE, RunContext())
         weights = [weight for weight in trainer.learner.model.parameters() if weight.requires_grad][:2]
         weights[0].grad, weights[1].grad = (torch.zeros_like(weight) for weight in weights)
         for weight, value in zip(weights, (5.0, 12.0), strict=True):
             weight.grad[(0,) * weight.ndim] = value
-        assert trainer.learner._clipped().item() == pytest.approx(13.0)
+        assert trainer.learner._clip_gradient().item() == pytest.approx(13.0)
         assert weights[1].grad.sum().item() == pytest.approx(12 * factor, rel=1e-5)
 
 
@@ -338,7 +337,7 @@ class Speeds(Board):
         self.found += [value for name, value in values.items() if name == "speed/samples_per_second"]
 
 
-def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_counts_what_the_device_has_not_done_yet(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The check for gradients that are not finite waits for the device, here for half a second."""
     check, board = Trainer._check, Speeds()
 
@@ -353,7 +352,7 @@ def test_speed_counts_what_the_device_has_not_done_yet(data: Data, monkeypatch: 
     assert all(speed <= 32 / 0.5 for speed in board.found)
 
 
-def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
+def test_in_bf16_the_projections_are_still_single(data: PretrainData) -> None:
     """The head alone, on what the encoder gives in bf16."""
     trainer = Trainer(recipe(precision="bf16"), data, ALONE, RunContext())
     images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
@@ -363,26 +362,26 @@ def test_in_bf16_the_projections_are_still_single(data: Data) -> None:
     torch.testing.assert_close(z, trainer.method.head(h.float(), keys), rtol=1e-4, atol=1e-4)
 
 
-def test_every_operation_has_a_deterministic_form_on_a_cpu(data: Data) -> None:
+def test_every_operation_has_a_deterministic_form_on_a_cpu(data: PretrainData) -> None:
     with open_session(deterministic=True) as session:
         result = pretrain.pretrain(recipe(models__resnet__stem="imagenet"), data, session, RunContext())
     assert result.metrics["epochs"] == 2
 
 
-def test_a_batch_larger_than_the_data_names_both(data: Data) -> None:
+def test_a_batch_larger_than_the_data_names_both(data: PretrainData) -> None:
     with pytest.raises(
         UserError, match=r"pretrain.batch_size = 64 is not allowed; it takes at most 32, the images of train"
     ):
         run(data, batch_size=64)
 
 
-def test_a_batch_that_does_not_divide_names_the_processes(data: Data) -> None:
+def test_a_batch_that_does_not_divide_names_the_processes(data: PretrainData) -> None:
     three = dataclasses.replace(ALONE, world_size=3)
     with pytest.raises(UserError, match="batch_size = 8 is not allowed; it takes a multiple of the 3 processes"):
         pretrain.pretrain(recipe(), data, three, RunContext())
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(data: Data, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nt_xent, "loss", lambda z, *_: z.sum() * torch.nan)
     with pytest.raises(UserError, match=r"not finite at step 0 \(epoch 1\), at a learning rate of .*is none; lower"):
         run(data)

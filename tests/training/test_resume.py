@@ -23,13 +23,13 @@ from simclr.losses import nt_xent
 from simclr.tracking.tensorboard import Board
 from simclr.training import checkpoint_folder, pretrain, validation
 from simclr.training.checkpoints import Checkpoints
-from simclr.training.pretrain import Result
+from simclr.training.pretrain import PretrainResult
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import RunContext
 from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
-from tests.training.test_pretrain import DIGESTS, Data, striped
+from tests.training.test_pretrain import DIGESTS, PretrainData, striped
 
 STEPS = 8  # two epochs of four
 
@@ -56,16 +56,16 @@ class AtStep(Interruption):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+def data(tmp_path_factory: pytest.TempPathFactory) -> PretrainData:
     folder = tmp_path_factory.mktemp("data")
     train, val = striped(folder / "train.beton", 34, 0), striped(folder / "val.beton", 12, 1)
-    return Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
 
 
 def run(
-    root: Path, data: Data, chosen: Recipe, session: Session = ALONE, stop: int = 0,
+    root: Path, data: PretrainData, chosen: Recipe, session: Session = ALONE, stop: int = 0,
     said: list[str] | None = None, *, in_validation: bool = False,
-) -> tuple[Result, list[Any]]:  # fmt: skip
+) -> tuple[PretrainResult, list[Any]]:  # fmt: skip
     """From the latest checkpoint in `root` to the end, or to a stop; the board's points too, but for their times.
 
     `stop` counts steps from where the run goes on, and batches of validations too if `in_validation`.
@@ -77,17 +77,19 @@ def run(
         return _run(root, data, chosen, session, AtStep(stop))
 
 
-def _deaf(encode: Any, *arguments: Any, between: Any, **named: Any) -> torch.Tensor:
+def _deaf(encode: Any, *arguments: Any, after_batch: Any, **named: Any) -> torch.Tensor:
     found: torch.Tensor = encode(*arguments, **named)
     return found
 
 
-def _run(root: Path, data: Data, chosen: Recipe, session: Session, noticed: Interruption) -> tuple[Result, list[Any]]:
+def _run(
+    root: Path, data: PretrainData, chosen: Recipe, session: Session, noticed: Interruption
+) -> tuple[PretrainResult, list[Any]]:
     if not session.is_main:
         return pretrain.pretrain(chosen, data, session, RunContext(interruption=noticed)), []
     this = pretrain.identity(chosen, data, session)
     with (
-        checkpoint_folder.opened(root / "checkpoints", this, 1e9, lambda: None) as checkpoints,
+        checkpoint_folder.open_checkpoints(root / "checkpoints", this, 1e9, lambda: None) as checkpoints,
         Board(root / "board") as board,
     ):
         result = pretrain.pretrain(chosen, data, session, RunContext(board, checkpoints, noticed))
@@ -96,7 +98,7 @@ def _run(root: Path, data: Data, chosen: Recipe, session: Session, noticed: Inte
     return result, points
 
 
-def same(first: Result, second: Result) -> bool:
+def same(first: PretrainResult, second: PretrainResult) -> bool:
     states = [result.encoder.state_dict() for result in (first, second)]
     return (
         all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -114,7 +116,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
+def test_stopped_at_any_step(name: str, data: PretrainData, tmp_path: Path) -> None:
     chosen = recipe(**CASES[name])
     planned = 4 * chosen.parameters.epochs
     whole, points = run(tmp_path / "whole", data, chosen)
@@ -132,7 +134,7 @@ def test_stopped_at_any_step(name: str, data: Data, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["lars", "early stopping"])
-def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_path: Path) -> None:
+def test_stopped_between_any_batches_of_a_validation(name: str, data: PretrainData, tmp_path: Path) -> None:
     """It goes on from the step before, and validates anew."""
     chosen = recipe(**CASES[name])
     whole, points = run(tmp_path / "whole", data, chosen)
@@ -149,19 +151,19 @@ def test_stopped_between_any_batches_of_a_validation(name: str, data: Data, tmp_
             assert resumed_points == points
 
 
-def long_validation(session: Session, root: Path, data: Data, chosen: Recipe) -> str:
+def long_validation(session: Session, root: Path, data: PretrainData, chosen: Recipe) -> str:
     """How a run ends whose validations take seconds, when a signal comes to one rank in the first of them."""
     timers: list[threading.Timer] = []
 
-    def slowly(*arguments: Any, between: Any, **named: Any) -> torch.Tensor:
+    def slowly(*arguments: Any, after_batch: Any, **named: Any) -> torch.Tensor:
         def wait() -> None:
             if session.rank == 1 and not timers:
                 timers.append(threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)))
                 timers[0].start()
             time.sleep(0.4)
-            between()
+            after_batch()
 
-        return encode.representations(*arguments, between=wait, **named)
+        return encode.representations(*arguments, after_batch=wait, **named)
 
     with (
         mock.patch.object(signals, "_GRACE", 1.5),
@@ -175,7 +177,7 @@ def long_validation(session: Session, root: Path, data: Data, chosen: Recipe) ->
     return "ended"
 
 
-def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: Data, tmp_path: Path) -> None:
+def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: PretrainData, tmp_path: Path) -> None:
     """Seven batches of 0.4 s, in which a process that does not heed it would be ended without one."""
     chosen = recipe(batch_size=4)
     whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
@@ -186,7 +188,7 @@ def test_a_signal_in_a_long_validation_leaves_a_checkpoint(data: Data, tmp_path:
     assert same(resumed[0], whole[0])
 
 
-def test_stopped_again_and_again(data: Data, tmp_path: Path) -> None:
+def test_stopped_again_and_again(data: PretrainData, tmp_path: Path) -> None:
     chosen = recipe(epochs=3)
     whole, points = run(tmp_path / "whole", data, chosen)
     for step in (1, 4, 5, 12):
@@ -198,7 +200,9 @@ def test_stopped_again_and_again(data: Data, tmp_path: Path) -> None:
     assert list(resumed.starts) == [0, 1, 4, 5, 12]
 
 
-def test_killed_after_its_end_it_trains_no_more(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_after_its_end_it_trains_no_more(
+    data: PretrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     chosen = recipe()
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "finish", lambda *_: None)  # where DVC has not collected the results
@@ -208,7 +212,7 @@ def test_killed_after_its_end_it_trains_no_more(data: Data, tmp_path: Path, monk
     assert same(resumed, whole)
 
 
-def on_rank(session: Session, root: Path, data: Data, chosen: Recipe, stop: int) -> Result | str:
+def on_rank(session: Session, root: Path, data: PretrainData, chosen: Recipe, stop: int) -> PretrainResult | str:
     try:
         return run(root, data, chosen, session, stop)[0]
     except Stopped as stopped:
@@ -216,7 +220,7 @@ def on_rank(session: Session, root: Path, data: Data, chosen: Recipe, stop: int)
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -> None:
+def test_ranks_stop_together_and_go_on(world: int, data: PretrainData, tmp_path: Path) -> None:
     """A step after the one that was asked for, when they know of it."""
     chosen = recipe(methods__simclr__head__dropout=0.3, batch_size=4 * world, epochs=3)
     steps = 3 * (34 // chosen.parameters.batch_size)
@@ -229,7 +233,7 @@ def test_ranks_stop_together_and_go_on(world: int, data: Data, tmp_path: Path) -
     assert resumed[0].starts == {0: world, 4: world}
 
 
-def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> None:
+def test_one_process_goes_on_where_two_stopped(data: PretrainData, tmp_path: Path) -> None:
     chosen = recipe(optimizer__name="sgd", optimizer__lr=0.01)
     whole, _ = run(tmp_path / "whole", data, chosen)
     on_ranks(2, on_rank, tmp_path, data, chosen, 3)
@@ -239,18 +243,18 @@ def test_one_process_goes_on_where_two_stopped(data: Data, tmp_path: Path) -> No
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def stopped_by_one(session: Session, root: Path, data: Data, chosen: Recipe) -> Result | str:
+def stopped_by_one(session: Session, root: Path, data: PretrainData, chosen: Recipe) -> PretrainResult | str:
     return on_rank(session, root, data, chosen, 3 if session.rank == 1 else 0)
 
 
-def test_a_signal_to_any_rank_stops_all_at_one_step(data: Data, tmp_path: Path) -> None:
+def test_a_signal_to_any_rank_stops_all_at_one_step(data: PretrainData, tmp_path: Path) -> None:
     expected = "stopped by SIGTERM at step 4 of 8; the same command goes on from there"
     assert on_ranks(2, stopped_by_one, tmp_path, data, recipe()) == [expected] * 2
 
 
-def test_a_signal_after_the_last_step_but_one_comes_too_late_for_ranks(data: Data, tmp_path: Path) -> None:
+def test_a_signal_after_the_last_step_but_one_comes_too_late_for_ranks(data: PretrainData, tmp_path: Path) -> None:
     results = on_ranks(2, on_rank, tmp_path, data, recipe(), STEPS)
-    assert all(isinstance(result, Result) for result in results)
+    assert all(isinstance(result, PretrainResult) for result in results)
 
 
 OTHERS = {
@@ -264,20 +268,22 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_with_other_parameters_or_data_it_starts_anew_and_says_why(kind: str, data: Data, tmp_path: Path) -> None:
+def test_with_other_parameters_or_data_it_starts_anew_and_says_why(
+    kind: str, data: PretrainData, tmp_path: Path
+) -> None:
     changes, digests, words = OTHERS[kind]
     with pytest.raises(Stopped):
         run(tmp_path, data, recipe(), stop=3)
     other = DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | digests)
     said: list[str] = []
-    result, _ = run(tmp_path, Data(data.source, data.train, data.val, other), recipe(**changes), said=said)
+    result, _ = run(tmp_path, PretrainData(data.source, data.train, data.val, other), recipe(**changes), said=said)
     assert result.starts == {0: 1}
     assert len(said) == 1
     assert words in said[0]
 
 
 def test_with_other_code_it_starts_anew_and_says_why(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: PretrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Stopped):
         run(tmp_path, data, recipe(), stop=3)
@@ -290,7 +296,7 @@ def test_with_other_code_it_starts_anew_and_says_why(
 
 
 def test_a_gradient_that_is_not_finite_names_the_step_and_spoils_no_checkpoint(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: PretrainData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = recipe(epochs=3)
     with pytest.raises(Stopped):

@@ -17,7 +17,7 @@ from simclr.training.run_context import RunContext
 from simclr.training.trainer import Trainer
 from tests.helpers.ranks import on_ranks
 from tests.helpers.recipes import recipe
-from tests.training.test_pretrain import DIGESTS, Data, striped
+from tests.training.test_pretrain import DIGESTS, PretrainData, striped
 
 FLOAT = 4
 """Bytes."""
@@ -27,7 +27,7 @@ def size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def counted(session: Session, data: Data, chosen: Recipe) -> tuple[Counter[str], dict[str, int]]:
+def counted(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Counter[str], dict[str, int]]:
     """The bytes that this rank hands to each collective in the second step, and the sizes that they should follow."""
     sent: Counter[str] = Counter()
     gather, reduce = dist.all_gather, dist.all_reduce
@@ -77,7 +77,7 @@ def counted(session: Session, data: Data, chosen: Recipe) -> tuple[Counter[str],
 @pytest.mark.parametrize("world", [2, 4])
 def test_a_step_sends_z_its_log_sum_exps_the_gradients_and_the_sums_of_batch_norm(world: int, tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = Data(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = recipe(batch_size=16, methods__simclr__head__output=6)
     rows = 2 * 16 // world
     for sent, sizes in on_ranks(world, counted, data, chosen):

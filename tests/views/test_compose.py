@@ -24,11 +24,11 @@ def drawn(made: Views, count: int = COUNT) -> dict[str, Values]:
 
 def augmented(crops: Tensor, made: Views, way: torch.device = CPU) -> Tensor:
     """As `augment` does it on a CPU or, by the same operations, on a GPU."""
-    rows = transfer.packed(made.rows(drawn(made, len(crops) // 2), way), CPU)
+    rows = transfer.pack(made.rows(drawn(made, len(crops) // 2), way), CPU)
     if way == CPU:
         return made.augment(crops, rows)
     named = [(option, [name for name in rows if name.startswith(f"{option.name}.")]) for option in made.augmentations]
-    return compose._at_once(crops, rows, [(option, names) for option, names in named if names])
+    return compose._augment_batch(crops, rows, [(option, names) for option, names in named if names])
 
 
 @pytest.mark.parametrize("way", [CPU, GPU])

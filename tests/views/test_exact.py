@@ -86,7 +86,7 @@ def finished(
         return samples, stream.load(samples, epoch)
 
     found: Views = {}
-    for samples, loaded in prefetch.prefetched(load, parts, prefetching):
+    for samples, loaded in prefetch.prefetch(load, parts, prefetching):
         images = stream.batch(loaded, len(samples)).images.unflatten(0, (count, len(samples)))
         found |= {(sample, view): images[view, row] for row, sample in enumerate(samples) for view in range(count)}
     return found
@@ -94,7 +94,7 @@ def finished(
 
 def shuffled(batch_size: int, rank: int = 0, world: int = 1) -> list[Indices]:
     """This rank's part of the epoch's batches, the last, smaller one among them; no part is empty."""
-    parts = sampling.shuffled(COUNT, batch_size, SEED, EPOCH, rank, world, drop_last=False)
+    parts = sampling.shuffled_batches(COUNT, batch_size, SEED, EPOCH, rank, world, drop_last=False)
     return [part for part in parts if len(part)]
 
 

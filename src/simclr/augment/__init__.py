@@ -1,4 +1,4 @@
-"""What makes the views of a sample differ. An augmentation is a module of this package, by its name:
+"""Augmentations, which make the views of a sample differ. Each is a module of this package, by its name:
 
     class Params: ...       # a dataclass: its section `augment.<name>` of params.yaml
 
@@ -38,7 +38,7 @@ Values = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn for the V `views` of B `samples` under a `name`: a function of the seed, the epoch, the sample's
+    """Random draws for the V `views` of B `samples` under a `name`: a function of the seed, the epoch, the sample's
     index, the view and the name, so that no other augmentation, batch, thread or rank changes it."""
 
     name: str

@@ -1,4 +1,4 @@
-"""What the changes of color share."""
+"""The luma of grayscale and color jitter."""
 
 from torch import Tensor
 
@@ -7,5 +7,5 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 def luma(images: Tensor, weights: Tensor) -> Tensor:
-    """Of (N, 3, H, W), (N, 1, H, W); `weights` of the channels (3,) or, of each image, (N, 3)."""
+    """(N, 3, H, W) to (N, 1, H, W); `weights` of the channels: (3,), or (N, 3) for each image."""
     return (images * weights[..., None, None]).sum(dim=1, keepdim=True)

@@ -1,11 +1,11 @@
-"""Color jitter of a batch, with strengths and an order of operations of its own for every view.
+"""Color jitter of a batch on a GPU, with strengths and an order of operations of its own for every view.
 
-This is how a GPU does it: by the same operations for all views, whatever was drawn, so that shapes are fixed and the
-host is never asked.
+All views go through the same operations, whatever was drawn, so that shapes are fixed and the GPU never waits for the
+host.
 
 Brightness, contrast and saturation are one operation with different coefficients: x becomes f x + r g, held to
 [0, 1]. For brightness g is black; for contrast it is the mean luma of the image, and for saturation its luma, with
-r = 1 - f; with f = 1 and r = 0 nothing happens. Hue is another operation, at any place among these three. So the chain
+r = 1 - f; f = 1 and r = 0 is the identity. Hue is another operation, at any place among these three. So the chain
 is: as many blends as there can be, a turn of the hue, and as many blends again, of which a view uses some.
 """
 
@@ -23,7 +23,7 @@ from simclr.augment._color import LUMA, luma
 from simclr.device.constant import constant
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
-"""The operations of color jitter, as they are numbered."""
+"""The operations of color jitter by number."""
 _CONTRAST, _HUE = OPERATIONS.index("contrast"), OPERATIONS.index("hue")
 
 
@@ -39,47 +39,50 @@ def chain(
 
     Returns:
         `factors` (N, K), `lumas` (N, K, 3) and `contrasts` (N, K) of the K blends: f, r times the weights of the luma,
-        and whether its mean is meant. Where hue may occur, `hues` (N, 3), in sixths of a turn: the shift, plus 0 for
-        red, 2 for green and 4 for blue; and half of the blends come before it. Floats are float32.
+        and whether g is its mean. If hue is active, `hues` (N, 3), in sixths of a turn: the shift, plus 0 for red, 2
+        for green and 4 for blue; half of the blends come before it. Floats are float32.
     """
-    turned = order == _HUE
-    blended = (order >= 0) & ~turned
-    later = turned.cumsum(axis=1) > 0
+    is_hue = order == _HUE
+    is_blend = (order >= 0) & ~is_hue
+    after_hue = is_hue.cumsum(axis=1) > 0
     blends = len({*active} - {_HUE})
-    place = np.where(later, blends + (blended & later).cumsum(axis=1), (blended & ~later).cumsum(axis=1)) - 1
+    # the slot of each operation: blends before the hue fill the first half in order, blends after it the second
+    place = (
+        np.where(after_hue, blends + (is_blend & after_hue).cumsum(axis=1), (is_blend & ~after_hue).cumsum(axis=1)) - 1
+    )
     slots = 2 * blends if _HUE in active else blends
-    found_factors, found_lumas = np.ones((len(order), slots), np.float32), np.zeros((len(order), slots, 3), np.float32)
-    found_contrasts = np.zeros((len(order), slots), np.bool_)
-    rows, positions = blended.nonzero()
+    slot_factors, slot_lumas = np.ones((len(order), slots), np.float32), np.zeros((len(order), slots, 3), np.float32)
+    slot_contrasts = np.zeros((len(order), slots), np.bool_)
+    rows, positions = is_blend.nonzero()
     operations, slot = order[rows, positions], place[rows, positions]
     factor = factors[rows, operations]
     rest = np.where(operations == OPERATIONS.index("brightness"), 0, 1 - factor)
-    found_factors[rows, slot] = factor
-    found_lumas[rows, slot] = rest[:, None] * np.array(LUMA, np.float32)
-    found_contrasts[rows, slot] = operations == _CONTRAST
-    found = {"factors": found_factors, "lumas": found_lumas, "contrasts": found_contrasts}
+    slot_factors[rows, slot] = factor
+    slot_lumas[rows, slot] = rest[:, None] * np.array(LUMA, np.float32)
+    slot_contrasts[rows, slot] = operations == _CONTRAST
+    coefficients = {"factors": slot_factors, "lumas": slot_lumas, "contrasts": slot_contrasts}
     if _HUE in active:
-        shift = np.where(turned.any(axis=1), factors[:, _HUE], 0)
-        found["hues"] = (6 * shift[:, None] + np.array([0, 2, 4])).astype(np.float32)
-    return found
+        shift = np.where(is_hue.any(axis=1), factors[:, _HUE], 0)
+        coefficients["hues"] = (6 * shift[:, None] + np.array([0, 2, 4])).astype(np.float32)
+    return coefficients
 
 
 def jitter(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
     """Color jitter by the coefficients that `chain` returns.
 
-    A GPU does it in one kernel where Triton works, which wants a C compiler; else step by step.
+    On a GPU with a working Triton, which needs a C compiler, in one kernel; else step by step.
 
     Args:
         images: (N, 3, H, W) float32 in [0, 1].
-        values: what `chain` returns; `hues` may be missing.
+        values: the result of `chain`; `hues` is optional.
 
     Returns:
         The same shape and range.
     """
     coefficients = values["factors"], values["lumas"], values["contrasts"], values.get("hues")
     if images.device.type == "cuda" and _triton_works():
-        changed: Tensor = _in_one_kernel(images, *coefficients)
-        return changed
+        jittered: Tensor = _in_one_kernel(images, *coefficients)
+        return jittered
     return step_by_step(images, *coefficients)
 
 
@@ -111,8 +114,8 @@ def _turn_hue(images: Tensor, hues: Tensor) -> Tensor:
     chroma = value - least
     # the vector product with (1, 1, 1) is (G - B, B - R, R - G)
     differences = torch.linalg.cross(images, constant((1, 1, 1), images.device).view(1, 3, 1, 1), dim=1)
-    of_channels = torch.addcdiv(hues[..., None, None], differences, chroma.clamp(min=torch.finfo(chroma.dtype).tiny))
-    hue = of_channels.masked_fill_(images < value, -torch.inf).amax(dim=1, keepdim=True)
+    hue_by_channel = torch.addcdiv(hues[..., None, None], differences, chroma.clamp(min=torch.finfo(chroma.dtype).tiny))
+    hue = hue_by_channel.masked_fill_(images < value, -torch.inf).amax(dim=1, keepdim=True)
     place = (hue + constant((5, 3, 1), images.device)[:, None, None]).remainder_(6)
     return torch.addcmul(value, chroma, torch.minimum(place, 4 - place).clamp_(0, 1), value=-1)
 
@@ -127,7 +130,7 @@ def _in_one_kernel(
 ) -> Tensor:
     from simclr.augment import _jitter_triton  # imports Triton, which a CPU does not need
 
-    return _jitter_triton.jittered(images, factors, lumas, contrasts, hues)
+    return _jitter_triton.jitter(images, factors, lumas, contrasts, hues)
 
 
 @_in_one_kernel.register_fake
@@ -137,11 +140,11 @@ def _(images: Tensor, *_: Tensor | None) -> Tensor:
 
 @cache
 def _triton_works() -> bool:
-    """Whether kernels can be compiled here; tried with one."""
+    """Whether Triton can compile a kernel here."""
     try:
         slot = torch.zeros(1, 1, device="cuda")
         _in_one_kernel(torch.zeros(1, 3, 1, 1, device="cuda"), slot, slot.expand(1, 1, 3), slot.bool(), None)
-    except Exception as error:  # of the compiler, the driver, a package that is missing: anything
+    except Exception as error:  # of the compiler, the driver, a missing package: anything
         warnings.warn(f"Triton does not work here, the views take more time: {error}", stacklevel=2)
         return False
     return True

@@ -27,9 +27,9 @@ class Params:
 
 
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
-    """`blurred` (B, V) bool, and of a filter with a standard deviation drawn uniformly from `sigma`, in pixels: the
-    `weights` (B, V, half) float32 of the distances 1, 2, ... from a pixel, whose own weight is 1, and their `totals`
-    (B, V)."""
+    """`blurred` (B, V) bool; `sigmas` (B, V) float32, standard deviations in pixels drawn uniformly from `sigma`; the
+    `weights` (B, V, half) float32 of their filters at the distances 1, 2, ... from a pixel, which itself has weight 1;
+    and the `totals` (B, V) of all weights."""
     low, high = parameters.sigma
     sigmas = torch.from_numpy((low + (high - low) * draws.uniform("sigma")).astype(np.float32))
     weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(1, kernel_size(resolution) // 2 + 1)]
@@ -42,22 +42,21 @@ def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
 
 
 def prepared(values: Values, parameters: Params) -> Values:
-    """`taps` (N, half + 1): the weights of the distances 0, 1, 2, ..., which change nothing where it is not
-    blurred."""
+    """`taps` (N, half + 1): the normalised weights of the distances 0, 1, 2, ...; the identity without blur."""
     taps = np.insert(values["weights"], 0, 1, axis=-1) / values["totals"][..., None]
     taps[~values["blurred"]] = np.eye(1, taps.shape[-1], dtype=np.float32)
     return {"taps": taps}
 
 
 def kernel_size(size: int) -> int:
-    """The odd number of taps for images of `size` pixels: at least 3, but never more than reflected borders can serve,
-    which leaves one for a single pixel."""
+    """The odd number of taps for images of `size` pixels: at least 3, but at most as many as reflected borders
+    allow, which is one for a single pixel."""
     return min(2 * size - 1, max(3, 2 * round((_KERNEL_SHARE * size - 1) / 2) + 1))
 
 
 @cache
 def _reflected(size: int, device: torch.device) -> Tensor:
-    """(half + 1, size * size): how often the pixels at each distance from pixel i are pixel j, borders reflected."""
+    """(half + 1, size * size): how often pixel j is at each distance from pixel i, with reflected borders."""
     half = kernel_size(size) // 2
     count = np.zeros((half + 1, size, size), np.float32)
     padded = np.pad(np.arange(size), half, mode="reflect")
@@ -68,10 +67,10 @@ def _reflected(size: int, device: torch.device) -> Tensor:
 
 
 def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-    """Blur by the `taps` (N, half + 1); borders are reflected.
+    """Blur by the `taps` (N, half + 1), with reflected borders.
 
-    Each direction is a product with a matrix (S, S) of the image, because on a GPU that takes one pass, where a sum of
-    shifted images takes one for each tap. The result lies in memory with its channels last.
+    Each direction is a product of the image with a matrix (S, S): one pass on a GPU, where a sum of shifted images
+    takes one pass for each tap. The result is channels last in memory.
     """
     count, channels, size, _ = images.shape
     with precision.full(images.device):
@@ -83,7 +82,7 @@ def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
 
 
 def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
-    """By torchvision."""
+    """The same by torchvision."""
     if not values["blurred"]:
         return image
     blurred: Tensor = functional.gaussian_blur(image, kernel_size(image.shape[-1]), float(values["sigmas"]))
@@ -98,7 +97,7 @@ def _add_pair(out, before, after, weight):  # type: ignore[no-untyped-def]
 
 @njit
 def _blur(plane, weights, total, scratch):  # type: ignore[no-untyped-def]
-    """`plane` (S, S) by the `weights` (half,) of the distances 1 to half; `scratch` of (S + 2 half) S elements."""
+    """Blur `plane` (S, S) by the `weights` (half,) of the distances 1 to half; `scratch`: (S + 2 half) S elements."""
     size, half = len(plane), len(weights)
     padded = scratch.reshape(size + 2 * half, size)
     padded[half : half + size] = plane

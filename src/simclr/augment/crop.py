@@ -20,11 +20,11 @@ class Params:
 
 
 def boxes(boxes: Ints, parameters: Params, draws: Draws, heights: Ints, widths: Ints) -> Ints:
-    """Instead of `boxes`, ones with a share of the image's area drawn uniformly from `scale`, and width / height drawn
-    from `ratio`, uniformly in its logarithm.
+    """Random boxes that replace `boxes`: their share of the image's area is drawn uniformly from `scale`, their aspect
+    ratio, width / height, from `ratio`, uniformly in its logarithm.
 
-    Of the attempts, the first that fits into the image; if none does, the largest central box whose aspect ratio is
-    allowed.
+    The first of ten attempts that fits into the image; if none does, the largest central box with an allowed aspect
+    ratio.
     """
     uniform = draws.uniform("", _ATTEMPTS, 4)  # area, aspect ratio, top, left
     height, width = heights[..., None], widths[..., None]

@@ -16,7 +16,7 @@ class Params:
 
 
 def boxes(boxes: Ints, parameters: Params, draws: Draws, heights: Ints, widths: Ints) -> Ints:
-    """The same `boxes`, some mirrored: a negative width says so, and costs nothing where they are cut."""
+    """Mirror some of `boxes` by a negative width, which is free when they are cut."""
     sign = np.where(draws.occurs(parameters.probability), -1, 1)
     flipped: Ints = boxes * np.stack([np.ones_like(sign)] * 3 + [sign], axis=-1)
     return flipped

@@ -1,4 +1,4 @@
-"""Conversion to grayscale, as a share of the views."""
+"""Random conversion to grayscale."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from simclr.core import params
 from simclr.core.compiled import njit
 from simclr.device.constant import constant
 
-F = np.float32  # without it, numbers of Python would make the arithmetic that of float64
+F = np.float32  # Python's numbers would make the arithmetic float64
 
 
 @dataclass(kw_only=True)
@@ -30,12 +30,12 @@ def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
 
 
 def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-    """The views that are `gray` (N,) have their luma in all channels."""
+    """Put the luma into all channels of the views that are `gray` (N,)."""
     return torch.where(values["gray"][:, None, None, None], luma(images, constant(LUMA, images.device)), images)
 
 
 def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
-    """By torchvision."""
+    """The same by torchvision."""
     gray: Tensor = rgb_to_grayscale(image, num_output_channels=3)
     return gray if values["gray"] else image
 

@@ -1,7 +1,7 @@
 """Color jitter: brightness, contrast, saturation and hue, in an order drawn for each view (torchvision's ColorJitter).
 
-On a CPU each view is changed by compiled loops while it lies in the cache of one core, and sums are taken of integers,
-so that no other order can change them. `_jitter_batched` does it for a GPU.
+On a CPU compiled loops change each view while it is in the cache of one core; sums are of integers, so that they do not
+depend on the order. `_jitter_batched` does the same on a GPU.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from simclr.augment._jitter_batched import OPERATIONS
 from simclr.core import params
 from simclr.core.compiled import njit
 
-F = np.float32  # without it, numbers of Python would make the arithmetic that of float64
+F = np.float32  # Python's numbers would make the arithmetic float64
 _ORDERS = np.array(list(itertools.permutations(range(len(OPERATIONS)))))
 
 
@@ -34,8 +34,8 @@ class Params:
 
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
     """`order` (B, V, 4) int64: the operations by number in the order of application, -1 for none; and `factors`
-    (B, V, 4) float32, of the operations in the order of their numbers: a strength s allows factors from max(0, 1 - s)
-    to 1 + s, and for hue shifts from -s to s turns."""
+    (B, V, 4) float32 of the operations by number: for a strength s, factors from max(0, 1 - s) to 1 + s, and for hue
+    shifts from -s to s turns."""
     strengths = np.array([getattr(parameters, name) for name in OPERATIONS], np.float64)
     center = np.array([1.0, 1.0, 1.0, 0.0])
     low = np.where(center == 0, -strengths, np.maximum(0, 1 - strengths))
@@ -46,7 +46,7 @@ def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
 
 
 def _active(parameters: Params) -> list[int]:
-    """The numbers of the operations that may change something."""
+    """The numbers of the operations with a strength above 0."""
     return [number for number, name in enumerate(OPERATIONS) if getattr(parameters, name) > 0]
 
 
@@ -61,7 +61,7 @@ def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
 
 
 def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
-    """By torchvision."""
+    """The same by torchvision."""
     for operation in values["order"][values["order"] >= 0]:
         adjust = getattr(functional, f"adjust_{OPERATIONS[operation]}")
         image = adjust(image, float(values["factors"][operation]))
@@ -69,7 +69,7 @@ def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
 
 
 @njit
-def _clamped(value):  # type: ignore[no-untyped-def]
+def _clamp(value):  # type: ignore[no-untyped-def]
     value = value if value > F(0) else F(0)
     return value if value < F(1) else F(1)
 
@@ -82,9 +82,9 @@ def _luma(red, green, blue):  # type: ignore[no-untyped-def]
 @njit
 def _blend(r, g, b, factor, rest):  # type: ignore[no-untyped-def]
     for i in range(len(r)):
-        r[i] = _clamped(factor * r[i] + rest)
-        g[i] = _clamped(factor * g[i] + rest)
-        b[i] = _clamped(factor * b[i] + rest)
+        r[i] = _clamp(factor * r[i] + rest)
+        g[i] = _clamp(factor * g[i] + rest)
+        b[i] = _clamp(factor * b[i] + rest)
 
 
 @njit
@@ -99,9 +99,9 @@ def _contrast(r, g, b, factor):  # type: ignore[no-untyped-def]
 def _saturation(r, g, b, factor):  # type: ignore[no-untyped-def]
     for i in range(len(r)):
         rest = (F(1) - factor) * _luma(r[i], g[i], b[i])
-        r[i] = _clamped(factor * r[i] + rest)
-        g[i] = _clamped(factor * g[i] + rest)
-        b[i] = _clamped(factor * b[i] + rest)
+        r[i] = _clamp(factor * r[i] + rest)
+        g[i] = _clamp(factor * g[i] + rest)
+        b[i] = _clamp(factor * b[i] + rest)
 
 
 @njit
@@ -111,7 +111,7 @@ def _channel(value, chroma, position):  # type: ignore[no-untyped-def]
     position = position - F(6) if position >= F(6) else position
     position = position + F(6) if position < F(0) else position
     other = F(4) - position
-    return value - chroma * _clamped(position if position < other else other)
+    return value - chroma * _clamp(position if position < other else other)
 
 
 @njit

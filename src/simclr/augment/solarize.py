@@ -1,4 +1,4 @@
-"""Solarization: the values from a threshold on are inverted (Grill et al. 2020, appendix B, for BYOL)."""
+"""Solarization: inversion of the values above a threshold (Grill et al. 2020, appendix B, for BYOL)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ class Params:
 
 
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
-    """`thresholds` (B, V) float32, infinite where nothing happens."""
+    """`thresholds` (B, V) float32, infinite for views that stay as they are."""
     occurs = draws.occurs(parameters.probability)
     return {"thresholds": np.where(occurs, parameters.threshold, np.inf).astype(np.float32)}
 
 
 def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
-    """Invert what is at least `thresholds` (N,)."""
+    """Invert the values that are at least `thresholds` (N,)."""
     return torch.where(images >= values["thresholds"][:, None, None, None], 1 - images, images)
 
 
 def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
-    """By torchvision."""
+    """The same by torchvision."""
     solarized: Tensor = functional.solarize(image, parameters.threshold)
     return solarized if np.isfinite(values["thresholds"]) else image
 

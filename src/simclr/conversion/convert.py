@@ -1,4 +1,4 @@
-"""Raw images to .beton files: the splits, the size and storage of every image, and what is known about them all."""
+"""Conversion of source images to .beton files: splits, size and storage of every image, and statistics."""
 
 import io
 import math
@@ -16,11 +16,11 @@ from simclr.conversion.splits import stratified
 from simclr.core import fingerprint, params, thread_pool
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
-from simclr.core.prefetch import prefetched
+from simclr.core.prefetch import prefetch
 from simclr.core.randomness import permutation
 from simclr.data import beton
 from simclr.data.beton import JPEG, RAW, StoredImage
-from simclr.data.converted import DatasetInfo, describe, split_path
+from simclr.data.converted import DatasetInfo, save_info, split_path
 from simclr.data.loader import decodable
 from simclr.data.sampling import Indices
 from simclr.images import source_images
@@ -28,9 +28,9 @@ from simclr.images.decode_image import Pixels, decode
 from simclr.tracking import progress
 
 _SMALL = 64
-"""Pixels of the longer side up to which `storage: auto` keeps images raw."""
+"""The longer side in pixels up to which `storage: auto` stores images raw."""
 _MEASURED = 50_000
-"""Training images whose pixels give the mean and the standard deviation, at most."""
+"""The largest number of training images for the mean and the standard deviation."""
 
 
 @dataclass(kw_only=True)
@@ -45,8 +45,8 @@ class ConvertParams:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """The samples of a raw split that make up a split here."""
+class _Subset:
+    """A split of the output: some samples of a source split."""
 
     split: source_images.Split
     samples: Indices
@@ -57,62 +57,62 @@ class _Part:
 
 
 def convert(parameters: ConvertParams, source: source_images.Dataset, output: Path) -> dict[str, Any]:
-    """Write a .beton for every split of `source`, and the description of the data set, into the folder `output`.
+    """Write a .beton for every split of `source`, and dataset.json, into the folder `output`.
 
-    Without a validation split in `source` one is taken from its training split. The same images and parameters give
-    the same bytes.
+    Without a validation split in `source`, it is taken from the training split. Equal images and parameters give equal
+    bytes.
 
     Returns:
-        What there is to report: the counts and bytes of each split, and each channel's mean and standard deviation.
+        The counts and bytes of each split, and each channel's mean and standard deviation.
 
     Raises:
-        UserError: an image cannot be read, there is nothing to validate on, or `output` cannot be written.
+        UserError: an image cannot be read, no validation split is possible, or `output` cannot be written.
     """
-    parts = {name: _Part(split, np.arange(len(split))) for name, split in source.splits.items()}
-    if "val" not in parts:
+    subsets = {name: _Subset(split, np.arange(len(split))) for name, split in source.splits.items()}
+    if "val" not in subsets:
         train = source.splits["train"]
-        rest, chosen = stratified(train.labels, parameters.val_fraction, parameters.seed)
-        if not len(chosen):
+        rest, val = stratified(train.labels, parameters.val_fraction, parameters.seed)
+        if not len(val):
             raise UserError("the training split has no class with two images: no validation split can be taken")
-        parts["train"], parts["val"] = _Part(train, rest), _Part(train, chosen)
+        subsets["train"], subsets["val"] = _Subset(train, rest), _Subset(train, val)
     report: dict[str, Any] = {}
     with replacing(output) as folder:
         folder.mkdir()
         for name in ("train", "val", "test", "unlabelled"):
-            if name in parts:
-                report[name] = _write(parameters, parts[name], split_path(folder, name))
-        mean, std = _statistics(parts["train"], parameters.seed)
-        digests = {name: fingerprint.of_file(split_path(folder, name)) for name in parts}
-        describe(folder, DatasetInfo(source.classes, mean, std, digests))
+            if name in subsets:
+                report[name] = _write(parameters, subsets[name], split_path(folder, name))
+        mean, std = _statistics(subsets["train"], parameters.seed)
+        digests = {name: fingerprint.of_file(split_path(folder, name)) for name in subsets}
+        save_info(folder, DatasetInfo(source.classes, mean, std, digests))
     colors = ("red", "green", "blue")
     report["mean"] = dict(zip(colors, mean, strict=True))
     report["std"] = dict(zip(colors, std, strict=True))
     return report
 
 
-def _write(parameters: ConvertParams, part: _Part, path: Path) -> dict[str, int]:
+def _write(parameters: ConvertParams, subset: _Subset, path: Path) -> dict[str, int]:
     stored = {RAW: 0, JPEG: 0}
 
     def encoded() -> Generator[StoredImage, None, None]:
-        images = prefetched(
-            lambda sample: encode(part.split.read(sample), parameters), part.samples.tolist(), thread_pool.THREADS
+        images = prefetch(
+            lambda sample: encode(subset.split.read(sample), parameters), subset.samples.tolist(), thread_pool.THREADS
         )
-        with progress.bar(len(part.samples), "img", path.stem) as bar:
+        with progress.bar(len(subset.samples), "img", path.stem) as bar:
             for image in images:
                 stored[image.mode] += 1
                 yield image
                 bar.update()
 
-    with closing(encoded()) as images:  # its bar ends before an error is told
-        beton.write(path, images, part.labels, largest=3 * parameters.max_resolution**2)
+    with closing(encoded()) as images:  # its bar ends before an error is printed
+        beton.write(path, images, subset.labels, largest=3 * parameters.max_resolution**2)
     size = path.stat().st_size
-    return {"images": len(part.samples), "raw": stored[RAW], "jpeg": stored[JPEG], "bytes": size}
+    return {"images": len(subset.samples), "raw": stored[RAW], "jpeg": stored[JPEG], "bytes": size}
 
 
 def encode(image: Pixels | source_images.Jpeg, parameters: ConvertParams) -> StoredImage:
-    """How `image` is stored: shrunk to `max_resolution`, raw or as a JPEG.
+    """Encode `image` for storage: shrunk to `max_resolution`, raw or as a JPEG.
 
-    A JPEG that is to stay one, fits, and that ffcv decodes without complaint is taken over byte for byte.
+    A JPEG that stays one, fits, and that ffcv decodes without warnings is copied byte for byte.
     """
     height, width = (image.height, image.width) if isinstance(image, source_images.Jpeg) else image.shape[:2]
     longer = max(height, width)
@@ -139,17 +139,17 @@ def _pixels(image: Pixels | source_images.Jpeg) -> Pixels:
     return decode(image.data, "a JPEG that fetch accepted") if isinstance(image, source_images.Jpeg) else image
 
 
-def _statistics(part: _Part, seed: int) -> tuple[list[float], list[float]]:
+def _statistics(subset: _Subset, seed: int) -> tuple[list[float], list[float]]:
     """Each channel's mean and standard deviation (1 where it has none), values from 0 to 1, over pixels."""
 
     def histograms(sample: int) -> npt.NDArray[np.int64]:
-        pixels = _pixels(part.split.read(sample))
+        pixels = _pixels(subset.split.read(sample))
         return np.stack([np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T])
 
-    measured = part.samples[permutation(len(part.samples), seed)[:_MEASURED]].tolist()
-    counts = sum(prefetched(histograms, measured, thread_pool.THREADS), np.zeros((3, 256), np.int64))
+    measured = subset.samples[permutation(len(subset.samples), seed)[:_MEASURED]].tolist()
+    counts = sum(prefetch(histograms, measured, thread_pool.THREADS), np.zeros((3, 256), np.int64))
     mean, std = [], []
-    for channel in counts:  # in integers, so that no machine rounds otherwise
+    for channel in counts:  # in integers, so that all machines round alike
         count, total, squares = (int(channel @ np.arange(256) ** power) for power in range(3))
         mean.append(total / count / 255)
         std.append(math.sqrt(count * squares - total**2) / count / 255 or 1.0)

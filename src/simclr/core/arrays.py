@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as serialised
+from safetensors.numpy import save as serialise
 
 from simclr.core import atomic
 from simclr.core.errors import UserError
@@ -17,15 +17,15 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 def save(path: Path, arrays: Arrays) -> None:
     """Write `arrays` to `path`, which appears whole or not at all."""
-    # of another layout it would write the bytes as they lie
-    atomic.write_bytes(path, serialised({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    # safetensors writes the memory of an array as is, whatever its strides
+    atomic.write_bytes(path, serialise({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
 
 
 def load(path: Path, names: Iterable[str], stage: str) -> Arrays:
-    """The arrays `names` of a file that `save` wrote in `stage`.
+    """Read the arrays `names` from a file that `save` wrote in `stage`.
 
     Raises:
-        UserError: the file is missing or damaged, or lacks one of them.
+        UserError: the file is missing or damaged, or lacks an array.
     """
     try:
         with safe_open(path, "np") as file:

@@ -1,4 +1,4 @@
-"""numba's compiler, for loops that threads run side by side."""
+"""numba's compiler, for loops that run in several threads at once."""
 
 from functools import partial
 
@@ -6,9 +6,9 @@ import numba
 
 
 def njit(function):  # type: ignore[no-untyped-def]
-    """`function` compiled, and kept for the next process where numba finds a folder for it."""
+    """Compile `function` without the GIL, cached for later processes where numba has a writable folder."""
     compiled = partial(numba.njit, function, nogil=True, error_model="numpy")
     try:
         return compiled(cache=True)
-    except RuntimeError:  # neither beside the source nor in a home can anything be written
+    except RuntimeError:  # neither the source folder nor a home folder is writable
         return compiled()

@@ -1,7 +1,7 @@
-"""A process that ends with the one that started it.
+"""Exit when the parent process is gone.
 
-Killing `dvc` leaves the stage that it runs alive, as killing torchrun's agent does its workers: they would go on to
-write beside their successors.
+Killing `dvc` leaves its stage alive, and killing torchrun's agent leaves its workers alive: they would keep writing
+beside their successors.
 """
 
 import os
@@ -13,9 +13,9 @@ _SECONDS = 0.5
 
 
 def watch() -> None:
-    """Have this process get SIGTERM when its parent is gone, where that parent is dvc or torchrun.
+    """Send this process SIGTERM when its parent, dvc or torchrun, is gone.
 
-    A process started by hand is left alone, so that it may outlive its shell.
+    A process started by hand may outlive its shell.
     """
     if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_wait, args=(os.getppid(),), name="orphan", daemon=True).start()

@@ -1,4 +1,4 @@
-"""Digests (SHA-256, in hexadecimal) by which values, files and code are told apart; and DVC's, which are MD5."""
+"""Hexadecimal SHA-256 digests of values, files and code; and MD5 digests as DVC computes them."""
 
 import ast
 import hashlib
@@ -10,26 +10,26 @@ from typing import Any
 
 
 def of_values(values: Any) -> str:
-    """Of nested mappings, lists and scalars, whatever the order of their keys."""
+    """The digest of nested mappings, lists and scalars, independent of the order of keys."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def of_file(path: Path) -> str:
-    """Of a file's bytes."""
+    """The digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def of_out(path: Path) -> str:
-    """Of a file or a folder, as dvc.lock has it under `md5`.
+    """The `md5` of a file or a folder in dvc.lock.
 
-    A folder's is that of the JSON text which lists its files by their paths, and ends in ".dir" (DVC 3).
+    A folder's is that of a JSON list of its files, sorted by path, and ends in ".dir" (DVC 3).
     """
     if not path.is_dir():
         return _md5(path)
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
-    listed = [{"md5": _md5(file), "relpath": name} for name, file in sorted(files.items())]
-    return hashlib.md5(json.dumps(listed).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    entries = [{"md5": _md5(file), "relpath": name} for name, file in sorted(files.items())]
+    return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def _md5(path: Path) -> str:
@@ -38,27 +38,27 @@ def _md5(path: Path) -> str:
 
 
 EXEMPT = ("simclr.tracking",)
-"""What tells of a run and changes no result."""
+"""Packages that report on a run and change no result."""
 
 
 def of_code(module: str, options: Iterable[str] = (), without: Collection[str] = EXEMPT) -> dict[str, str]:
-    """Of the source of `module` and of all that it imports of its package, directly or not, by name.
+    """Digests by module name: of `module` and of every module of its package that it imports, directly or not.
 
-    Comments, docstrings and white space do not count, nor the version of Python.
+    Comments, docstrings, white space and the version of Python do not count.
 
     Args:
         module: a module, such as "simclr.training.pretrain".
-        options: modules of the same package that are imported by their names, without the package: "losses.nt_xent".
-        without: modules or packages that are left out, with what only they import.
+        options: modules of the same package that are imported by name at run time: "losses.nt_xent".
+        without: modules or packages to leave out, together with the imports of theirs alone.
     """
     package = module.partition(".")[0]
     return _of_modules([module, *(f"{package}.{option}" for option in options)], package, without)
 
 
 def of_program(file: Path, options: Iterable[str] = ()) -> str:
-    """Of the code that the stage `file` runs, told apart as by `of_code`: what it imports, and its `options`."""
+    """The digest of a stage's `file`, its imports and its `options`; only code counts, as in `of_code`."""
     tree = ast.parse(file.read_bytes())
-    modules = _of_modules([*_imported(tree), *(f"simclr.{option}" for option in options)], "simclr", EXEMPT)
+    modules = _of_modules([*_imported_names(tree), *(f"simclr.{option}" for option in options)], "simclr", EXEMPT)
     return of_values([_structure(tree), modules])
 
 
@@ -72,12 +72,12 @@ def _of_modules(names: Iterable[str], package: str, without: Collection[str]) ->
             continue
         tree = ast.parse(file.read_bytes())
         digests[name] = of_values(_structure(tree))
-        pending += [other for other in _imported(tree) if other.startswith(f"{package}.")]
+        pending += [other for other in _imported_names(tree) if other.startswith(f"{package}.")]
     return dict(sorted(digests.items()))
 
 
 def _structure(node: Any) -> Any:
-    """What of a syntax tree decides what the code does, as nested lists.
+    """The parts of a syntax tree that decide behaviour, as nested lists.
 
     Empty fields are left out, because newer versions of Python have more of them.
     """
@@ -90,12 +90,12 @@ def _structure(node: Any) -> Any:
 
 
 def _is_prose(node: Any) -> bool:
-    """Whether `node` is a docstring, of whatever it is that it describes."""
+    """Whether `node` is a docstring, of a module, class, function or variable."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def _source(name: str) -> Path | None:
-    """The file of the module `name`, which need not have been imported yet; None if there is no such module."""
+    """The file of the module `name`, imported or not; None if there is no such module."""
     try:
         spec = find_spec(name)
     except ModuleNotFoundError:  # a name within a module
@@ -103,8 +103,8 @@ def _source(name: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin else None
 
 
-def _imported(tree: ast.AST) -> Iterator[str]:
-    """Whatever may be a module in the import statements of `tree`."""
+def _imported_names(tree: ast.AST) -> Iterator[str]:
+    """The names in the import statements of `tree` that may be modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

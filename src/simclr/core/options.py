@@ -1,8 +1,8 @@
-"""Plug points: packages of simclr whose modules are options, by their names.
+"""Plug points: packages of simclr whose modules are options, selected by name.
 
 An option's name is its module's. A plug point whose options have parameters has a section of its own in params.yaml:
 `losses.nt_xent` is both the module `simclr.losses.nt_xent` and the section of its dataclass `Params`. A new option is a
-new file (and its section); there is no list of them to edit, and no other option is imported for the chosen one.
+new file (and its section); there is no registry to edit, and only the selected option is imported.
 """
 
 from dataclasses import dataclass
@@ -34,9 +34,11 @@ class Option:
 
 
 def names(package: str) -> list[str]:
-    """The options of `package`, such as "losses": its modules, but for those that begin with an underscore."""
-    listed = (file.name.removesuffix(".py") for file in files(f"simclr.{package}").iterdir() if file.name[-3:] == ".py")
-    return sorted(name for name in listed if not name.startswith("_"))
+    """The options of `package`, such as "losses": its modules without a leading underscore."""
+    modules = (
+        file.name.removesuffix(".py") for file in files(f"simclr.{package}").iterdir() if file.name[-3:] == ".py"
+    )
+    return sorted(name for name in modules if not name.startswith("_"))
 
 
 def module(package: str, name: str) -> ModuleType:
@@ -45,7 +47,7 @@ def module(package: str, name: str) -> ModuleType:
 
 
 def load(package: str, name: str) -> Option:
-    """The option `name` of `package` with its section of params.yaml.
+    """Load the option `name` of `package` with its section of params.yaml.
 
     Raises:
         UserError: the section is missing, or a value is not allowed.
@@ -54,7 +56,9 @@ def load(package: str, name: str) -> Option:
 
 
 def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Option:
-    """The option `name` of `package` with its section of the nested `values` of params.yaml, which `origin` has.
+    """The option `name` of `package` with its section of `values`, the nested content of params.yaml.
+
+    `origin` names the file in errors.
 
     Raises:
         UserError: as `load`.
@@ -71,7 +75,7 @@ def check_all(package: str, values: dict[str, Any], origin: str) -> dict[str, Op
     """All options of `package`, as `checked` returns them.
 
     Raises:
-        UserError: as `load`, or there is a section of no option.
+        UserError: as `load`, or a section has no option.
     """
     if not isinstance(values.get(package), dict) or sorted(values[package]) != names(package):
         raise UserError(f"{origin}: {package} must have the sections {', '.join(names(package))}, and no other")

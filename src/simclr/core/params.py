@@ -19,14 +19,14 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from simclr.core.errors import UserError
-from simclr.core.printable import listed, one_line, shown
+from simclr.core.printable import format_value, join_names, one_line
 from simclr.core.renamed import RENAMED
 
 FILE = Path("params.yaml")
 _DEEPEST = 32
-"""How far keys and lists may be nested: of brackets within brackets ruamel's time grows faster than their square."""
+"""The deepest nesting of keys and lists: ruamel's time grows faster than the square of the depth of brackets."""
 _LARGEST = {float: 1e6, int: 2**32 - 1}
-"""What no number may exceed, its sign aside: beyond, float32 and the sizes of arrays overflow."""
+"""The largest absolute value of a number: beyond it, float32 and the sizes of arrays overflow."""
 T = TypeVar("T")
 
 _KINDS: dict[Any, str] = {
@@ -40,15 +40,15 @@ _KINDS: dict[Any, str] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Allowed:
-    """The values that a parameter may take beside null: in words ({kind}: those of its type), as a test."""
+class Constraint:
+    """The allowed values of a parameter, apart from null: in words ({kind} stands for its type), and as a test."""
 
     words: str
     test: Callable[[Any], bool]
 
 
 def _field(words: str, test: Callable[[Any], bool]) -> Any:
-    return dataclasses.field(metadata={"allowed": Allowed(words, test)})
+    return dataclasses.field(metadata={"allowed": Constraint(words, test)})
 
 
 def above(low: float) -> Any:
@@ -67,12 +67,12 @@ def between(low: float, high: float) -> Any:
 
 
 def seed() -> Any:
-    """A field for what draws are made from: an integer that NumPy, PyTorch and scikit-learn take."""
+    """A field for the seed of a random generator: an integer that NumPy, PyTorch and scikit-learn take."""
     return between(0, 2**32 - 1)
 
 
 def path() -> Any:
-    """A field for a path that DVC reads from params.yaml too: it makes a text of a number, and does not expand ~."""
+    """A field for a path that DVC reads from params.yaml too: DVC turns a number into a text and does not expand ~."""
     return _field(
         "{kind}: a path, with ./ before a number and the home folder in full instead of ~",
         lambda value: value != "" and not value.startswith("~"),
@@ -88,7 +88,7 @@ def several(*values: str) -> Any:
     """A field for a list of some of `values`, each at most once, in any order."""
     return _field(
         f"a list of {', '.join(values)}, each at most once",
-        lambda given: set(given) <= set(values) and len(set(given)) == len(given),
+        lambda value: set(value) <= set(values) and len(set(value)) == len(value),
     )
 
 
@@ -106,7 +106,7 @@ def each_above(low: float) -> Any:
 
 
 def read(path: Path = FILE) -> dict[str, Any]:
-    """All of params.yaml as plain dicts, lists and scalars (YAML 1.2, so that 1e-05 is a number).
+    """Read params.yaml as plain dicts, lists and scalars (YAML 1.2, so that 1e-05 is a number).
 
     Raises:
         UserError: the file is missing, is not valid YAML, repeats a key, is no mapping, has anchors or tags, or is
@@ -118,7 +118,7 @@ def read(path: Path = FILE) -> dict[str, Any]:
         depth = 0
         for event in yaml.parse(text):
             line = event.start_mark.line + 1
-            # `dvc exp run -S` would change an anchored value and leave its aliases as they were
+            # `dvc exp run -S` would change an anchored value but not its aliases
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
                 raise UserError(f"{path}: line {line} has a YAML anchor, alias or tag; only plain values are allowed")
             depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
@@ -130,91 +130,93 @@ def read(path: Path = FILE) -> dict[str, Any]:
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {_problem(error)}") from error
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: must hold sections named after the stages, not {shown(content)}")
+        raise UserError(f"{path}: must hold sections named after the stages, not {format_value(content)}")
     return content
 
 
 def load(section: str, schema: type[T], path: Path = FILE) -> T:
-    """The section `section` of params.yaml as an instance of the dataclass `schema`, every value checked.
+    """Load the section `section` of params.yaml into the dataclass `schema`, every value checked.
 
     Raises:
-        UserError: an unknown or missing key, a wrong type or an impossible value; it names the key, what was
-            given and what is allowed; or as `read`.
+        UserError: an unknown or missing key, a wrong type or an impossible value; names the key, its value
+            and what is allowed; or as `read`.
     """
     return section_of(read(path), section, schema, str(path))
 
 
 def section_of(content: Mapping[str, Any], section: str, schema: type[T], origin: str) -> T:
-    """The section `section` of the nested `content` of params.yaml, which `origin` has, as `load` returns it.
+    """The section `section` of `content`, the nested values of params.yaml, as `load` returns it.
+
+    `origin` names the file in errors.
 
     Raises:
         UserError: as `load`.
     """
     if section not in content:
-        raise UserError(f"{origin}: the section {section} is missing; there are: {listed(content)}")
+        raise UserError(f"{origin}: the section {section} is missing; there are: {join_names(content)}")
     if not isinstance(content[section], dict):
-        raise UserError(f"{origin}: {section} must be a section of keys, not {shown(content[section])}")
+        raise UserError(f"{origin}: {section} must be a section of keys, not {format_value(content[section])}")
     return check(content[section], schema, section, origin)
 
 
 def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
-    """The mapping `values` as an instance of `schema`; `name` and `origin` say in errors where it stands.
+    """The mapping `values` as an instance of `schema`; errors name the section `name` and the file `origin`.
 
     Raises:
-        UserError: an unknown or missing key, a wrong type or an impossible value; it names the key, what was
-            given and what is allowed.
+        UserError: an unknown or missing key, a wrong type or an impossible value; names the key, its value
+            and what is allowed.
     """
     fields = {field.name: field for field in dataclasses.fields(cast(Any, schema))}
     for key in values:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {listed(fields)}"
+            hint = f"did you mean {near[0]}?" if near else f"there are: {join_names(fields)}"
             if new := RENAMED.get(f"{name}.{key}"):
                 hint = f"it is {new} now"
             raise UserError(f"{origin}: {name}.{one_line(key)} is not a parameter; {hint}")
-    config = OmegaConf.structured(schema)
+    config = OmegaConf.structured(schema)  # its fields convert and check what is assigned to them
     for key, field in fields.items():
         if key not in values:
             raise UserError(f"{origin}: {name}.{key} is missing; it takes {_takes(field)}")
-        given = values[key]
-        wrong = refusal(f"{name}.{key}", given, _takes(field), origin)
+        value = values[key]
+        refused = refusal(f"{name}.{key}", value, _takes(field), origin)
         if dataclasses.is_dataclass(field.type):
-            if not isinstance(given, dict):
-                raise wrong
-            config[key] = check(given, cast(type, field.type), f"{name}.{key}", origin)
+            if not isinstance(value, dict):
+                raise refused
+            config[key] = check(value, cast(type, field.type), f"{name}.{key}", origin)
             continue
         try:
-            config[key] = given
-            kept = _kept(given, config[key])
+            config[key] = value
+            kept = _kept(value, config[key])
         except (OmegaConfBaseException, OverflowError) as error:
-            raise wrong from error
+            raise refused from error
         allowed = field.metadata.get("allowed")
-        if not kept or not (given is None or allowed is None or allowed.test(given)):
-            raise wrong
+        if not kept or not (value is None or allowed is None or allowed.test(value)):
+            raise refused
         if largest := _exceeded(config[key]):
-            raise refusal(f"{name}.{key}", given, f"{_takes(field)}, and at most {largest:,.0f}", origin)
+            raise refusal(f"{name}.{key}", value, f"{_takes(field)}, and at most {largest:,.0f}", origin)
     return cast(T, OmegaConf.to_object(config))
 
 
-def refusal(key: str, given: Any, takes: str, origin: str = str(FILE)) -> UserError:
-    """The error that says that `key` has a value, `given`, which is none of those that it `takes`."""
-    return UserError(f"{origin}: {key} = {shown(given)} is not allowed; it takes {takes}")
+def refusal(key: str, value: Any, takes: str, origin: str = str(FILE)) -> UserError:
+    """The error for a `value` of `key` that is not allowed; `takes` describes the allowed ones."""
+    return UserError(f"{origin}: {key} = {format_value(value)} is not allowed; it takes {takes}")
 
 
-def _kept(given: Any, value: Any) -> bool:
-    """Whether `value`, which OmegaConf made of `given`, says what was written there.
+def _kept(value: Any, converted: Any) -> bool:
+    """Whether OmegaConf kept the `value` of params.yaml when it `converted` it.
 
-    OmegaConf also turns "3" into 3 and 2 into true, and fills in ${...}. Only 3 for 3.0 is welcome here.
+    OmegaConf also turns "3" into 3 and 2 into true, and fills in ${...}. Only 3 for 3.0 is accepted here.
     """
-    if isinstance(value, ListConfig):
-        return all(map(_kept, given, value))
-    if isinstance(value, float):
-        return type(given) in (int, float) and math.isfinite(value)
-    return type(given) is type(value) and bool(given == value)
+    if isinstance(converted, ListConfig):
+        return all(map(_kept, value, converted))
+    if isinstance(converted, float):
+        return type(value) in (int, float) and math.isfinite(converted)
+    return type(value) is type(converted) and bool(value == converted)
 
 
 def _exceeded(value: Any) -> float:
-    """The largest number that is allowed, where `value` exceeds it or holds one that does; else 0."""
+    """The largest allowed number if `value`, or an item of it, exceeds it; else 0."""
     if isinstance(value, ListConfig):
         return max(map(_exceeded, value), default=0)
     largest = _LARGEST.get(type(value), math.inf)
@@ -222,9 +224,9 @@ def _exceeded(value: Any) -> float:
 
 
 def _takes(field: "dataclasses.Field[Any]") -> str:
-    """The words for what `field` accepts: 'an integer >= 1 or null'."""
+    """The accepted values of `field` in words: 'an integer >= 1 or null'."""
     if dataclasses.is_dataclass(field.type):
-        return f"the keys {listed(inner.name for inner in dataclasses.fields(field.type))}"
+        return f"the keys {join_names(inner.name for inner in dataclasses.fields(field.type))}"
     kinds = get_args(field.type)
     optional = type(None) in kinds
     kind = kinds[0] if optional else field.type

@@ -1,4 +1,4 @@
-"""Work on the next items in background threads while the present one is used."""
+"""Load the next items in background threads while the current one is used."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,10 +9,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def prefetched(load: Callable[[Item], Result], items: Iterable[Item], threads: int = 1) -> Iterator[Result]:
-    """`load` of every item, in order, the next `threads` of them in the background.
+def prefetch(load: Callable[[Item], Result], items: Iterable[Item], threads: int = 1) -> Iterator[Result]:
+    """Yield `load(item)` for every item, in order, with the next `threads` calls running in the background.
 
-    An exception in `load` is raised here. Leaving the loop early cancels what has not begun and waits for the rest.
+    An exception in `load` is raised here. Leaving the loop early cancels pending calls and waits for running ones.
     """
     pending: deque[Future[Result]] = deque()
     pool = ThreadPoolExecutor(threads, "prefetch")

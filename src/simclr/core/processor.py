@@ -1,13 +1,13 @@
-"""One arithmetic on every x86-64 processor, so that a CPU gives the same bytes whichever it is.
+"""The same arithmetic on every x86-64 processor, so that results on a CPU are the same bytes everywhere.
 
-PyTorch's kernels, oneDNN, MKL, OpenBLAS, NumPy and numba each look at the processor and choose their code by it. A
-wider vector sums in another order: the last bits differ from the first layer on, and after some hundred steps of
-training the last bits decide percentage points. Here each library is held to AVX2 and FMA, which every x86-64
-processor since 2013 (Intel Haswell) or 2015 (AMD Excavator) has; that takes longer than the widest vectors.
+PyTorch, oneDNN, MKL, OpenBLAS, NumPy and numba each select kernels by the processor's instruction set. A wider vector
+sums in another order: the last bits differ from the first layer on, and after some hundred steps of training they
+decide percentage points. Here each library is held to AVX2 and FMA, which every x86-64 processor since 2013 (Intel
+Haswell) or 2015 (AMD Excavator) has; that is slower than the widest vectors.
 
 The libraries read these variables once, when they are loaded, so `simclr` sets them when it is imported. The section
-`processor` of params.yaml asks for native speed, or for more threads than one, which change the last bits too;
-`scripts/stage` hands that on as SIMCLR_CPU and SIMCLR_THREADS. Other programs set these two themselves.
+`processor` of params.yaml selects native instructions or several threads, which change the last bits too;
+`scripts/stage` passes them on as SIMCLR_CPU and SIMCLR_THREADS. Other programs set these two themselves.
 """
 
 import os
@@ -24,9 +24,9 @@ HELD = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "",  # none but those of that processor
 }
-"""What holds each library; NumPy 2.4 is the first that knows X86_V3."""
+"""The variables that hold each library; X86_V3 needs NumPy 2.4."""
 _UNSET = ("NPY_DISABLE_CPU_FEATURES", "FREETYPE_PROPERTIES")
-"""What goes: NumPy does not take both of its lists, and FreeType draws letters otherwise."""
+"""Variables to remove: NumPy takes only one of its two lists, and FreeType's changes the letters in pictures."""
 _LIBRARIES = ("numpy", "scipy", "sklearn", "numba", "torch")
 CPU, THREADS = "SIMCLR_CPU", "SIMCLR_THREADS"
 MODES = ("held", "native")
@@ -35,53 +35,53 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 
 def mode() -> str:
-    """ "held" to what all processors share, or "native", as SIMCLR_CPU asks or where AVX2 or FMA is missing."""
+    """ "held" to AVX2 and FMA; "native" if SIMCLR_CPU says so, or on a processor without them."""
     return "native" if os.environ.get(CPU) == "native" or not _has_avx2() else "held"
 
 
 def threads() -> int:
-    """How many threads torch gets: SIMCLR_THREADS, or 1.
+    """The number of torch's threads: SIMCLR_THREADS, or 1.
 
-    OMP_NUM_THREADS has no say, because clusters set it for every job.
+    OMP_NUM_THREADS is ignored, because clusters set it for every job.
     """
-    given = os.environ.get(THREADS, "1")
-    return int(given) if given.isdecimal() and 0 < int(given) <= MOST_THREADS else 1
+    value = os.environ.get(THREADS, "1")
+    return int(value) if value.isdecimal() and 0 < int(value) <= MOST_THREADS else 1
 
 
-def refused() -> str:
-    """What is wrong with the two variables, in one line; empty where nothing is."""
-    given = os.environ.get(CPU, MODES[0])
-    if given not in MODES:
-        return f"environment: {CPU} = {given} is not allowed; it takes one of {', '.join(MODES)}"
-    given = os.environ.get(THREADS, "1")
-    if given != str(threads()):
-        return f"environment: {THREADS} = {given} is not allowed; it takes an integer from 1 to {MOST_THREADS}"
+def environment_error() -> str:
+    """One line on an invalid SIMCLR_CPU or SIMCLR_THREADS; empty if both are valid."""
+    cpu = os.environ.get(CPU, MODES[0])
+    if cpu not in MODES:
+        return f"environment: {CPU} = {cpu} is not allowed; it takes one of {', '.join(MODES)}"
+    count = os.environ.get(THREADS, "1")
+    if count != str(threads()):
+        return f"environment: {THREADS} = {count} is not allowed; it takes an integer from 1 to {MOST_THREADS}"
     return ""
 
 
 def hold() -> None:
-    """Set the variables, for this process and those that it starts.
+    """Set the variables for this process and its children.
 
-    Warns where a library has been loaded before, which then goes its own way.
+    Warns if a library was loaded before, and so selected its kernels already.
     """
-    wanted = {"OMP_NUM_THREADS": str(threads()), "MKL_NUM_THREADS": str(threads()), "OPENBLAS_NUM_THREADS": "1"}
+    variables = {"OMP_NUM_THREADS": str(threads()), "MKL_NUM_THREADS": str(threads()), "OPENBLAS_NUM_THREADS": "1"}
     if mode() == "held":
-        wanted |= HELD
+        variables |= HELD
     late = [name for name in _LIBRARIES if name in sys.modules]
-    if late and any(os.environ.get(name) != value for name, value in wanted.items() if name in HELD):
+    if late and any(os.environ.get(name) != value for name, value in variables.items() if name in HELD):
         warnings.warn(
             f"{', '.join(late)} was loaded before simclr and uses this processor's own instructions: results are not "
             f"those of other processors. Import simclr first, or set {CPU}=native",
             RuntimeWarning,
             stacklevel=3,
         )
-    os.environ.update(wanted)
+    os.environ.update(variables)
     for name in _UNSET:
         os.environ.pop(name, None)
 
 
 def _has_avx2() -> bool:
-    """Whether Linux says that the processor has AVX2 and FMA."""
+    """Whether the processor has AVX2 and FMA, by /proc/cpuinfo."""
     try:
         flags = _CPUINFO.read_text(encoding="utf-8").partition("flags")[2].partition("\n")[0].split()
     except OSError:

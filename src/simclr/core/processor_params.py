@@ -1,4 +1,4 @@
-"""The section `processor` of params.yaml: how a CPU computes, which decides the last bits of results."""
+"""The section `processor` of params.yaml: instructions and threads, which decide the last bits of results."""
 
 import os
 from dataclasses import dataclass
@@ -17,19 +17,18 @@ class ProcessorParams:
 
 
 def environment(parameters: ProcessorParams) -> dict[str, str]:
-    """The variables that `processor.hold` reads, as `parameters` say.
+    """The environment variables of `parameters`, for `processor.hold`.
 
     They are set before a stage starts, because it loads the libraries before it reads params.yaml.
 
     Raises:
-        UserError: one is set already and says something else. What decides results is not the environment's: DVC would
-            take them for those of params.yaml.
+        UserError: a variable is set already, to another value: DVC would take the results for those of params.yaml.
     """
-    wanted = {CPU: ("instructions", parameters.instructions), THREADS: ("threads", str(parameters.threads))}
-    for variable, (key, value) in wanted.items():
-        if (given := os.environ.get(variable, value)) != value:
+    variables = {CPU: ("instructions", parameters.instructions), THREADS: ("threads", str(parameters.threads))}
+    for variable, (key, value) in variables.items():
+        if (present := os.environ.get(variable, value)) != value:
             raise UserError(
-                f"environment: {variable} = {given}, but {params.FILE} has processor.{key}: {value}; "
+                f"environment: {variable} = {present}, but {params.FILE} has processor.{key}: {value}; "
                 "what decides results belongs there"
             )
-    return {variable: value for variable, (_, value) in wanted.items()}
+    return {variable: value for variable, (_, value) in variables.items()}

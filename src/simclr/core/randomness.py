@@ -1,4 +1,4 @@
-"""Randomness as a function: every draw is a hash of what it is for, so that no order, thread or rank can change it.
+"""Counter-based random numbers: every draw is a hash of its counters, independent of order, thread and rank.
 
 The hash is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", figure 16),
 chained over the counters: on the host in NumPy, and its last link on a device in torch.
@@ -47,19 +47,19 @@ def reaches(threshold: float, keys: Tensor, counters: Tensor) -> Tensor:
         bool, of the broadcast shape.
     """
 
-    def shifted(state: Tensor, bits: int) -> Tensor:
-        """Shifted right, zeros coming in: torch's own shift of int64 repeats the sign."""
+    def shift_right(state: Tensor, bits: int) -> Tensor:
+        """A logical shift to the right: torch's own shift of int64 repeats the sign."""
         return (state >> bits) & ((1 << (64 - bits)) - 1)
 
     gamma, first, second = _SIGNED
     state = (keys ^ counters) + gamma
-    state = (state ^ shifted(state, 30)) * first
-    state = (state ^ shifted(state, 27)) * second
-    state = state ^ shifted(state, 31)
-    return shifted(state, 11) >= math.ceil(threshold * 2**53)
+    state = (state ^ shift_right(state, 30)) * first
+    state = (state ^ shift_right(state, 27)) * second
+    state = state ^ shift_right(state, 31)
+    return shift_right(state, 11) >= math.ceil(threshold * 2**53)
 
 
 def permutation(count: int, *counters: int) -> npt.NDArray[np.int64]:
-    """The order of `count` samples, shape (count,): a function of `counters` (say, seed and epoch) alone."""
+    """A permutation of `count` samples, shape (count,): a function of `counters` (say, seed and epoch) alone."""
     keys = hashes(*counters, np.arange(count))
     return np.argsort(keys, kind="stable").astype(np.int64)

@@ -1,4 +1,4 @@
-"""Parameters that had another name, so that an old params.yaml is told the new one."""
+"""Former names of parameters, for the error that an old params.yaml gets."""
 
 _VIEWS = {
     "crop_scale": "crop.scale", "crop_ratio": "crop.ratio", "flip": "flip.probability",

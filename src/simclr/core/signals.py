@@ -10,21 +10,21 @@ from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _GRACE = 20
-"""Seconds after which a process that waits in vain for the others ends without having come to a stop."""
+"""Seconds that a process of several has to reach a stop; the others may be dead."""
 
 
 class Interruption:
-    """What was asked for: `number` is that of the first signal that came, 0 before."""
+    """The request to stop: `number` is that of the first signal, 0 before it."""
 
     def __init__(self) -> None:
         self.number = 0
         self._acknowledged = threading.Event()
 
     def acknowledge(self) -> None:
-        """The run has come to the point where it stops: it may take its time now."""
+        """Note that the run is stopping, and lift the limit on its time."""
         self._acknowledged.set()
 
-    def _end_in_time(self, wakeup: socket.socket) -> None:
+    def _exit_unless_acknowledged(self, wakeup: socket.socket) -> None:
         received = wakeup.recv(1)
         if received and not self._acknowledged.wait(_GRACE):
             os._exit(128 + received[0])
@@ -32,11 +32,11 @@ class Interruption:
 
 @contextmanager
 def catch_signals(*, multi_process: bool) -> Iterator[Interruption]:
-    """Have signals noted instead of ending the process, whose main thread this must be.
+    """Note signals in an `Interruption` instead of ending the process; for its main thread only.
 
-    A second SIGINT, from somebody who will not wait, ends a process alone at once; others may repeat each other, as a
-    scheduler's and the one that `orphan` sends. `multi_process`, which are dead perhaps, the process ends anyhow if
-    nobody acknowledges the signal within 20 seconds.
+    A single process ends at once on a second SIGINT; other signals may repeat, as a scheduler's and that of
+    `exit_with_parent`. With `multi_process` the process exits if nobody acknowledges the signal within 20 seconds:
+    it may be waiting for a dead one.
     """
     interruption = Interruption()
 
@@ -45,7 +45,7 @@ def catch_signals(*, multi_process: bool) -> Iterator[Interruption]:
         if number == signal.SIGINT and not multi_process:
             signal.signal(number, signal.SIG_DFL)
 
-    with _timed(interruption) if multi_process else nullcontext():
+    with _watchdog(interruption) if multi_process else nullcontext():
         before = {number: signal.signal(number, note) for number in SIGNALS}
         try:
             yield interruption
@@ -55,16 +55,18 @@ def catch_signals(*, multi_process: bool) -> Iterator[Interruption]:
 
 
 @contextmanager
-def _timed(interruption: Interruption) -> Iterator[None]:
-    """Have a thread end the process that does not acknowledge a signal.
+def _watchdog(interruption: Interruption) -> Iterator[None]:
+    """Exit from a thread if no one acknowledges a signal.
 
-    Python's handlers run between two of its instructions, so never in a process stuck in a collective whose other
-    side died. The byte that a signal writes into the wakeup socket comes at once.
+    Python runs signal handlers between two bytecode instructions, so never while the process is stuck in a collective
+    whose peer died. The byte that a signal writes into the wakeup socket arrives at once.
     """
     near, far = socket.socketpair()
     near.setblocking(False)
     with near, far:
-        watcher = threading.Thread(target=interruption._end_in_time, args=(far,), name="interruption", daemon=True)
+        watcher = threading.Thread(
+            target=interruption._exit_unless_acknowledged, args=(far,), name="interruption", daemon=True
+        )
         watcher.start()
         before = signal.set_wakeup_fd(near.fileno(), warn_on_full_buffer=False)
         try:

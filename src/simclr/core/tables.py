@@ -1,4 +1,4 @@
-"""Metrics as JSON and plot data as CSV: the same values give the same bytes, and a diff reads well."""
+"""Metrics as JSON and plot data as CSV: equal values give equal bytes, and diffs are readable."""
 
 import csv
 import io
@@ -77,12 +77,12 @@ def _scalar(value: Any, key: str) -> float | str:
 
 def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:
     """Nested `values` under dotted keys; lists as texts, None as "null"."""
-    found: dict[str, bool | float | str] = {}
+    leaves: dict[str, bool | float | str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= flat(value, f"{prefix}{key}.")
+            leaves |= flat(value, f"{prefix}{key}.")
         elif isinstance(value, bool | int | float | str):
-            found[f"{prefix}{key}"] = value
+            leaves[f"{prefix}{key}"] = value
         else:
-            found[f"{prefix}{key}"] = "null" if value is None else str(value)
-    return found
+            leaves[f"{prefix}{key}"] = "null" if value is None else str(value)
+    return leaves

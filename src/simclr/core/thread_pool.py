@@ -1,6 +1,6 @@
-"""Compiled loops over the rows of arrays, on all cores that this process has a share in.
+"""Compiled loops over the rows of arrays, on all cores that this process may use.
 
-numba's own parallel loops are not used: how many threads they get is a property of the thread that calls them, which
+numba's own parallel loops do not serve: the number of their threads is a property of the calling thread, which
 importing ffcv sets to one, and their pools do not outlive a fork.
 """
 
@@ -19,8 +19,8 @@ import torch
 
 
 def cores(root: Path = Path("/")) -> int:
-    """How many cores' time this process may take: of those it may run on, what its control groups allow, as of a
-    container (cgroups(7), cpu.max; in version 1 cpu.cfs_quota_us). `root` is where /proc and /sys are.
+    """The number of cores this process may use: its CPU affinity, limited by the quota of its control groups, such as
+    a container's (cgroups(7), cpu.max; in version 1 cpu.cfs_quota_us). `root` is where /proc and /sys are.
     """
     allowed = float(len(os.sched_getaffinity(0)))
     with suppress(OSError):
@@ -46,10 +46,10 @@ def _quota(group: Path) -> float:
 
 
 THREADS = max(1, cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) - (torch.cuda.device_count() > 0))
-"""The cores that may be used, shared among the processes that torchrun started on this machine; on one with GPUs each
-keeps one for the thread that gives its GPU work."""
-_PARTS = 2
-"""For each thread: some rows take longer than others."""
+"""Threads of a pool: the usable cores over the processes that torchrun started on this machine; with GPUs each process
+keeps one core for the thread that launches kernels."""
+_BLOCKS = 2
+"""Blocks for each thread, because some rows take longer than others."""
 
 
 def row_pool(name: str) -> Callable[..., None]:
@@ -60,8 +60,8 @@ def row_pool(name: str) -> Callable[..., None]:
     pool = ThreadPoolExecutor(THREADS, name)
 
     def over_rows(function: Callable[..., None], *arrays: npt.NDArray[Any]) -> None:
-        edges = np.linspace(0, len(arrays[0]), _PARTS * THREADS + 1).astype(int)
-        parts = [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
-        list(pool.map(lambda part: function(*(array[part] for array in arrays)), parts))
+        edges = np.linspace(0, len(arrays[0]), _BLOCKS * THREADS + 1).astype(int)
+        blocks = [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
+        list(pool.map(lambda block: function(*(array[block] for array in arrays)), blocks))
 
     return over_rows

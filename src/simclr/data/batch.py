@@ -1,4 +1,4 @@
-"""What a method learns from in one step."""
+"""The batch of views of one training step."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ class Batch:
     images: Tensor
     """(V * B, 3, S, S) float32, all first views before all second ones; channels last in memory."""
     keys: Tensor
-    """(V * B,) int64, what dropout is drawn from: see `randomness.reaches`."""
+    """(V * B,) int64, the keys of the dropout masks: see `randomness.reaches`."""
     labels: Tensor
-    """(B,) int64; -1 where a sample has none."""
+    """(B,) int64; -1 for a sample without a label."""
     samples: Tensor
     """(B,) int64, the samples' indices in their split."""
     views: int
     """V."""
     total: int
-    """Samples of this step, over all ranks."""
+    """Samples of the global batch of this step."""

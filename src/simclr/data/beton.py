@@ -1,9 +1,9 @@
 """FFCV's .beton files of images and labels: deterministic writing, checked reading.
 
 The format is upstream's (ffcv 1.0.2, version 2): header, field descriptors, a table with one row per sample, pages
-of image data, a table of allocations. Upstream's loader reads what is written here. Upstream's writer is not used:
-it orders pages by a race between its workers, hangs when one of them fails and leaves a file that opens but is empty
-when it is killed; and its reader takes a truncated file for a smaller one.
+of image data, a table of allocations. Upstream's loader reads these files. Its writer and reader do not serve: the
+writer orders pages by a race between its workers, hangs when a worker fails and, if killed, leaves an empty file that
+opens; the reader takes a truncated file for a smaller one.
 """
 
 from collections.abc import Iterable
@@ -35,12 +35,12 @@ _TABLE = get_metadata_type([field for _, field in _FIELDS.values()])
 _TABLE_START = HeaderType.itemsize + len(_FIELDS) * FieldDescType.itemsize
 
 MIN_PAGE = 1 << 21
-"""The smallest page in bytes: an image of at most that many can always be written."""
+"""The smallest page in bytes: an image of at most this size fits into any file."""
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """One image as it stands in the file: `data` holds `height` * `width` * 3 raw bytes, or a JPEG (`mode`)."""
+    """One image as stored in the file: `data` holds `height` * `width` * 3 raw bytes, or a JPEG (`mode`)."""
 
     mode: int
     height: int
@@ -98,8 +98,8 @@ def _aligned(position: int, page_size: int) -> int:
 class Beton:
     """An open file. Every array has one row per sample, in the order of the file.
 
-    `labels` (N,) int64, -1 where there is none; `modes` (N,) uint8; `heights`, `widths` (N,) int64 pixels; `starts`,
-    `sizes` (N,) int64 bytes: where in `data`, the mapped file, the image stands.
+    `labels` (N,) int64, -1 without a label; `modes` (N,) uint8; `heights`, `widths` (N,) int64 pixels; `starts`,
+    `sizes` (N,) int64 bytes: the position and length of the image in `data`, the memory-mapped file.
     """
 
     path: Path
@@ -125,12 +125,13 @@ class Beton:
 
 
 def read(path: Path) -> Beton:
-    """Open `path` and check that every image it speaks of lies within it.
+    """Open `path` and check that it holds every image of its table.
 
     Raises:
         UserError: the file is missing, no .beton, of another version, without these fields, or truncated.
     """
     try:
+        # Upstream's reader takes a truncated file for a smaller one, so check the layout first.
         length = path.stat().st_size
         if length < HeaderType.itemsize:
             raise UserError(f"{path}: {length} bytes are no .beton file")
@@ -142,7 +143,7 @@ def read(path: Path) -> Beton:
             header["num_fields"] != len(_FIELDS)
             or count == 0
             or _TABLE_START + count * _TABLE.itemsize > allocations
-            or allocations + count * ALLOC_TABLE_TYPE.itemsize != length
+            or allocations + count * ALLOC_TABLE_TYPE.itemsize != length  # the allocations end the file
         ):
             raise UserError(f"{path}: truncated, empty or not written by the convert stage")
         reader = Reader(str(path))
@@ -152,11 +153,13 @@ def read(path: Path) -> Beton:
         raise UserError(f"{path}: damaged header") from error
     if list(reader.field_names) != list(_FIELDS) or reader.metadata_type != _TABLE:
         raise UserError(f"{path}: not written by the convert stage")
-    images = reader.metadata["f0"]
+    images = reader.metadata["f0"]  # mode, width, height and position; only the allocations know the sizes of JPEGs
+    # upstream's writer appends allocations in the order in which its workers finish
     allocated = reader.alloc_table[np.argsort(reader.alloc_table["sample_id"], kind="stable")]
+    # the file's integers are unsigned: a difference below zero would wrap around
     starts, sizes = images["data_ptr"].astype(np.int64), allocated["size"].astype(np.int64)
     heights, widths = images["height"].astype(np.int64), images["width"].astype(np.int64)
-    whole = (
+    intact = (
         (allocated["sample_id"] == np.arange(count)).all()
         and (allocated["ptr"] == images["data_ptr"]).all()
         and np.isin(images["mode"], (RAW, JPEG)).all()
@@ -164,10 +167,10 @@ def read(path: Path) -> Beton:
         and (heights > 0).all()
         and (widths > 0).all()
         and (starts > 0).all()
-        and (starts <= length - sizes).all()
+        and (starts <= length - sizes).all()  # `starts + sizes` could overflow
         and (sizes == heights * widths * 3)[images["mode"] == RAW].all()
     )
-    if not whole:
+    if not intact:
         raise UserError(f"{path}: damaged: some images do not lie within the file")
     return Beton(
         path=path,

@@ -1,4 +1,4 @@
-"""The folder that convert writes and the later stages read: a .beton for each split, and what holds for all."""
+"""The folder that convert writes and the later stages read: a .beton for each split, and facts on the data set."""
 
 import dataclasses
 import json
@@ -11,18 +11,19 @@ from simclr.data import beton
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What holds for all splits."""
+    """Facts on the whole data set, in dataset.json."""
 
     classes: list[str]
     """The names of the labels 0, 1, ..."""
     mean: list[float]
-    """Of each channel over the training split, values from 0 to 1."""
+    """Mean of each channel over the training split, of values from 0 to 1."""
     std: list[float]
+    """Standard deviation, likewise."""
     digests: dict[str, str]
-    """SHA-256 of each split's .beton, in hexadecimal: to tell data apart without reading them."""
+    """SHA-256 of each split's .beton, in hexadecimal, which identifies the data without reading them."""
 
 
-_DESCRIPTION = "dataset.json"
+_INFO = "dataset.json"
 
 
 def split_path(folder: Path, split: str) -> Path:
@@ -33,19 +34,19 @@ def has_split(folder: Path, split: str) -> bool:
     return split_path(folder, split).exists()
 
 
-def describe(folder: Path, description: DatasetInfo) -> None:
-    """Write `description` into `folder`."""
-    text = json.dumps(dataclasses.asdict(description), indent=2)
-    (folder / _DESCRIPTION).write_text(text + "\n", encoding="utf-8")
+def save_info(folder: Path, info: DatasetInfo) -> None:
+    """Write `info` into `folder`."""
+    text = json.dumps(dataclasses.asdict(info), indent=2)
+    (folder / _INFO).write_text(text + "\n", encoding="utf-8")
 
 
-def description(folder: Path) -> DatasetInfo:
-    """What `describe` wrote.
+def load_info(folder: Path) -> DatasetInfo:
+    """Read the info that `save_info` wrote.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    path = folder / _DESCRIPTION
+    path = folder / _INFO
     try:
         return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -55,17 +56,17 @@ def description(folder: Path) -> DatasetInfo:
 
 
 def open_split(folder: Path, split: str) -> beton.Beton:
-    """The .beton of `split`: train, val, test or unlabelled.
+    """Open the .beton of `split`: train, val, test or unlabelled.
 
     Raises:
-        UserError: there is none, it is damaged, or it is that of another data set.
+        UserError: the split does not exist, is damaged, or belongs to another data set.
     """
     path = split_path(folder, split)
     if not has_split(folder, split):
-        found = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"
-        raise UserError(f"{path}: this data set has no {split} split; there are: {found}")
-    opened = beton.read(path)
-    classes, lowest = len(description(folder).classes), -1 if split == "unlabelled" else 0
-    if opened.labels.min() < lowest or opened.labels.max() >= classes:
-        raise UserError(f"{path}: its labels are not those of {folder / _DESCRIPTION}; run convert again")
-    return opened
+        splits = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"
+        raise UserError(f"{path}: this data set has no {split} split; there are: {splits}")
+    split_file = beton.read(path)
+    classes, lowest = len(load_info(folder).classes), -1 if split == "unlabelled" else 0
+    if split_file.labels.min() < lowest or split_file.labels.max() >= classes:
+        raise UserError(f"{path}: its labels are not those of {folder / _INFO}; run convert again")
+    return split_file

@@ -1,8 +1,7 @@
-"""Boxes cut from images, mirrored or not, and resized: which box is decided on the host, and small images are cut on
-a GPU by what stands here; elsewhere they are cut by `cut`.
+"""Boxes of images, and their cropping and resizing on a GPU; `cut` does the same on a CPU.
 
-A box is top, left, height, width in pixels. Where its width is negative, what lies in it is mirrored left to right,
-which costs nothing in a resize, and a pass over the views elsewhere.
+A box is top, left, height, width in pixels, computed on the host. A negative width mirrors the box left to right: free
+as a part of the resize, where a flip of its own would take a pass over the views.
 """
 
 import numpy as np
@@ -20,28 +19,31 @@ def central_boxes(heights: npt.NDArray[np.int64], widths: npt.NDArray[np.int64],
 
 
 def filters(boxes: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.float32]:
-    """How `resized_crops` takes `boxes` (B, V, 4) to `size` pixels: (2, V * B, 5), first downwards, then across, all
-    first boxes before all second ones.
+    """The filters of `resized_crops` for `boxes` (B, V, 4) and `size` pixels: (2, V * B, 5), vertical ones, then
+    horizontal ones, all first boxes before all second ones.
 
-    The five are, in pixels of the image: where the box begins and how long it is; from there, the place of the first
-    target pixel and the step to the next; and the slope of the filter, a triangle that is widened by the scale when
-    shrinking.
+    The five values, in pixels of the image: start and length of the box; relative to the start, the center of the first
+    target pixel and the step to the next; and the slope of the triangle filter, which the scale widens for shrinking.
     """
-    begin, signed = boxes.swapaxes(0, 1).reshape(-1, 2, 2).swapaxes(0, 1).astype(np.float32)  # (V * B, 2) of both axes
+    start, signed = boxes.swapaxes(0, 1).reshape(-1, 2, 2).swapaxes(0, 1).astype(np.float32)  # (V * B, 2) of both axes
     length = np.abs(signed)
     scale = length / np.float32(size)
+    # mirrored, the first target pixel lies at the far end of the box, and the steps go backwards
     first = np.where(signed < 0, np.float32(size - 0.5), np.float32(0.5)) * scale
     step = np.where(signed < 0, -scale, scale)
-    return np.stack([begin, length, first, step, -1 / np.maximum(scale, 1)], axis=-1).swapaxes(0, 1)
+    return np.stack([start, length, first, step, -1 / np.maximum(scale, 1)], axis=-1).swapaxes(0, 1)
 
 
 def _matrices(filters: Tensor, size: int, longest: int) -> Tensor:
-    """(2, N, size, longest): what turns a line of up to `longest` pixels into its box, resized."""
-    begin, length, first, step, slope = filters[..., None].unbind(-2)
-    source = torch.arange(0.5, longest, device=filters.device) - begin
+    """(2, N, size, longest): matrices that crop and resize a line of up to `longest` pixels."""
+    # One row of weights for each target pixel. All boxes have matrices of the same shape, however long they are, so
+    # that a single batched product serves; pixels outside of a box have no weight.
+    start, length, first, step, slope = filters[..., None].unbind(-2)
+    source = torch.arange(0.5, longest, device=filters.device) - start  # pixel centers, seen from the box
     target = torch.addcmul(first, torch.arange(float(size), device=filters.device), step)
     distance = (source[..., None, :] - target[..., :, None]).abs_()
     weights = distance.mul_(slope[..., None]).add_(1).clamp_(min=0)
+    # the box has hard edges: a target pixel near one sees no pixels beyond it, hence the division by the sum
     weights *= ((source > 0) & (source < length))[..., None, :]
     return weights / weights.sum(dim=-1, keepdim=True)
 
@@ -53,17 +55,20 @@ def resized_crops(images: Tensor, filters: Tensor, size: int) -> Tensor:
 
     Args:
         images: (B, H, W, 3) uint8.
-        filters: (2, V * B, 5): what the function of that name says of the boxes.
+        filters: (2, V * B, 5), by the function `filters`.
         size: the side of the result in pixels.
 
     Returns:
         (V * B, 3, size, size) float32 in [0, 1], all first boxes before all second ones.
     """
+    # One set of matrices for both sides of an image: `longest` is that of all, cut to height and width below.
     count, (height, width, channels) = filters.shape[1], images.shape[1:]
     rows, columns = _matrices(filters, size, max(height, width))
-    each = images.expand(count // len(images), *images.shape) / 255
+    # all first boxes come before all second ones, so the images repeat as a whole
+    views = images.expand(count // len(images), *images.shape) / 255
     with precision.full(images.device):
-        # from (y, x, channel) to (x, channel, row) to (channel, row, column)
-        cut = torch.bmm(each.reshape(count, height, width * channels).mT, rows[..., :height].mT)
+        # Each product resizes the first axis and moves it to the end, so that the second needs no copy and the result
+        # has its channels first: from (y, x, channel) to (x, channel, row) to (channel, row, column).
+        cut = torch.bmm(views.reshape(count, height, width * channels).mT, rows[..., :height].mT)
         cut = torch.bmm(cut.view(count, width, channels * size).mT, columns[..., :width].mT)
     return cut.view(count, channels, size, size)

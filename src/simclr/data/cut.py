@@ -1,7 +1,7 @@
-"""Boxes cut out of images and resized on a CPU, by compiled loops: the filter of `crop`, up to rounding.
+"""Crops of images, resized on a CPU by compiled loops: the filter of `crop`, up to rounding.
 
-Each view is cut while its pixels lie in the cache of one core. A view's bits depend on nothing but its own pixels and
-box: sums are taken in one order, whatever the batch and the number of threads.
+Each view is made while its pixels are in the cache of one core. A view's bits depend only on its own pixels and box:
+sums have a fixed order, whatever the batch and the number of threads.
 """
 
 import numpy as np
@@ -13,27 +13,30 @@ from simclr.core import thread_pool
 from simclr.core.compiled import njit
 
 _over_rows = thread_pool.row_pool("crops")
-F = np.float32  # without it, numbers of Python would make the arithmetic that of float64
+F = np.float32  # Python's numbers would make the arithmetic float64
 
 
 @njit
 def _count(length, size):  # type: ignore[no-untyped-def]
-    """K, the taps of each target pixel, where `length` >= 0 pixels become `size`."""
+    """K, the number of taps of a target pixel, when `length` >= 0 pixels become `size`."""
     return int(np.ceil(2 * max(1.0, length / size)))
 
 
 @njit
 def _taps(length, size, first, weights):  # type: ignore[no-untyped-def]
-    """The filter of `crop` that takes |`length`| pixels to `size`, from last to first if it is negative: target pixel
-    i is the sum over k < K of source pixel `first[i]` + k times `weights[i, k]`, which is 0 beyond the ends. Returns
-    K, see `_count`."""
+    """The filter of `crop` from |`length`| pixels to `size`, mirrored if `length` is negative: target pixel i is the
+    sum over k < K of source pixel `first[i]` + k times `weights[i, k]`, which is 0 beyond the ends. Returns K, see
+    `_count`."""
     backward = length < 0
     length = abs(length)
     scale = F(length) / F(size)
-    reach = max(scale, F(1))
+    reach = max(scale, F(1))  # half the base of the triangle: wider when shrinking, which is the antialiasing
     count = _count(length, size)
     for i in range(size):
+        # The center of the target pixel in source coordinates; the center of source pixel j is at j + 0.5. A mirrored
+        # view takes its target pixels in reverse, so that the source is always read forwards.
         target = (F(size - 1 - i if backward else i) + F(0.5)) * scale
+        # the first source pixel with its center inside of the triangle; negative near the left end
         first[i] = np.int64(np.floor(target - reach + F(0.5)))
         total = F(0)
         for k in range(count):
@@ -41,19 +44,21 @@ def _taps(length, size, first, weights):  # type: ignore[no-untyped-def]
             weight = F(1) - abs(F(tap) + F(0.5) - target) / reach
             weights[i, k] = weight if weight > F(0) and 0 <= tap < length else F(0)
             total += weights[i, k]
-        for k in range(count):
+        for k in range(count):  # to a sum of 1 near the ends too, where taps are missing
             weights[i, k] /= total
     return count
 
 
 @njit
-def _add(out, pixels, weight):  # type: ignore[no-untyped-def]
+def _add_scaled(out, pixels, weight):  # type: ignore[no-untyped-def]
     for i in range(len(out)):
         out[i] += F(pixels[i]) * weight
 
 
-# Along a line, three channels are too few for a vector of four: the fourth element belongs to the next pixel, which
-# overwrites it. Unrolled by hand, because the compiler makes vectors of this form alone.
+# Sums over two, three or four taps along a line of interleaved RGB; a box of up to twice the view's size needs no more.
+# Each pixel is written as a vector of four elements: the fourth belongs to the next pixel, which overwrites it, so
+# that lines have one element to spare. Unrolled by hand, because the compiler vectorises only this form. `a` is the
+# first element of the first tap; neighboring taps are three elements apart.
 @njit
 def _two(line, first, weights, out):  # type: ignore[no-untyped-def]
     for i in range(len(first)):
@@ -85,7 +90,7 @@ def _four(line, first, weights, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _many(line, first, weights, count, out):  # type: ignore[no-untyped-def]
+def _any_number(line, first, weights, count, out):  # type: ignore[no-untyped-def]
     for i in range(len(first)):
         for channel in range(3):
             total = F(0)
@@ -95,31 +100,31 @@ def _many(line, first, weights, count, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def _padded(width, size):  # type: ignore[no-untyped-def]
-    """The elements of a line of `width` pixels with room on both sides for taps without weight, and of one more, which
-    the last vector of four reaches."""
+def _padded_length(width, size):  # type: ignore[no-untyped-def]
+    """The length of a line of `width` pixels with a margin on both sides for taps without weight, and one element more,
+    which the last vector of four reads."""
     return 3 * (width + 2 * _count(width, size)) + 1
 
 
 @njit
 def _cut(image, box, size, lines, scratch):  # type: ignore[no-untyped-def]
-    """The `box` of `image` (H, 3 W) as `size` lines of `size` pixels: `lines` (size, 3 size + 1); `scratch` of
-    `_padded(W, size)` elements."""
+    """Crop the `box` of `image` (H, 3 W) into `size` lines of `size` pixels, `lines` (size, 3 size + 1); `scratch` has
+    `_padded_length(W, size)` elements."""
     top, left, height, signed_width = box
     width = abs(signed_width)
     rows, columns = np.empty(size, np.int64), np.empty(size, np.int64)
     row_weights = np.empty((size, _count(height, size)), np.float32)
     column_weights = np.empty((size, _count(width, size)), np.float32)
     row_taps, column_taps = _taps(height, size, rows, row_weights), _taps(signed_width, size, columns, column_weights)
-    columns += column_taps
-    padded = scratch[: _padded(width, size)]
+    columns += column_taps  # skip the margin on the left: taps beyond the box read zeros there
+    padded = scratch[: _padded_length(width, size)]
     padded[:] = 0
     line = padded[3 * column_taps : 3 * (column_taps + width)]
-    for y in range(size):
+    for y in range(size):  # first downwards, into one line of full width, then along this line
         line[:] = 0
         for k in range(row_taps):
             if row_weights[y, k] > 0:
-                _add(line, image[top + rows[y] + k, 3 * left : 3 * (left + width)], row_weights[y, k])
+                _add_scaled(line, image[top + rows[y] + k, 3 * left : 3 * (left + width)], row_weights[y, k])
         if column_taps == 2:
             _two(padded, columns, column_weights, lines[y])
         elif column_taps == 3:
@@ -127,15 +132,15 @@ def _cut(image, box, size, lines, scratch):  # type: ignore[no-untyped-def]
         elif column_taps == 4:
             _four(padded, columns, column_weights, lines[y])
         else:
-            _many(padded, columns, column_weights, column_taps, lines[y])
+            _any_number(padded, columns, column_weights, column_taps, lines[y])
 
 
 @njit
 def cut_pixels(image, boxes, out):  # type: ignore[no-untyped-def]
-    """All `boxes` (V, 4) of `image` (H, W, 3) uint8, resized to `out` (V, S, S, 3) uint8."""
+    """Crop all `boxes` (V, 4) of `image` (H, W, 3) uint8 and resize them to `out` (V, S, S, 3) uint8."""
     height, width, _ = image.shape
     size = out.shape[1]
-    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(_padded(width, size), np.float32)
+    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(_padded_length(width, size), np.float32)
     flat = image.reshape(height, 3 * width)
     for v in range(len(boxes)):
         _cut(flat, boxes[v], size, lines, scratch)
@@ -149,7 +154,7 @@ def cut_pixels(image, boxes, out):  # type: ignore[no-untyped-def]
 def _resized_crops(images, boxes, out):  # type: ignore[no-untyped-def]
     count, height, width, _ = images.shape
     size = out.shape[-1]
-    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(_padded(width, size), np.float32)
+    lines, scratch = np.empty((size, 3 * size + 1), np.float32), np.empty(_padded_length(width, size), np.float32)
     flat = images.reshape(count, height, 3 * width)
     for n in range(count):
         for v in range(boxes.shape[1]):
@@ -161,14 +166,14 @@ def _resized_crops(images, boxes, out):  # type: ignore[no-untyped-def]
 
 
 def resized_crops(images: Tensor, boxes: npt.NDArray[np.int64], size: int) -> Tensor:
-    """The `boxes` (B, V, 4) of `images` (B, H, W, 3) uint8, resized: (B, V, 3, size, size) float32 in [0, 1]."""
+    """Crop `boxes` (B, V, 4) of `images` (B, H, W, 3) uint8 to (B, V, 3, size, size) float32 in [0, 1]."""
     out = torch.empty(*boxes.shape[:2], 3, size, size)
     _over_rows(_resized_crops, images.numpy(), boxes, out.numpy())
     return out
 
 
 @njit
-def _unpacked(pixels, out):  # type: ignore[no-untyped-def]
+def _unpack(pixels, out):  # type: ignore[no-untyped-def]
     count, views, size, _, _ = pixels.shape
     for n in range(count):
         for v in range(views):
@@ -178,9 +183,9 @@ def _unpacked(pixels, out):  # type: ignore[no-untyped-def]
                         out[n, v, channel, y, x] = F(pixels[n, v, y, x, channel]) / F(255)
 
 
-def unpacked(pixels: Tensor) -> Tensor:
+def unpack(pixels: Tensor) -> Tensor:
     """(B, V, S, S, 3) uint8 to (B, V, 3, S, S) float32 in [0, 1]."""
     count, views, size = pixels.shape[:3]
     out = torch.empty(count, views, 3, size, size)
-    _over_rows(_unpacked, pixels.numpy(), out.numpy())
+    _over_rows(_unpack, pixels.numpy(), out.numpy())
     return out

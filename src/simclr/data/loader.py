@@ -1,15 +1,15 @@
-"""Pixels out of a .beton file, by ffcv's native code: each image is read and decoded once, and every box cut from it.
+"""Loading of crops from a .beton file with ffcv's decoder: each image is read and decoded once for all of its boxes.
 
-Small images of one size are stored raw: a batch of them is copied whole and the boxes are cut on the device, all at
-once. Other images (JPEG, or of different sizes) are decoded and cut on the host, one thread per core. For a GPU, pixels
-and whatever else it has to know of a batch are packed together, and sent in one copy. Upstream's
-Loader is not used, because its thread forwards no exception (an error blocks the consumer for ever), its random
-crops cannot be seeded, it decodes once per view, and it takes the previous image's pixels for a damaged JPEG.
+Small images of one size are stored raw: a batch of them is copied whole, and the device crops it at once. Other images
+(JPEG, or of different sizes) are decoded and cropped on the host, one thread per core. For a GPU, the pixels and all
+other arrays of a batch are packed together and sent in one copy. Upstream's Loader does not serve: its thread forwards
+no exception (an error blocks the consumer), its random crops cannot be seeded, it decodes once per view, and for a
+damaged JPEG it returns the pixels of the previous image.
 
 Memory: the views of a batch, V S^2 3 bytes a sample, or its whole images if they are raw and of one size; and one
-decoded image for each thread. JPEGs are not decoded at half the size where a view would allow it: both of a sample's
-boxes have to be 2 S wide and high, which of images of 512 px, as `convert` stores them for ImageNet, 0.5 % are at
-most; and a view's pixels would depend on the other's box.
+decoded image for each thread. JPEGs are always decoded at full size: half the size would need both boxes of a sample to
+be 2 S wide and high, at most 0.5 % of images of 512 px, the size at which `convert` stores ImageNet; and a view's
+pixels would depend on the other view's box.
 """
 
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ _over_rows = thread_pool.row_pool("decode")
 
 @numba.njit(nogil=True)
 def _frame_size(jpeg):  # type: ignore[no-untyped-def]
-    """(height, width) by the frame header of `jpeg` (ITU-T T.81, B.2.2); (0, 0) if there is none."""
+    """(height, width) in the frame header of `jpeg` (ITU-T T.81, B.2.2); (0, 0) without one."""
     at = 2  # the start-of-image marker comes first
     while at + 9 <= len(jpeg):
         marker = jpeg[at + 1]
@@ -47,8 +47,8 @@ def _frame_size(jpeg):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True)
 def _decode(jpeg, height, width):  # type: ignore[no-untyped-def]
-    """Whether `jpeg` is sound and of that size; its pixels (height * width * 3,)."""
-    if _frame_size(jpeg) != (height, width):  # libjpeg-turbo would scale, and leave a part of the pixels unwritten
+    """Whether `jpeg` is intact and of that size, and its pixels (height * width * 3,)."""
+    if _frame_size(jpeg) != (height, width):  # libjpeg-turbo would scale, and leave pixels unwritten
         return False, np.empty(0, np.uint8)
     pixels = np.empty(height * width * 3, np.uint8)
     code = ctypes_imdecode(
@@ -64,8 +64,8 @@ def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, da
         height, width = heights[i], widths[i]
         pixels = data[starts[i] : starts[i] + sizes[i]]
         if modes[i] == _JPEG:
-            sound, pixels = _decode(pixels, height, width)
-            if not sound:
+            intact, pixels = _decode(pixels, height, width)
+            if not intact:
                 damaged[i] = True
                 continue
         cut.cut_pixels(pixels.reshape(height, width, 3), boxes[i], out[i])
@@ -73,17 +73,17 @@ def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, da
 
 def _copy(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> None:
     for row, start in zip(out, starts, strict=True):
-        row[:] = data[start : start + row.size]  # without the GIL, so that threads wait for the disk at the same time
+        row[:] = data[start : start + row.size]  # without the GIL, so that threads wait for the disk in parallel
 
 
 def decodable(jpeg: bytes, height: int, width: int) -> bool:
     """Whether ffcv's decoder turns `jpeg` into `height` x `width` pixels without an error or a warning."""
-    sound: bool = _decode(np.frombuffer(jpeg, np.uint8), height, width)[0]
-    return sound
+    intact: bool = _decode(np.frombuffer(jpeg, np.uint8), height, width)[0]
+    return intact
 
 
 def _shape(beton: Beton, boxes: npt.NDArray[np.int64], size: int) -> tuple[int, ...]:
-    """What `_read` fills for `boxes` (B, V, 4): (B, H, W, 3), whole images, if the file is uniform; else
+    """The shape of `_read`'s output for `boxes` (B, V, 4): (B, H, W, 3), whole images, if the file is uniform; else
     (B, V, size, size, 3)."""
     if beton.uniform:
         return len(boxes), int(beton.heights[0]), int(beton.widths[0]), 3
@@ -91,7 +91,7 @@ def _shape(beton: Beton, boxes: npt.NDArray[np.int64], size: int) -> tuple[int, 
 
 
 def _read(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], out: Tensor) -> None:
-    """Load the `samples` (B,) with their `boxes` (B, V, 4) into `out`, see `pixels`."""
+    """Read the `samples` (B,) with their `boxes` (B, V, 4) into `out`, see `read_pixels`."""
     if beton.uniform:
         _over_rows(partial(_copy, beton.data), beton.starts[samples], out.flatten(1).numpy())
         return
@@ -104,12 +104,12 @@ def _read(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.in
         raise UserError(f"{beton.path}: the JPEG of sample {samples[damaged.argmax()]} is damaged; run convert again")
 
 
-def pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:
-    """The uint8 pixels of the `samples` (B,), as far as their `boxes` (B, V, 4) need them.
+def read_pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:
+    """Read the uint8 pixels of the `samples` (B,) that their `boxes` (B, V, 4) need.
 
     Returns:
-        (B, H, W, 3), the whole images, if the file is uniform; else (B, V, size, size, 3), cut and resized with
-        the antialiased bilinear filter of `crop`.
+        (B, H, W, 3), the whole images, if the file is uniform; else (B, V, size, size, 3), cropped and resized
+        with the antialiased bilinear filter of `crop`.
 
     Raises:
         UserError: an image is damaged; names the file and the first such sample.
@@ -127,38 +127,38 @@ def load(
     device: torch.device,
     rows: Mapping[str, npt.NDArray[np.generic]] | None = None,
 ) -> Parcel:
-    """All that `crops` needs for the `samples` (B,) and their `boxes` (B, V, 4), to be sent to `device`.
+    """Load the input of `crops` for the `samples` (B,) and their `boxes` (B, V, 4), to be sent to `device`.
 
     Args:
-        rows: more arrays to go with them.
+        rows: more arrays to send along.
 
     Raises:
-        UserError: as `pixels`.
+        UserError: as `read_pixels`.
     """
     arrays = dict(rows or {})
     if beton.uniform:
         arrays |= {"boxes": boxes} if device.type == "cpu" else {"filters": crop.filters(boxes, size)}
     room = {"pixels": (torch.uint8, _shape(beton, boxes, size))}
-    loaded = transfer.packed(arrays, device, room)
-    _read(beton, samples, boxes, loaded["pixels"])
+    loaded = transfer.pack(arrays, device, room)
+    _read(beton, samples, boxes, loaded["pixels"])  # straight into the memory to be sent
     return loaded
 
 
-def ahead(device: torch.device) -> int:
-    """How many batches to load while one is worked on.
+def prefetch_batches(device: torch.device) -> int:
+    """The number of batches to load ahead of the current one.
 
-    A GPU is given one more, so that it does not wait where the disk is slow for once. Pinned memory is the price: of
-    256 samples for each GPU at 224 px, 77 MB, it takes 128 MiB (powers of two), three times: of the two, and of the one
-    that is being copied; of 4096 samples, three times 2 GiB. A CPU that loads has less time to train.
+    Two for a GPU, so that an occasional slow read does not stall it. The price is pinned memory, for these two and for
+    the one being copied: with 256 samples per GPU at 224 px, 77 MB, three times 128 MiB (powers of two); with 4096
+    samples, three times 2 GiB. One for a CPU, where loading takes time from training.
     """
     return 1 if device.type == "cpu" else 2
 
 
 def crops(loaded: Parcel, size: int) -> Tensor:
-    """The crops, where `loaded` is, all first boxes before all second ones.
+    """The crops on the device of `loaded`, all first boxes before all second ones.
 
     Args:
-        loaded: what `load` returned for the same `size`, sent to its device.
+        loaded: the result of `load` for the same `size`, sent to its device.
 
     Returns:
         (V * B, 3, size, size) float32 in [0, 1].
@@ -166,14 +166,14 @@ def crops(loaded: Parcel, size: int) -> Tensor:
     pixels = loaded["pixels"]
     if pixels.device.type == "cpu":
         boxes = loaded.get("boxes")
-        images = cut.unpacked(pixels) if boxes is None else cut.resized_crops(pixels, boxes.numpy(), size)
+        images = cut.unpack(pixels) if boxes is None else cut.resized_crops(pixels, boxes.numpy(), size)
         return images.transpose(0, 1).flatten(0, 1)
     if "filters" in loaded:
         return crop.resized_crops(pixels, loaded["filters"], size)
-    return _unpacked(pixels)
+    return _unpack(pixels)
 
 
-def _unpacked(pixels: Tensor) -> Tensor:
+def _unpack(pixels: Tensor) -> Tensor:
     """(B, V, S, S, 3) uint8 to (V * B, 3, S, S) float32 in [0, 1], in one pass."""
     views = pixels.permute(1, 0, 4, 2, 3)
     out = torch.empty(views.shape, device=pixels.device)
@@ -181,7 +181,7 @@ def _unpacked(pixels: Tensor) -> Tensor:
 
 
 def thumbnails(beton: Beton, samples: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:
-    """The central squares of `samples` (B,), to look at: (B, S, S, 3), S = `size` or, if uniform, as stored."""
+    """The central squares of `samples` (B,) for pictures: (B, S, S, 3), with S = `size` or, if uniform, as stored."""
     boxes = crop.central_boxes(beton.heights[samples], beton.widths[samples], share=1.0)[:, None]
-    found = pixels(beton, samples, boxes, size)
-    return (found if found.ndim == 4 else found[:, 0]).numpy()
+    squares = read_pixels(beton, samples, boxes, size)
+    return (squares if squares.ndim == 4 else squares[:, 0]).numpy()

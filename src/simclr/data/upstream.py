@@ -1,4 +1,4 @@
-"""What is used of ffcv, imported without compiling anything.
+"""The parts of ffcv in use, imported without compilation.
 
 ffcv 1.0.2 keeps its two image modes in a dictionary for numba, which costs 3 to 6 seconds of compilation in every
 process that imports it. No compiled code reads that dictionary, so a plain one takes its place.

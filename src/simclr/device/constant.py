@@ -1,4 +1,4 @@
-"""Small constants on a device, copied there once: every copy of one would make the host wait until a GPU is idle."""
+"""Small constants on a device, copied there once, because every copy makes the host wait for an idle GPU."""
 
 from functools import cache
 
@@ -8,5 +8,5 @@ from torch import Tensor
 
 @cache
 def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """`values` (N,) as float32 on `device`; the same tensor every time, not to be changed."""
+    """`values` (N,) as float32 on `device`; cached, so do not modify it."""
     return torch.tensor(values, dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""glibc's malloc, where tensors on a CPU come from."""
+"""glibc's malloc, the allocator of CPU tensors."""
 
 import ctypes
 from contextlib import suppress
@@ -7,11 +7,11 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have freed memory kept in this process for what comes next; this cannot be undone.
+    """Keep freed memory in this process for later allocations; this cannot be undone.
 
     By default (mallopt(3), M_MMAP_THRESHOLD) a block above 32 MiB goes back to the system at once: a batch of large
-    views would get it again at every step, and the zeroed pages, 4 KiB by 4 KiB, cost more than what is done to them.
-    Where there is another C library nothing changes.
+    views would map it again at every step, and zeroing the pages, 4 KiB each, costs more than the work on them.
+    With another C library nothing changes.
     """
     with suppress(OSError, AttributeError):
         malloc = ctypes.CDLL("libc.so.6")

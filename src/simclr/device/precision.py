@@ -1,4 +1,4 @@
-"""Matrix products in full precision, where a result would not bear TF32 or bf16."""
+"""Matrix products in full precision, for results that TF32 or bf16 would spoil."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ import torch
 
 @contextmanager
 def full(device: torch.device) -> Iterator[None]:
-    """Have matrix products of float32 on `device` computed as such: without autocast, and on a GPU without TF32.
+    """Compute float32 matrix products on `device` in full precision: without autocast, and on a GPU without TF32.
 
-    torch has TF32 off for them, but TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which some containers set, and
+    TF32 is off by default, but TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, which some containers set, and
     torch.set_float32_matmul_precision turn it on for the whole process.
     """
     matmul = torch.backends.cuda.matmul

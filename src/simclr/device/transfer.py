@@ -1,4 +1,4 @@
-"""Arrays that go from the host to a device together, in one copy that nothing waits for."""
+"""Transfer of arrays from the host to a device, all in one asynchronous copy."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 _ALIGNMENT = 16
-"""Bytes; as much as the widest load of a GPU wants."""
+"""Bytes; the widest load of a GPU needs that many."""
 
 Layout = dict[str, tuple[slice, torch.dtype, tuple[int, ...]]]
 
 
 class Parcel(Mapping[str, Tensor]):
-    """Tensors by name that lie in one piece of memory: what `packed` made, on the host or, after `to`, on a
-    device."""
+    """Tensors by name in one block of memory, made by `pack`: on the host or, after `to`, on a device."""
 
     def __init__(self, memory: Tensor, layout: Layout) -> None:
         self._memory, self._layout = memory, layout
@@ -33,32 +32,32 @@ class Parcel(Mapping[str, Tensor]):
         return len(self._layout)
 
     def to(self, device: torch.device) -> "Parcel":
-        """The same tensors on `device`; a GPU copies them while it still works on what it was given before."""
+        """The same tensors on `device`; a GPU copies them on a stream of its own, beside the computation."""
         if device.type == "cpu":
             return self
-        computing, copying = torch.cuda.current_stream(device), _copying(device)
-        with torch.cuda.stream(copying):
+        compute_stream, copy_stream = torch.cuda.current_stream(device), _copy_stream(device)
+        with torch.cuda.stream(copy_stream):
             memory = self._memory.to(device, non_blocking=True)
-        computing.wait_stream(copying)
-        memory.record_stream(computing)  # it is not given to the next copy before it has been read
+        compute_stream.wait_stream(copy_stream)
+        memory.record_stream(compute_stream)  # the allocator must not reuse it before it has been read
         return Parcel(memory, self._layout)
 
 
 @cache
-def _copying(device: torch.device) -> torch.cuda.Stream:
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def packed(
+def pack(
     arrays: Mapping[str, npt.NDArray[np.generic]],
     device: torch.device,
     room: Mapping[str, tuple[torch.dtype, tuple[int, ...]]] | None = None,
 ) -> Parcel:
-    """Copies of `arrays` on the host, to be sent to `device`; a GPU can copy from this memory by itself.
+    """Copy `arrays` into one block of host memory, to be sent to `device`; for a GPU the memory is pinned.
 
     Args:
-        room: dtype and shape of more tensors, to be filled before they are sent. Large ones are read straight into
-            this memory.
+        room: dtype and shape of tensors to allocate in the same block, which the caller fills: large data are read
+            straight into it.
     """
     specs = dict(room or {})
     for name, array in arrays.items():

@@ -1,7 +1,7 @@
-"""A stage on every GPU of one machine: itself as torchrun's agent, once for each as a worker.
+"""Run a stage on every GPU of one machine: this process becomes torchrun's agent and starts one worker for each GPU.
 
-torchrun takes its options from the environment as well, under PET_ and their name in capitals, and so does every
-stage: `PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one.
+torchrun also reads its options from the environment, as PET_ and their name in capitals, and so does every stage:
+`PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one.
 """
 
 import os
@@ -21,36 +21,36 @@ from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import SIGNALS
 
 _DEFAULTS = {
-    # so long a run may take to come to its checkpoint, where whoever sent the signal waits for it
+    # seconds for a run to write its checkpoint after a signal, as long as the sender of the signal waits
     "PET_SHUTDOWN_TIMEOUT": "600",
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGUSR1",
 }
 _KINDS = ("auto", "cpu", "gpu")
-"""What torchrun takes in place of a number of processes."""
-_KNOWN = ": error: "
-"""In the line of a UserError: see `entry`."""
-_CONSEQUENCE = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBackendError|DistNetworkError", re.I)
-"""What processes say whose counterpart is gone."""
+"""Values that torchrun accepts in place of a number of processes."""
+_USER_ERROR = ": error: "
+"""The mark of a UserError's line: see `entry`."""
+_LOST_PEER = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBackendError|DistNetworkError", re.I)
+"""Error messages of a process that lost its peer."""
 
 
 def on_every_gpu(batch_size: int = 0) -> None:
-    """Return in a process that does the work: at once where one is enough or torchrun is here already.
+    """Return in a process that does the work: at once if one process is enough, or in a worker of torchrun.
 
-    Otherwise start the workers, wait for them and end this process as they ended. Where the processes share a global
-    batch, they are as many as divide its `batch_size`, unless PET_NPROC_PER_NODE says how many.
+    Otherwise start the workers, wait for them and exit as they did. With a global batch, the number of processes is
+    the largest that divides `batch_size`, unless PET_NPROC_PER_NODE sets it.
 
     Raises:
-        UserError: there are GPUs that PyTorch cannot use; or a worker failed: says which was the first, and of what.
-        Stopped: a signal asked for it; the workers got it too, and have stopped.
+        UserError: PyTorch cannot use the GPUs; or a worker failed: names the first one and its error.
+        Stopped: a signal arrived; the workers got it too, and have stopped.
     """
     devices = torch.cuda.device_count()
-    if devices and (reason := _unusable()):
+    if devices and (reason := _why_unusable()):
         raise UserError(
             f"this machine has {devices} GPU(s) that PyTorch {torch.__version__} cannot use: {reason}; install a "
             f"driver for CUDA {torch.version.cuda}, or ask for the CPU by CUDA_VISIBLE_DEVICES="
         )
-    asked_for = any(name.startswith("PET_") for name in os.environ)
-    if dist.is_torchelastic_launched() or (devices <= 1 and not asked_for):
+    is_configured = any(name.startswith("PET_") for name in os.environ)
+    if dist.is_torchelastic_launched() or (devices <= 1 and not is_configured):
         return
     processes = max((count for count in range(1, devices + 1) if batch_size % count == 0), default=1)
     if processes < devices and "PET_NPROC_PER_NODE" not in os.environ:
@@ -60,7 +60,7 @@ def on_every_gpu(batch_size: int = 0) -> None:
             "among more",
             file=sys.stderr,
         )
-        if processes == 1 and not asked_for:
+        if processes == 1 and not is_configured:
             return
     if (not (asked := os.environ.get("PET_NPROC_PER_NODE", "1")).isdecimal() and asked not in _KINDS) or asked == "0":
         raise UserError(
@@ -73,21 +73,21 @@ def on_every_gpu(batch_size: int = 0) -> None:
     except SignalException as stop:
         raise Stopped(stop.sigval, "; the same command goes on from the last checkpoint") from None
     except ChildFailedError as error:
-        rank, failure = first(error.failures)
-        if failure.exitcode - 128 in SIGNALS:  # each worker got it, and this process did not
+        rank, failure = first_failure(error.failures)
+        if failure.exitcode - 128 in SIGNALS:  # the workers got a signal, and this process did not
             number = Signals(failure.exitcode - 128)
-            raise Stopped(number, _said(failure).partition(number.name)[2]) from None
-        said, callstack = _left(failure)
-        if _KNOWN not in said and callstack:
+            raise Stopped(number, _message(failure).partition(number.name)[2]) from None
+        message, callstack = _error_file(failure)
+        if _USER_ERROR not in message and callstack:
             print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
-        raise UserError(in_words(rank, failure)) from None
+        raise UserError(describe(rank, failure)) from None
     sys.exit()
 
 
-def _unusable() -> str:
-    """Why PyTorch can use none of the GPUs that the driver lists, such as a driver older than its CUDA; or nothing."""
+def _why_unusable() -> str:
+    """The reason why PyTorch cannot use the driver's GPUs, such as a driver older than its CUDA; empty if it can."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's, of the same
+        warnings.simplefilter("ignore")  # PyTorch warns of the same reason
         if torch.cuda.is_available():
             return ""
         try:
@@ -97,36 +97,36 @@ def _unusable() -> str:
     return "it does not say why"
 
 
-def first(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
-    """The rank that failed by itself, and how; the others lost their connection to it, or were told to stop."""
+def first_failure(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFailure]:
+    """The rank that failed by itself, and its failure; the others lost their peer, or got SIGTERM."""
 
     def importance(item: tuple[int, ProcessFailure]) -> int:
         _, failure = item
-        if _KNOWN in _said(failure):
+        if _USER_ERROR in _message(failure):
             return 0
-        return 2 if failure.exitcode in (-SIGTERM, 128 + SIGTERM) or _CONSEQUENCE.search(_said(failure)) else 1
+        return 2 if failure.exitcode in (-SIGTERM, 128 + SIGTERM) or _LOST_PEER.search(_message(failure)) else 1
 
-    return min(failures.items(), key=importance)  # of equals the first that was seen
+    return min(failures.items(), key=importance)  # among equals the one that torchrun saw first
 
 
-def in_words(rank: int, failure: ProcessFailure) -> str:
-    """Why that rank failed, on one line."""
-    said = _said(failure)
-    if _KNOWN in said:
-        return said.partition(_KNOWN)[2]
+def describe(rank: int, failure: ProcessFailure) -> str:
+    """The failure of `rank` on one line."""
+    message = _message(failure)
+    if _USER_ERROR in message:
+        return message.partition(_USER_ERROR)[2]
     if failure.exitcode < 0:
-        killed = Signals(-failure.exitcode).name
-        said = f"was killed by {killed}" + (" (out of memory?)" if killed == "SIGKILL" else "")
+        name = Signals(-failure.exitcode).name
+        message = f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     else:
-        said = f"failed: {said}"
-    return f"rank {rank} {said}; the same command goes on from the last checkpoint"
+        message = f"failed: {message}"
+    return f"rank {rank} {message}; the same command goes on from the last checkpoint"
 
 
-def _said(failure: ProcessFailure) -> str:
-    return _left(failure)[0]
+def _message(failure: ProcessFailure) -> str:
+    return _error_file(failure)[0]
 
 
-def _left(failure: ProcessFailure) -> tuple[str, str]:
-    """The message and the callstack that the process left; empty if it left none."""
+def _error_file(failure: ProcessFailure) -> tuple[str, str]:
+    """The message and the callstack in the error file of a process; empty without a file."""
     report = failure.error_file_data["message"]
     return (report["message"], report["extraInfo"]["py_callstack"]) if isinstance(report, dict) else ("", "")

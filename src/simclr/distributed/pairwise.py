@@ -1,4 +1,4 @@
-"""Losses of softmax form over the similarities of all rows of the global batch, in memory that grows with the batch.
+"""Softmax losses over the similarities of all rows of the global batch, in memory linear in the batch.
 
 Each of W ranks holds V views of n samples, so M = V n rows of z: first views, then second ones, and so on. Its anchors
 are its own rows; the positives of each are the other views of its sample, its negatives all rows of other samples on
@@ -9,11 +9,11 @@ all ranks. For two views:
     anchor i  [ s s s | s + s |     s s s | s s s | ... ]     s = z_i . z_j / tau,  + the positive,
                                                               s_ii left out
 
-Of every anchor i these statistics are taken: p_ik, the similarities of its V - 1 positives, and n_i, the log-sum-exp of
-its negatives. A loss is a rule that makes three things of them (see `Rule`): the loss of the row; d_i, the logarithm of
-its denominator, so that the slope of a negative is exp(s_ij - d_i); and a_ik, so that the slope of a positive is -a_ik.
-Similarities are never kept: both passes make them anew, block of anchors by block, in float32, so that memory grows
-with the block and not with the square of the batch. Since anchors are keys too, the gradient of the global mean with
+The statistics of anchor i are p_ik, the similarities of its V - 1 positives, and n_i, the log-sum-exp of its negatives.
+A loss is a rule (see `Rule`) that maps them to the loss of the row; d_i, the logarithm of its denominator, which makes
+exp(s_ij - d_i) the slope of a negative; and a_ik, which makes -a_ik the slope of a positive.
+Both passes compute the similarities block by block of anchors, in float32, and discard them, so that memory grows
+with the block instead of the square of the batch. Since anchors are keys too, the gradient of the global mean with
 respect to a local row needs only the other ranks' z and d, both gathered in the forward pass:
 
     dz_i = (sum over negatives j of (exp(s_ij - d_i) + exp(s_ij - d_j)) z_j
@@ -33,10 +33,10 @@ from simclr.device import precision
 from simclr.distributed.session import Session
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Similarities in a block at most: 4 MiB of float32 on a CPU, which its cache holds; 64 MiB on a GPU, which a few rows
-would not fill."""
-_LARGEST = 60.0
-"""Up to 1 / tau of this, exp(s) and sums of it are far inside of what float32 can hold, without a shift."""
+"""Similarities in a block at most: 4 MiB of float32 on a CPU, which fit into its cache; 64 MiB on a GPU, enough to keep
+it busy."""
+_MAX_LOGIT = 60.0
+"""If |s| <= 1 / tau is at most this, exp(s) and its sums stay far below float32's maximum without a shift."""
 
 Rule = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """From p (M, V - 1) and n (M,) to the loss (M,), the logarithm of the denominator d (M,), and a (M, V - 1)."""
@@ -50,8 +50,8 @@ def mean_over_rows(z: Tensor, views: int, temperature: float, rule: Rule, sessio
             the same on every rank. They are normalised here.
         views: V.
         temperature: tau > 0.
-        rule: the loss.
-        session: whose ranks make up the global batch; its backward pass communicates nothing.
+        rule: the loss of a row and its slopes: see `Rule`.
+        session: the ranks that share the global batch; the backward pass needs no communication.
     """
     z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
     loss: Tensor = _MeanOverRows.apply(z, views, temperature, rule, session)
@@ -59,20 +59,22 @@ def mean_over_rows(z: Tensor, views: int, temperature: float, rule: Rule, sessio
 
 
 def other_views(z: Tensor, views: int) -> list[Tensor]:
-    """Row i of the k-th of the V - 1 results is of the k-th view of row i's sample after its own, in a circle: the
-    parts of (V n, ...) moved up by k."""
+    """V - 1 tensors like `z` (V n, ...): row i of the k-th is the view k places after that of row i, cyclically, of the
+    same sample."""
     return [z.roll(-k * (len(z) // views), dims=0) for k in range(1, views)]
 
 
 def _blocks(z: Tensor, keys: Tensor, views: int, temperature: float, offset: int) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the anchors `z`, each with its s, which the next one overwrites.
+    """Blocks of the anchors `z`, each with its similarities s, which the next block overwrites.
 
-    -inf stands where a row meets itself, row `offset + i` of the keys, or a positive.
+    s is -inf for a row and itself, row `offset + i` of the keys, and for its positives.
     """
     rows = torch.arange(len(z), device=z.device)
     left_out = offset + torch.stack([rows, *other_views(rows, views)], dim=1)
     height = min(len(z), max(1, _BLOCK_ELEMENTS[z.device.type] // len(keys)))
-    memory = z.new_empty((height, len(keys)))  # once, because an allocator may leave a gap behind each new one
+    memory = z.new_empty(
+        (height, len(keys))
+    )  # allocated once, because blocks of their own may fragment the allocator's memory
     for start in range(0, len(z), height):
         block = slice(start, min(start + height, len(z)))
         similarity = torch.mm(z[block] / temperature, keys.T, out=memory[: block.stop - start])
@@ -88,7 +90,7 @@ class _MeanOverRows(torch.autograd.Function):
             positive = torch.stack([(z * other).sum(dim=1) for other in other_views(z, views)], dim=1) / temperature
             negative = z.new_empty(len(z))
             for block, similarity in _blocks(z, keys, views, temperature, offset):
-                if temperature * _LARGEST >= 1:
+                if temperature * _MAX_LOGIT >= 1:
                     negative[block] = similarity.exp_().sum(dim=1).log_()
                 else:
                     negative[block] = similarity.logsumexp(dim=1)
@@ -102,18 +104,23 @@ class _MeanOverRows(torch.autograd.Function):
         z, keys, attraction, denominator, all_denominators = ctx.saved_tensors
         blocks = (z, keys, ctx.views, ctx.temperature, ctx.offset)
         with precision.full(z.device):
-            back = attraction.flip(1).unbind(1)  # what is k views ahead of a row has the row V - k views ahead
+            # A positive pair (i, j) enters the loss twice, with i and with j as the anchor: dz_i has a_ij from its own
+            # row, and a_ji from row j. If j is k views after i, then i is V - k views after j: a_ji is in column
+            # V - k of `attraction`, and the roll brings row j to row i.
+            back = attraction.flip(1).unbind(1)
             moved = [slopes.roll(-k * (len(z) // ctx.views), dims=0) for k, slopes in enumerate(back, 1)]
             dz = torch.zeros_like(z)
             for own_slope, other_slope, other in zip(
                 attraction.unbind(1), moved, other_views(z, ctx.views), strict=True
             ):
                 dz -= (own_slope + other_slope)[:, None] * other
-            if ctx.temperature * _LARGEST >= 1:
+            # Negatives: exp(s - d_i) with i as the anchor, exp(s - d_j) with j as the anchor.
+            if ctx.temperature * _MAX_LOGIT >= 1:
+                # exp(s) cannot overflow, so one exponential serves both: exp(s) (exp(-d_i) + exp(-d_j))
                 own, others = (-denominator).exp(), (-all_denominators).exp()
-                for block, similarity in _blocks(*blocks):  # exp(s - d_i) + exp(s - d_j), by one exponential
+                for block, similarity in _blocks(*blocks):
                     dz[block].addmm_(similarity.exp_().mul_(own[block, None] + others), keys)
-            else:
+            else:  # two passes, each shifted before its exponential
                 for shift in (denominator[:, None], all_denominators.expand(len(z), -1)):
                     for block, similarity in _blocks(*blocks):
                         dz[block].addmm_(similarity.sub_(shift[block]).exp_(), keys)

@@ -1,6 +1,6 @@
-"""One process, or those that torchrun started: the same code for all.
+"""Communication between the processes of a stage: the same code for one process and for the workers of torchrun.
 
-The number of processes belongs to the machine and never stands in params.yaml: see `launch`.
+The number of processes is a property of the machine, not a parameter: see `launch`.
 """
 
 import os
@@ -20,21 +20,21 @@ from simclr.device import malloc
 
 @dataclass(frozen=True)
 class Session:
-    """This process among the others."""
+    """The rank of this process, its device and its collectives."""
 
     rank: int
     world_size: int
     device: torch.device
     cpu_group: "dist.ProcessGroup | None" = None
-    """The group for what is exchanged between hosts without a GPU waiting for it; None alone."""
+    """The gloo group for small CPU messages, which no GPU waits for; None with one process."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes and reports."""
+        """Whether this is rank 0, which writes and reports."""
         return self.rank == 0
 
     def gather_rows(self, rows: Tensor) -> Tensor:
-        """The `rows` of all ranks in rank order: (n, ...) of each becomes (world_size * n, ...); no gradient flows."""
+        """All-gather `rows` in rank order: (n, ...) of each rank to (world_size * n, ...); no gradient flows."""
         if self.world_size == 1:
             return rows
         gathered = rows.new_empty((self.world_size * len(rows), *rows.shape[1:]))
@@ -53,48 +53,47 @@ class Session:
         """The mean of `value` over the ranks, elementwise; no gradient flows."""
         return self.sum(value) / self.world_size if self.world_size > 1 else value.detach()
 
-    def max_later(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
-        """A function that waits for, and returns, the largest over the ranks of each of the `numbers`.
+    def max_async(self, numbers: Sequence[int]) -> Callable[[], list[int]]:
+        """Start an all-reduce of the `numbers`; return a function that waits for the maximum over the ranks of each.
 
-        They are exchanged meanwhile, between the hosts, so that no GPU is waited for.
+        The messages go between the hosts, so that no one waits for a GPU.
         """
         if self.world_size == 1:
             return lambda: list(numbers)
-        found = torch.tensor(numbers)
-        exchange = dist.all_reduce(found, dist.ReduceOp.MAX, group=self.cpu_group, async_op=True)
+        maxima = torch.tensor(numbers)
+        work = dist.all_reduce(maxima, dist.ReduceOp.MAX, group=self.cpu_group, async_op=True)
 
-        def waited() -> list[int]:
-            exchange.wait()
-            return [int(number) for number in found]
+        def wait() -> list[int]:
+            work.wait()
+            return [int(number) for number in maxima]
 
-        return waited
+        return wait
 
     def broadcast(self, value: Any) -> Any:
-        """What the main process gives here, on every rank; tensors on the CPU and plain values."""
+        """The main process's `value` on every rank: tensors on the CPU and plain values."""
         if self.world_size == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, group=self.cpu_group)
-        return box[0]
+        objects = [value]
+        dist.broadcast_object_list(objects, group=self.cpu_group)
+        return objects[0]
 
 
 @contextmanager
 def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: bool = True) -> Iterator[Session]:
-    """Join the process group that torchrun describes in the environment, or stand alone without one.
+    """Join the process group that torchrun describes in the environment; without one, open a session of one process.
 
-    Processes that are more than the GPUs of their machine share them, and exchange by gloo: NCCL refuses that.
+    If there are more processes than GPUs, they share the GPUs and communicate by gloo, because NCCL refuses that.
 
-    On a GPU cuDNN keeps to algorithms that repeat their results, chosen without timing them; with `benchmark` it
-    times all that it has for a shape, once, and takes the fastest. `deterministic` holds all of torch to those that
-    repeat: an operation that has none raises a RuntimeError. Without `tf32` convolutions of float32 are computed as
-    such, slower. On a CPU torch has the threads that `processor.threads`
-    says, so that results do not depend on the number of cores.
+    On a GPU cuDNN uses deterministic algorithms, selected by its heuristics; with `benchmark` it times all algorithms
+    for a shape, once, and uses the fastest. `deterministic` restricts all of torch to deterministic algorithms: an
+    operation without one raises a RuntimeError. Without `tf32`, float32 convolutions run in full precision, slower.
+    On a CPU torch has `processor.threads` threads, so that results do not depend on the number of cores.
     """
-    torch.set_num_threads(processor.threads())  # importing ffcv sets 1
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    torch.set_num_threads(processor.threads())  # importing ffcv sets it to 1
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
-    if world > 1 and "MASTER_ADDR" not in os.environ:
-        raise UserError(f"environment: WORLD_SIZE = {world} without MASTER_ADDR; torchrun sets both, or unset it")
+    if world_size > 1 and "MASTER_ADDR" not in os.environ:
+        raise UserError(f"environment: WORLD_SIZE = {world_size} without MASTER_ADDR; torchrun sets both, or unset it")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
@@ -102,21 +101,21 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
     else:
         device = torch.device("cpu")
         malloc.keep_freed_memory()
-    with _repeatable(deterministic, benchmark, tf32):
-        if world == 1:
+    with _cudnn_flags(deterministic, benchmark, tf32):
+        if world_size == 1:
             yield Session(rank=0, world_size=1, device=device)
             return
         if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= gpus:
             dist.init_process_group("nccl", device_id=device)
         else:
             dist.init_process_group("gloo")
-        yield Session(rank, world, device, cpu_group=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
-        # not after an exception: NCCL would wait here for the ranks that are gone
+        yield Session(rank, world_size, device, cpu_group=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
+        # skipped after an exception: NCCL would wait for the ranks that are gone
         dist.destroy_process_group()
 
 
 @contextmanager
-def _repeatable(deterministic: bool, benchmark: bool, tf32: bool) -> Iterator[None]:
+def _cudnn_flags(deterministic: bool, benchmark: bool, tf32: bool) -> Iterator[None]:
     before = torch.are_deterministic_algorithms_enabled()
     # read by cuBLAS when it first runs (its documentation, section "Results reproducibility")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -1,7 +1,6 @@
-"""How the rows of a whole, a split's features say, lie over the ranks: each holds one contiguous part of them.
+"""Rows, such as a split's features, distributed over the ranks: each holds one contiguous share.
 
-All parts are `size` rows long but the last ones, which end where the rows do; with fewer rows than ranks some are
-empty.
+All shares have `size` rows except the last ones, which end with the rows; with fewer rows than ranks some are empty.
 """
 
 import math
@@ -12,28 +11,29 @@ from torch import Tensor
 from simclr.distributed.session import Session
 
 _BLOCK_BYTES = 1 << 28
-"""What `collected` brings together at once on every rank."""
+"""The size of a block that `gather_to_main` gathers on every rank."""
 
 
 def size(count: int, session: Session) -> int:
-    """The rows of a part, of `count` in all."""
+    """The number of rows in a share of `count` rows."""
     return -(-count // session.world_size)
 
 
 def own(count: int, session: Session) -> slice:
-    """This rank's part of `count` rows."""
+    """This rank's share of `count` rows."""
     length = size(count, session)
     return slice(min(count, session.rank * length), min(count, (session.rank + 1) * length))
 
 
-def gathered(rows: Tensor, count: int, session: Session) -> Tensor:
-    """All `count` rows on every rank, from its own `rows` (n, ...)."""
-    return session.gather_rows(_padded(rows, size(count, session)))[:count]
+def all_gather(rows: Tensor, count: int, session: Session) -> Tensor:
+    """All `count` rows on every rank, from each rank's share `rows` (n, ...)."""
+    return session.gather_rows(_pad(rows, size(count, session)))[:count]
 
 
-def collected(rows: Tensor, count: int, session: Session) -> Tensor:
-    """All `count` rows in the memory of the leading rank's host, from every rank's own `rows` (n, ...); the others
-    get none. They come block by block, so that no GPU holds them all.
+def gather_to_main(rows: Tensor, count: int, session: Session) -> Tensor:
+    """All `count` rows on the main process's CPU, from each rank's share `rows` (n, ...); no rows on the others.
+
+    They are gathered block by block, so that no GPU holds them all.
     """
     if session.world_size == 1:
         return rows.cpu()
@@ -43,13 +43,13 @@ def collected(rows: Tensor, count: int, session: Session) -> Tensor:
     height = max(1, _BLOCK_BYTES // (session.world_size * rows.element_size() * math.prod(rows.shape[1:])))
     for start in range(0, length, height):
         stop = min(start + height, length)
-        block = session.gather_rows(_padded(rows[start:stop], stop - start))
+        block = session.gather_rows(_pad(rows[start:stop], stop - start))
         if session.is_main:
             whole[:, start:stop] = block.view(session.world_size, stop - start, *rows.shape[1:]).cpu()
     return whole.flatten(0, 1)[:count]
 
 
-def _padded(rows: Tensor, length: int) -> Tensor:
+def _pad(rows: Tensor, length: int) -> Tensor:
     if len(rows) == length:
         return rows
     return torch.cat([rows, rows.new_zeros((length - len(rows), *rows.shape[1:]))])

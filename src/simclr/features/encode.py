@@ -1,4 +1,4 @@
-"""Representations: every image encoded once, without chance, by a frozen encoder."""
+"""Representations: every image encoded once, without augmentation, by a frozen encoder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Features:
     """Images of the split, over all ranks."""
 
 
-def _go_on() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -43,16 +43,15 @@ def representations(
     batch_size: int,
     session: Session,
     title: str = "",
-    between: Callable[[], None] = _go_on,
+    after_batch: Callable[[], None] = _do_nothing,
 ) -> Tensor:
     """h (n, D) float32 of this rank's share (see `shares`) of the `samples` (N,), in their order, on its device.
 
-    `encoder` maps (B, 3, S, S) to (B, D); it is put into eval mode for it and left in the mode it was in. A `title`
-    shows a progress bar. `between` is called after every batch of at most `batch_size` images, equally often on all
-    ranks.
+    `encoder` maps (B, 3, S, S) to (B, D); it runs in eval mode, and its mode is restored. A `title` shows a progress
+    bar. `after_batch` is called after every batch of at most `batch_size` images, equally often on all ranks.
     """
     share = samples[shares.own(len(samples), session)]
-    # every rank encodes equally many: the last sample stands in for those that lack, and is cut off again
+    # All ranks encode equally many images: the last sample pads a smaller share, and is cut off at the end.
     own = np.concatenate([share, samples[-1:].repeat(shares.size(len(samples), session) - len(share))])
 
     def load(batch: sampling.Indices) -> Parcel:
@@ -65,23 +64,23 @@ def representations(
     done = 0
     try:
         with progress.bar(len(own), "img", title, shown=bool(title) and session.is_main) as bar:
-            ahead = loader.ahead(session.device)
-            for loaded in prefetch.prefetched(load, sampling.in_order(own, batch_size), ahead):
+            ahead = loader.prefetch_batches(session.device)
+            for loaded in prefetch.prefetch(load, sampling.sequential_batches(own, batch_size), ahead):
                 images = transform.normalise(loader.crops(loaded.to(session.device), transform.size))
                 h = encoder(images.contiguous(memory_format=torch.channels_last))
-                if rows is None:  # not put together from batches at the end, which would take them twice
+                if rows is None:  # preallocated: concatenation at the end would need twice the memory
                     rows = h.new_empty((len(own), *h.shape[1:]), dtype=torch.float32)
                 rows[done : done + len(h)] = h
                 done += len(h)
                 bar.update(len(h))
-                between()
+                after_batch()
     finally:
         encoder.train(training)
     assert rows is not None
     return rows[: len(share)]
 
 
-def encoded(
+def encode_splits(
     encoder: nn.Module,
     splits: Mapping[str, Beton],
     transform: EvalTransform,
@@ -89,9 +88,9 @@ def encoded(
     session: Session,
     title: str = "",
 ) -> dict[str, Features]:
-    """The features of all images of the `splits`, by `encoder`, which is moved to the device.
+    """Encode all images of the `splits` by `encoder`, which is moved to the device.
 
-    A `title` stands before their names in the progress bars.
+    A `title` precedes the names of the splits in the progress bars.
 
     Raises:
         UserError: an image cannot be read, or a representation is not finite.
@@ -99,8 +98,8 @@ def encoded(
     encoder.to(session.device).to(memory_format=torch.channels_last)
     features = {}
     for name, split in splits.items():
-        every = np.arange(len(split))
-        h = representations(encoder, split, every, transform, batch_size, session, f"{title}{name}")
+        indices = np.arange(len(split))
+        h = representations(encoder, split, indices, transform, batch_size, session, f"{title}{name}")
         if not h.isfinite().all():
             raise UserError(f"{split.path}: the encoder's representations of these images are not finite")
         labels = torch.from_numpy(split.labels[shares.own(len(split), session)]).to(session.device)
@@ -108,12 +107,12 @@ def encoded(
     return features
 
 
-def collected(splits: Mapping[str, Features], session: Session) -> dict[str, Features]:
-    """The whole features of the `splits` in the memory of the leading rank's host; the others get empty ones."""
+def gather_to_main(splits: Mapping[str, Features], session: Session) -> dict[str, Features]:
+    """The whole features of the `splits` on the main process's CPU; the other processes get empty ones."""
     return {
         name: Features(
-            shares.collected(split.h, split.count, session),
-            shares.collected(split.labels, split.count, session),
+            shares.gather_to_main(split.h, split.count, session),
+            shares.gather_to_main(split.labels, split.count, session),
             split.count,
         )
         for name, split in splits.items()

@@ -1,4 +1,4 @@
-"""What every encoder is: see `models`."""
+"""The base class of encoders: see `models`."""
 
 from typing import Any
 
@@ -13,11 +13,11 @@ class Encoder(nn.Module):
     """Maps (N, 3, H, W) float to representations h (N, D)."""
 
     architecture: dict[str, Any]
-    """`Encoder(**architecture)` is the same network, untrained; JSON can hold it."""
+    """The arguments that make the same network, untrained, by `Encoder(**architecture)`; they are JSON values."""
     dimension: int
-    """D."""
+    """D, the size of a representation."""
     crop_share: float
-    """Side of the central square that is evaluated, as a share of the image's shorter side."""
+    """Side of the central crop for evaluation, as a share of the image's shorter side."""
     undecayed: tuple[str, ...] = ()
-    """Names of the parameters of two dimensions and more that weight decay and the adaptation of LARS spare, as they
-    spare all of fewer dimensions."""
+    """Names of parameters with two dimensions or more that are exempt from weight decay and the adaptation of LARS, as
+    all parameters with fewer dimensions are."""

@@ -1,11 +1,11 @@
-"""The file of a pretrained encoder: its architecture, its weights, and how its images are prepared."""
+"""The file of a pretrained encoder: its architecture, its weights and its eval transform."""
 
 import dataclasses
 import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
+from safetensors.torch import save as serialise
 
 from simclr.core import atomic, options
 from simclr.core.errors import UserError
@@ -22,14 +22,14 @@ def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
     }
     weights = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
     # one metadata key: safetensors writes several in no fixed order
-    atomic.write_bytes(path, serialised(weights, metadata={"encoder": json.dumps(description)}))
+    atomic.write_bytes(path, serialise(weights, metadata={"encoder": json.dumps(description)}))
 
 
 def load(path: Path) -> tuple[Encoder, EvalTransform]:
-    """The encoder that `save` wrote, in eval mode and without gradients, on the CPU.
+    """Load an encoder that `save` wrote, in eval mode and without gradients, on the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, no encoder of this project, or of a model that is not there.
+        UserError: the file is missing, damaged, not an encoder of this project, or of an unknown model.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -45,15 +45,15 @@ def load(path: Path) -> tuple[Encoder, EvalTransform]:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
     except (SafetensorError, AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
-    return frozen(encoder), transform
+    return freeze(encoder), transform
 
 
 def option(encoder: Encoder) -> str:
-    """The option that `encoder` is of, such as "models.resnet"."""
+    """The option of `encoder`, such as "models.resnet"."""
     return type(encoder).__module__.removeprefix("simclr.")
 
 
-def frozen(encoder: Encoder) -> Encoder:
-    """The same module in eval mode, its parameters without gradients."""
+def freeze(encoder: Encoder) -> Encoder:
+    """Put `encoder` into eval mode and its parameters out of autograd; return it."""
     encoder.eval().requires_grad_(False)
     return encoder

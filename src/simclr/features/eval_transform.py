@@ -1,4 +1,4 @@
-"""How an image becomes the encoder's input where nothing is random."""
+"""The deterministic transform from an image to the encoder's input."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from simclr.device.constant import constant
 
 @dataclass
 class EvalTransform:
-    """How an image becomes the encoder's input, without chance: central square, resized, normalised per channel."""
+    """The transform for evaluation: central crop, resize, normalisation per channel."""
 
     size: int
     """Side of the input in pixels."""
     crop_share: float
-    """Side of the central square as a share of the image's shorter side."""
+    """Side of the central crop as a share of the image's shorter side."""
     mean: list[float]
     std: list[float]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialised
+from safetensors.torch import save as serialise
 
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
@@ -19,13 +19,13 @@ def save(folder: Path, splits: Mapping[str, Features]) -> None:
     with replacing(folder) as partial:
         partial.mkdir()
         for name, features in splits.items():
-            # not by save_file, which has errors and file modes of its own
-            content = serialised({"h": features.h.contiguous(), "labels": features.labels})
+            # safetensors' save_file has exceptions and file modes of its own
+            content = serialise({"h": features.h.contiguous(), "labels": features.labels})
             (partial / f"{name}.safetensors").write_bytes(content)
 
 
 def load(folder: Path, split: str, session: Session) -> Features:
-    """This rank's share of the features of `split` that `save` wrote, on its device.
+    """Load this rank's share of the features of `split` that `save` wrote, on its device.
 
     Raises:
         UserError: the file is missing or damaged.

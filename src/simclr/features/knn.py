@@ -11,15 +11,15 @@ from simclr.distributed.session import Session
 _BLOCK_ROWS = 1 << 14
 """Rows of the bank in a block, at most."""
 _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
-"""Similarities in a block: 16 MiB of float32 on a CPU, 512 MiB on a GPU, and some six times as much to sort them."""
+"""Similarities in a block: 16 MiB of float32 on a CPU, 512 MiB on a GPU; sorting takes some six times as much."""
 _INDEX = (1 << 32) - 1
-"""The lower half of 64 bits, and the largest index that fits into it."""
+"""Mask of the lower 32 bits, and the largest index that fits into them."""
 
 
 def neighbors(queries: Tensor, bank: Tensor, size: int, count: int, session: Session) -> tuple[Tensor, Tensor]:
     """The `count` rows of a bank with the highest cosine similarity to each of `queries` (M, D), on every rank.
 
-    Of equally similar rows the one that comes first in the bank is the nearer.
+    Among equally similar rows the first in the bank is the nearest.
 
     Args:
         queries: the same on all ranks.
@@ -35,37 +35,40 @@ def neighbors(queries: Tensor, bank: Tensor, size: int, count: int, session: Ses
     height = max(1, _BLOCK_ELEMENTS[queries.device.type] // max(1, min(len(bank), _BLOCK_ROWS)))
     for start in range(0, len(bank), _BLOCK_ROWS):
         block = F.normalize(bank[start : start + _BLOCK_ROWS].float(), dim=1)
-        for part, leading in zip(queries.split(height), best.split(height), strict=True):
+        for part, best_keys in zip(queries.split(height), best.split(height), strict=True):
             with precision.full(block.device):
                 similarities = part @ block.T
-            found = _sort_keys(similarities, first + start).topk(min(count, len(block)), dim=1).values
-            leading.copy_(torch.cat([leading, found], dim=1).topk(count, dim=1).values)
-    of_all = session.gather_rows(best).view(session.world_size, *best.shape)
-    return _similarities_and_indices(of_all.transpose(0, 1).flatten(1).topk(count, dim=1).values)
+            keys = _sort_keys(similarities, first + start).topk(min(count, len(block)), dim=1).values
+            best_keys.copy_(torch.cat([best_keys, keys], dim=1).topk(count, dim=1).values)
+    # only the keys of the best rows are sent, as each holds a similarity and an index
+    keys_by_rank = session.gather_rows(best).view(session.world_size, *best.shape)
+    return _similarities_and_indices(keys_by_rank.transpose(0, 1).flatten(1).topk(count, dim=1).values)
 
 
 def _sort_keys(similarities: Tensor, first: int) -> Tensor:
-    """int64 numbers in the order of the `similarities` (M, N) float32, and of two equal ones the first is larger.
+    """int64 keys in the order of the `similarities` (M, N) float32; of two equal ones the first has the larger key.
 
-    The upper 32 bits are those of the similarity, which order floats as integers, once those of negative ones are
-    inverted; the lower 32 count down with the index, which is `first` in the first column. All of a row differ, so that
-    topk has no choice among equals, and neither blocks nor processes change what it finds.
+    The upper 32 bits are the similarity's, the lower 32 count down with the index, which is `first` in the first
+    column. All keys of a row differ, so topk has no ties to break, and its result does not depend on blocks or ranks.
     """
-    bits = similarities.add_(0.0).view(torch.int32)  # -0.0 becomes 0.0
+    # As integers, the bits of non-negative floats are in the order of the floats. Negative ones are in reverse: their
+    # sign bit, shifted over all 32 bits, selects them, and inverts all other bits.
+    bits = similarities.add_(0.0).view(torch.int32)  # -0.0 becomes 0.0, whose bits differ
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     countdown = torch.arange(_INDEX - first, _INDEX - first - len(bits.T), -1, device=bits.device)
+    # a sum instead of an or: one pass, which also widens `ordered` to int64
     return torch.add(countdown, ordered, alpha=1 << 32)
 
 
 def _similarities_and_indices(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """What `_sort_keys` was given."""
+    """The inverse of `_sort_keys`."""
     ordered = (keys >> 32).int()
     bits = ordered ^ ((ordered >> 31) & 0x7FFFFFFF)
     return bits.view(torch.float32), _INDEX - (keys & _INDEX)
 
 
 def scores(similarities: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
-    """The votes (M, classes) of neighbors with `similarities`, best first, and `labels` (M, k).
+    """Votes (M, classes) of neighbors with `similarities`, best first, and `labels` (M, k).
 
     A neighbor's weight is exp(s / temperature), relative to that of the best one, so that nothing overflows.
     """

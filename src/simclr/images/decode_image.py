@@ -1,4 +1,4 @@
-"""Any picture that Pillow reads, as upright 8-bit RGB."""
+"""Decoding of any image that Pillow reads to upright 8-bit RGB."""
 
 import io
 import warnings
@@ -16,19 +16,18 @@ Pixels = npt.NDArray[np.uint8]  # (H, W, 3), or (N, H, W, 3)
 # Above its pixel limit Pillow warns, and only at twice the limit it raises. `catch_warnings` is not
 # thread-safe, so the warning becomes an error here once, as Pillow's documentation suggests.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
-# fetch decides once, within `accepting`; what it took is read without asking again.
+# No limits here: fetch checks every image once, within `accepting`.
 Image.MAX_IMAGE_PIXELS = None
 ImageFile.LOAD_TRUNCATED_IMAGES = True
-_BROKEN_OFF = ("image file is truncated", "broken data stream")
-"""How Pillow says that only LOAD_TRUNCATED_IMAGES would have it go on."""
+_TRUNCATED = ("image file is truncated", "broken data stream")
+"""Pillow's errors for data that it reads only with LOAD_TRUNCATED_IMAGES."""
 
 
 @contextmanager
 def accepting(*, truncated: bool, megapixels: int) -> Iterator[None]:
-    """Have `decode` refuse images above `megapixels` meanwhile, and unless `truncated` those whose data break off.
+    """Let `decode` refuse images above `megapixels` and, without `truncated`, images whose data are cut off.
 
-    It holds for all threads, because Pillow has one such setting for all. An image that is not refused has the same
-    pixels here as elsewhere.
+    This holds for all threads, because Pillow's settings are global. It does not change the pixels of other images.
     """
     before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
     Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = megapixels * 10**6, truncated
@@ -63,33 +62,33 @@ def to_rgb(image: Image.Image) -> Pixels:
 
 
 def decode(data: bytes, name: str) -> Pixels:
-    """The image file with the bytes `data` as (H, W, 3) uint8; see `to_rgb`. What is cut off is grey or black.
+    """Decode the bytes `data` of an image file to (H, W, 3) uint8; see `to_rgb`. Missing data become grey or black.
 
     Raises:
-        UserError: names the file `name`: it is empty, no image, or not accepted (see `accepting`).
+        UserError: names the file `name`: it is empty, no image, or refused (see `accepting`).
     """
     if not data:
         raise UserError(f"{name}: the file is empty")
     try:
         with Image.open(io.BytesIO(data)) as image:
             return to_rgb(image)
-    except UnidentifiedImageError as error:  # its own text holds the address of the buffer
+    except UnidentifiedImageError as error:  # its message has the address of the buffer
         raise UserError(f"{name}: not an image in a format that Pillow knows") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         size = str(error).partition(" exceeds")[0].lower()
         raise UserError(f"{name}: {size} is above fetch.max_megapixels") from error
     except Exception as error:  # damaged bytes make Pillow's plugins raise almost anything
         reason = str(error) or type(error).__name__
-        if reason.startswith(_BROKEN_OFF):
+        if reason.startswith(_TRUNCATED):
             reason += "; fetch.truncated: keep takes what there is"
         raise UserError(f"{name}: not a readable image ({reason})") from error
 
 
 def plain_jpeg(data: bytes) -> tuple[int, int] | None:
-    """(height, width) if `data` is a JPEG that can be stored as it is, else None.
+    """(height, width) if `data` is a JPEG that can be stored unchanged, else None.
 
-    It has three 8-bit components that libjpeg turns into RGB, and is upright. Only the header is read:
-    `decode` tells whether the rest is sound.
+    Such a JPEG is upright, with three 8-bit components that libjpeg converts to RGB. Only the header is read: `decode`
+    checks the rest.
     """
     if not data.startswith(b"\xff\xd8"):
         return None
@@ -101,7 +100,7 @@ def plain_jpeg(data: bytes) -> tuple[int, int] | None:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 2 to 8 where the picture has to be turned, else 1."""
+    """The EXIF orientation: 2 to 8 if the image must be turned, else 1."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # a damaged EXIF block does not spoil the pixels

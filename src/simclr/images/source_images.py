@@ -5,8 +5,8 @@
     <split>.images.npy      storage "arrays": (N, H, W, 3) uint8
     <split>.files.jsonl     storage "files": [path, digest] per line; the images stay where they are
 
-Splits: train and test, perhaps val and unlabelled. The same images give the same bytes, and an image file
-that has changed another digest, so that DVC sees it.
+Splits: train and test; val and unlabelled are optional. Equal images give equal bytes, and a changed image file has
+another digest, so that DVC sees the change.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ _CHUNK = 1024  # images copied at a time
 
 
 class Jpeg(NamedTuple):
-    """A JPEG file that can be stored as it is (see `images.plain_jpeg`); sizes in pixels."""
+    """A JPEG file that can be stored unchanged (see `decode_image.plain_jpeg`); sizes in pixels."""
 
     data: bytes
     height: int
@@ -35,7 +35,7 @@ class Jpeg(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Arrays:
+class ArraySplit:
     """Images of one size: `images` (N, H, W, 3) uint8, memory-mapped, and `labels` (N,)."""
 
     images: Pixels
@@ -51,7 +51,7 @@ class Arrays:
 
 
 @dataclass(frozen=True)
-class Files:
+class FileSplit:
     """Image files `paths` (N, relative to `root`) with their `digests` (N) and `labels` (N,)."""
 
     root: Path
@@ -66,7 +66,7 @@ class Files:
         """Image `index`: the file itself if it is a plain JPEG, else its (H, W, 3) uint8 pixels. Thread-safe.
 
         Raises:
-            UserError: the file is gone, or is another one than `fetch` has seen.
+            UserError: the file is gone, or has changed since `fetch`.
         """
         path = self.root / self.paths[index]
         try:
@@ -79,12 +79,12 @@ class Files:
         return Jpeg(data, *size) if size else decode(data, str(path))
 
 
-Split = Arrays | Files
+Split = ArraySplit | FileSplit
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where the images come from, the names of the classes, and the splits by name."""
+    """The source of the images, the names of the classes, and the splits by name."""
 
     source: str
     classes: list[str]
@@ -92,12 +92,12 @@ class Dataset:
 
 
 def digest(data: bytes) -> str:
-    """What stands for the content of a file in the index: 128 bits of BLAKE2b in hexadecimal."""
+    """The digest of a file in the index: 128 bits of BLAKE2b in hexadecimal."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def write_arrays(folder: Path, name: str, images: Pixels, labels: npt.ArrayLike) -> Arrays:
-    """Write the split `name`: `images` (N, H, W, 3) in any memory layout, `labels` (N,). Return it mapped."""
+def write_arrays(folder: Path, name: str, images: Pixels, labels: npt.ArrayLike) -> ArraySplit:
+    """Write the split `name`: `images` (N, H, W, 3) in any memory layout, `labels` (N,). Return it memory-mapped."""
     with (folder / f"{name}.images.npy").open("wb") as file:
         layout = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
         np.lib.format.write_array_header_1_0(file, layout)
@@ -107,7 +107,7 @@ def write_arrays(folder: Path, name: str, images: Pixels, labels: npt.ArrayLike)
     return _open_arrays(folder, name)
 
 
-def write_files(folder: Path, name: str, files: Files) -> Files:
+def write_files(folder: Path, name: str, files: FileSplit) -> FileSplit:
     """Write the index of the split `name`, and return it."""
     with (folder / f"{name}.files.jsonl").open("w", encoding="ascii", newline="\n") as index:
         index.writelines(json.dumps(entry) + "\n" for entry in zip(files.paths, files.digests, strict=True))
@@ -116,7 +116,7 @@ def write_files(folder: Path, name: str, files: Files) -> Files:
 
 
 def write_dataset(folder: Path, dataset: Dataset) -> None:
-    """Write dataset.json, the last file; the splits are in `folder` already."""
+    """Write dataset.json, the last file, once the splits are in `folder`."""
     assert {"train", "test"} <= dataset.splits.keys() <= {"train", "val", "test", "unlabelled"}
     splits = {name: _entry(split) for name, split in dataset.splits.items()}
     content = {"source": dataset.source, "classes": dataset.classes, "splits": splits}
@@ -138,7 +138,7 @@ def open_dataset(folder: Path) -> Dataset:
 
 
 def _entry(split: Split) -> dict[str, str | int]:
-    if isinstance(split, Arrays):
+    if isinstance(split, ArraySplit):
         return {"storage": "arrays", "count": len(split)}
     return {"storage": "files", "count": len(split), "root": str(split.root)}
 
@@ -151,12 +151,12 @@ def _open(folder: Path, name: str, entry: dict[str, str | int]) -> Split:
     else:
         lines = (folder / f"{name}.files.jsonl").read_text(encoding="ascii").splitlines()
         paths, digests = map(list, zip(*map(json.loads, lines), strict=True))
-        split = Files(Path(str(entry["root"])), paths, digests, np.load(folder / f"{name}.labels.npy"))
+        split = FileSplit(Path(str(entry["root"])), paths, digests, np.load(folder / f"{name}.labels.npy"))
         count = len(paths)
     if not count == len(split) == entry["count"]:
         raise ValueError(f"{name} has {count} images and {len(split)} labels, not {entry['count']}")
     return split
 
 
-def _open_arrays(folder: Path, name: str) -> Arrays:
-    return Arrays(np.load(folder / f"{name}.images.npy", mmap_mode="r"), np.load(folder / f"{name}.labels.npy"))
+def _open_arrays(folder: Path, name: str) -> ArraySplit:
+    return ArraySplit(np.load(folder / f"{name}.images.npy", mmap_mode="r"), np.load(folder / f"{name}.labels.npy"))

@@ -25,8 +25,8 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all parameters that have a gradient: on a GPU a whole group at a time, in few launches, on a
-        CPU one parameter after another, each in the cache for all that is done to it."""
+        """Update all parameters with a gradient: on a GPU a whole group at a time, in few launches; on a CPU one
+        parameter after another, which stays in the cache for the whole update."""
         assert closure is None
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
@@ -40,7 +40,7 @@ class LARS(Optimizer):
         torch._foreach_mul_(velocities, group["momentum"])
         if group["adapt"]:
             rates = group["lr"] * self._ratios(weights, directions)
-            torch._foreach_addcmul_(velocities, directions, _spread(rates, weights))
+            torch._foreach_addcmul_(velocities, directions, _expand_rates(rates, weights))
         else:
             torch._foreach_add_(velocities, directions, alpha=group["lr"])
         torch._foreach_sub_(weights, velocities)
@@ -58,11 +58,13 @@ class LARS(Optimizer):
         return torch.where((size > 0) & (slope > 0), TRUST_COEFFICIENT * size / slope, 1.0)
 
 
-def _spread(rates: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
-    """A factor for each of the `weights`, from `rates` (their number,): with shapes and strides as theirs, because on
-    several tensors of other shapes a foreach operation is one launch for each."""
-    if len(weights) == 1:
+def _expand_rates(rates: Tensor, weights: Sequence[Tensor]) -> list[Tensor]:
+    """Expand `rates`, one for each of the `weights`, to tensors of the weights' shapes and strides, so that a foreach
+    operation on them stays one kernel launch instead of one for each tensor."""
+    if len(weights) == 1:  # a scalar broadcasts, and one tensor is one launch anyway
         return [rates[0]]
+    # One allocation for all. Every part holds a single value, so any layout of it is right: it gets the strides of its
+    # weight, which may be channels last, because foreach operations need equal strides too.
     sizes = [weight.numel() for weight in weights]
     flat = torch.cat([rate.expand(size) for rate, size in zip(rates, sizes, strict=True)]).split(sizes)
     return [

@@ -1,4 +1,4 @@
-"""One step of a method on a batch, the same for whatever learns."""
+"""The training step of a method, for pretraining and for probes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ from simclr.learning.method import Method, Outputs
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step leaves to look at, on the device."""
+    """The results of a step, on the device."""
 
     loss: Tensor
-    """Of this rank, without penalties."""
+    """The loss of this rank, without penalties."""
     outputs: Outputs
     scalars: Callable[[], dict[str, Tensor]]
-    """What the method says of this step."""
+    """The method's metrics of this step."""
     norm: Tensor
-    """Of the gradient, before it was cut."""
+    """The norm of the gradient before clipping."""
 
 
 def _no_penalty(outputs: Outputs) -> Tensor | float:
@@ -37,12 +37,12 @@ class Learner:
     """A `method` and its optimiser.
 
     Args:
-        model: `method` as it runs on this rank: see `placement`.
+        model: `method` placed on this rank's device: see `placement`.
         optimizer: each group's `lr` is the peak learning rate when the learner is made.
-        transform: how images are normalised.
-        bf16: run the forward pass in bfloat16 where torch's autocast does so.
-        clip_grad_norm: the largest norm of the gradient, or None.
-        penalty: of the outputs, added to the loss.
+        transform: normalises the images.
+        bf16: run the forward pass under torch's autocast to bfloat16.
+        clip_grad_norm: the norm to which the gradient is clipped, or None.
+        penalty: a function of the outputs, added to the loss.
     """
 
     method: Method
@@ -59,9 +59,9 @@ class Learner:
             group["peak_lr"] = group["lr"]
 
     def step(self, batch: Batch, factor: float, done: float) -> StepResult:
-        """Learn from `batch`, whose images are in [0, 1], at `factor` times the peak learning rates.
+        """Train on `batch`, whose images are in [0, 1], at `factor` times the peak learning rates.
 
-        With it the share `done` of all steps is behind.
+        `done` is the share of all steps that are done with it.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
@@ -71,7 +71,7 @@ class Learner:
         loss = self.method.loss(outputs, batch, self.session)
         self.optimizer.zero_grad()
         (loss + self.penalty(outputs)).backward()
-        norm = self._clipped()
+        norm = self._clip_gradient()
         self.optimizer.step()
         self.method.after_step(done, self.session)
         return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch), norm)
@@ -82,8 +82,8 @@ class Learner:
             outputs: Outputs = self.model(images, keys)
         return outputs
 
-    def _clipped(self) -> Tensor:
-        """The norm of the gradient, which is cut to the largest that is allowed."""
+    def _clip_gradient(self) -> Tensor:
+        """Clip the gradient to `clip_grad_norm`, and return its norm before."""
         weights = list(self.model.parameters())
         norm = get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if self.clip_grad_norm is not None:

@@ -1,4 +1,4 @@
-"""What every method is: see `methods`."""
+"""The base class of methods: see `methods`."""
 
 from typing import Any
 
@@ -9,39 +9,39 @@ from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 
 Outputs = tuple[Tensor, ...]
-"""What `forward` returns: tensors with a row for each image, of which the first are the representations h (N, D)."""
+"""The output of `forward`: tensors with a row for each image; the first is the representations h (N, D)."""
 
 
 class Method(nn.Module):
-    """The network of a method, and what happens in a step. All that it learns or keeps is in its `state_dict`."""
+    """The network of a method and its training step. The `state_dict` holds all of its state."""
 
     encoder: Encoder
-    """What is validated and kept."""
+    """The encoder that is validated and saved."""
 
     def before_step(self, batch: Batch, session: Session) -> Batch:
-        """The batch to learn from in place of `batch`, whose images are normalised: perturbed, or without the views
-        that are only compared with."""
+        """The batch to train on in place of `batch`, whose images are normalised: a perturbed one, or one without the
+        views that serve as keys alone."""
         raise NotImplementedError
 
     def forward(self, images: Tensor, keys: Tensor) -> Outputs:
-        """Of normalised `images` (N, 3, S, S), all views of a batch or some, with their `keys` (N,) for dropout. This
-        alone is hooked by DDP: whatever needs a gradient goes through it."""
+        """The outputs for normalised `images` (N, 3, S, S), any views of a batch, with their `keys` (N,) for dropout.
+        DDP hooks this method alone, so all computation that needs a gradient goes through it."""
         raise NotImplementedError
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
-        """A float32 scalar, of the outputs of all images of `batch`; the mean of the ranks' gradients is that of one
-        process on the global batch."""
+        """The loss, a float32 scalar, of the outputs for all images of `batch`; the mean of the ranks' gradients equals
+        the gradient of one process on the global batch."""
         raise NotImplementedError
 
     def after_step(self, done: float, session: Session) -> None:
-        """What follows the optimiser's step; the share `done` of all steps is behind."""
+        """Called after the optimiser's step; `done` is the share of all steps that are done."""
         raise NotImplementedError
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """For the optimiser: `params`; `decay`, whether weight decay and the adaptation of LARS apply; and `lr`, the
-        peak learning rate, where it is another than the optimiser's."""
+        """The optimiser's groups: `params`; `decay`, whether weight decay and the adaptation of LARS apply; and, if it
+        is not the optimiser's, the peak learning rate `lr`."""
         raise NotImplementedError
 
     def scalars(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """What TensorBoard shows beside the loss, by name."""
+        """Metrics for TensorBoard beside the loss, by name."""
         raise NotImplementedError

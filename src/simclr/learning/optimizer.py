@@ -1,4 +1,4 @@
-"""The optimiser of pretraining, with decay and adaptation only where they belong."""
+"""The optimiser of pretraining, with weight decay and LARS adaptation only on weight matrices."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ class OptimizerParams:
 
 
 def by_decay(module: nn.Module) -> list[dict[str, Any]]:
-    """The parameters of `module` that need a gradient, as a method's `parameter_groups`: first those that decay.
+    """The trainable parameters of `module` as a method's `parameter_groups`: those with weight decay come first.
 
-    Every parameter with at most one dimension is spared: biases and BatchNorm (Chen et al. 2020, appendix B.1), told by
-    shape and not by name; and those of an encoder within it that are `undecayed`: see `models`.
+    Exempt are parameters with at most one dimension, the biases and BatchNorm (Chen et al. 2020, appendix B.1), and the
+    `undecayed` parameters of an encoder in `module`: see `models`.
     """
-    spared = {id(part.get_parameter(name)) for part in module.modules() for name in getattr(part, "undecayed", ())}
+    exempt = {id(part.get_parameter(name)) for part in module.modules() for name in getattr(part, "undecayed", ())}
     trained = [weight for weight in module.parameters() if weight.requires_grad]
-    decays = [weight.ndim > 1 and id(weight) not in spared for weight in trained]
+    decays = [weight.ndim > 1 and id(weight) not in exempt for weight in trained]
     return [
         {"params": [weight for weight, one in zip(trained, decays, strict=True) if one == decay], "decay": decay}
         for decay in (True, False)
@@ -40,11 +40,11 @@ def by_decay(module: nn.Module) -> list[dict[str, Any]]:
 
 
 def build(parameters: OptimizerParams, groups: Iterable[dict[str, Any]], lr: float) -> Optimizer:
-    """The optimiser over a method's `groups`, at the peak learning rate `lr` where a group has none of its own.
+    """The optimiser of a method's `groups`; `lr` is the peak learning rate of groups without their own.
 
-    Weight decay and the adaptation of LARS apply where a group says so. `momentum` is the first beta of AdamW.
+    Weight decay and the adaptation of LARS apply to groups with `decay`. `momentum` is the first beta of AdamW.
     """
-    own: list[dict[str, Any]] = [
+    torch_groups: list[dict[str, Any]] = [
         {
             "params": group["params"],
             "lr": group.get("lr", lr),
@@ -55,8 +55,8 @@ def build(parameters: OptimizerParams, groups: Iterable[dict[str, Any]], lr: flo
     ]
     match parameters.name:
         case "lars":
-            return LARS(own, lr, parameters.momentum)
+            return LARS(torch_groups, lr, parameters.momentum)
         case "sgd":
-            return SGD(own, lr, parameters.momentum)
+            return SGD(torch_groups, lr, parameters.momentum)
         case _:
-            return AdamW(own, lr, betas=(parameters.momentum, 0.999))
+            return AdamW(torch_groups, lr, betas=(parameters.momentum, 0.999))

@@ -1,4 +1,4 @@
-"""A model on its device, its BatchNorm and gradients shared by all ranks."""
+"""Placement of a model on its device, with BatchNorm and gradients synchronised over the ranks."""
 
 import warnings
 
@@ -6,19 +6,19 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from simclr.distributed.batch_norm import synchronised
+from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session
 
 
-def placed(model: nn.Module, session: Session, compiled: bool) -> nn.Module:
-    """`model` on the device, its BatchNorm and gradients shared by all ranks, compiled if asked for."""
+def place_model(model: nn.Module, session: Session, compiled: bool) -> nn.Module:
+    """Move `model` to the device, synchronise BatchNorm and gradients over the ranks, and optionally compile it."""
     model = model.to(session.device).to(memory_format=torch.channels_last)
-    model = synchronised(model, session)
+    model = convert_sync_batchnorm(model, session)
     if compiled:
         model.compile()
     if session.world_size > 1:
         with warnings.catch_warnings():
-            # torch 2.14 calls it forward_sync_buffers, 2.11 does not
+            # torch 2.14 renames broadcast_buffers to forward_sync_buffers; 2.11 has only the old name
             warnings.simplefilter("ignore", FutureWarning)
             model = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
     return model

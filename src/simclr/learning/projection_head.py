@@ -20,15 +20,15 @@ class HeadParams:
 
 
 class HashedDropout(nn.Module):
-    """Dropout whose mask is a function of each row's key and the unit alone: no order, process or batch changes it."""
+    """Dropout with a mask that is a function of the row's key and the unit, independent of order, process and batch."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, rows: Tensor, keys: Tensor) -> Tensor:
-        """`rows` (N, D), of which each number stays, over 1 - p, where its draw reaches p: see `randomness.reaches`,
-        also for the `keys` (N,)."""
+        """Zero the values of `rows` (N, D) with a draw below p, and divide the others by 1 - p; `keys` (N,) as in
+        `randomness.reaches`."""
         if not self.training or self.p == 0:
             return rows
         units = torch.arange(rows.shape[1], device=rows.device)
@@ -43,14 +43,14 @@ class Head(nn.Module):
         self.hidden, self.dropout, self.output = hidden, HashedDropout(dropout), output
 
     def forward(self, h: Tensor, keys: Tensor) -> Tensor:
-        """h (N, dimension) to z (N, output); the `keys` (N,) of the same views, on the same device, decide dropout."""
+        """h (N, dimension) to z (N, output); the `keys` (N,) of the views, on the same device, draw the dropout."""
         z: Tensor = self.output(self.dropout(self.hidden(h), keys))
         return z
 
 
 def build(parameters: HeadParams, dimension: int) -> Head:
-    """h (N, dimension) to z (N, output): linear layers with ReLU between them, and after each, the last one too,
-    BatchNorm if asked for; the last BatchNorm has no shift, as in the authors' code. Dropout precedes the last layer.
+    """h (N, dimension) to z (N, output): linear layers with ReLU between them and, with `batch_norm`, a BatchNorm after
+    every layer; the last BatchNorm has no shift, as in the authors' code. Dropout precedes the last layer.
     """
     hidden = nn.Sequential()
     for width in [parameters.hidden] * (parameters.layers - 1):

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of the projections while they are learnt."""
+"""Metrics of the projections for TensorBoard."""
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +12,11 @@ _ROWS = 1024
 
 @torch.no_grad()
 def contrast(z: Tensor, views: int) -> dict[str, Tensor]:
-    """Scalars that describe the projections z (V n, d) of one process, second views after first ones.
+    """Metrics of the projections z (V n, d) of one process, second views after first ones.
 
     Cosine similarity of positives and of negatives; alignment E |u - v|^2 of positives and uniformity
     log E exp(-2 |u - v|^2) of all pairs (Wang and Isola 2020, equations 4 and 5, alpha = t = 2), u, v on the sphere.
-    A process with one sample has no pairs, and the two scalars that speak of them are left out.
+    With one sample there are no pairs, and no negative similarity and uniformity.
     """
     z = F.normalize(z.float(), dim=1)
     positive = torch.stack([(z * other).sum(dim=1) for other in other_views(z, views)])

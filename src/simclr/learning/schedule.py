@@ -1,4 +1,4 @@
-"""The learning rate: scaled once by the global batch, then a function of the step alone."""
+"""The learning rate: a peak scaled by the global batch, times a function of the step."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What pretraining minimises. A loss is a module of this package, by its name:
+"""Losses of pretraining. A loss is a module of this package, by its name:
 
     class Params: ...       # a dataclass: its section `losses.<name>` of params.yaml
 

@@ -1,7 +1,7 @@
 """Decoupled contrastive learning (Yeh et al. 2022): NT-Xent without the positive in its denominator.
 
-NT-Xent multiplies every gradient by 1 - exp(p_i - d_i), which is small where the positive is easy and
-negatives are few, as in small batches; without the positive in the denominator the factor is 1.
+NT-Xent multiplies every gradient by 1 - exp(p_i - d_i), which is small for an easy positive and few negatives, as in
+small batches; without the positive in the denominator the factor is 1.
 """
 
 from dataclasses import dataclass

@@ -31,8 +31,8 @@ def _rule(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of row i is the mean over its positives of log(1 + exp(m_ik - p_ik)), m_ik the log-sum-exp of all keys
     but this positive: the denominator is that of all keys, d_i = log(exp(m_ik) + exp(p_ik)).
 
-    The slope of a positive, 1 / (V - 1) - exp(p_ik - d_i), is written with a sigmoid, exact for two views: the terms
-    cancel where the views are well aligned and tau is small.
+    The slope of a positive, 1 / (V - 1) - exp(p_ik - d_i), is computed by a sigmoid, exact for two views, because its
+    terms cancel for well aligned views and a small tau.
     """
     count = positive.shape[1]
     rest = torch.stack([_all_but(positive, k, negative) for k in range(count)], dim=1)

@@ -1,4 +1,4 @@
-"""What is learnt from views. A method is a module of this package, by its name:
+"""Methods of learning from views. A method is a module of this package, by its name:
 
     class Params: ...       # a dataclass: its section `methods.<name>` of params.yaml
 

@@ -1,7 +1,7 @@
 """A linear classifier on an encoder, by cross entropy: supervised training, or a probe where the encoder is frozen.
 
-Every view of a sample has its label. Several layers may be trained side by side on the same representations, at
-learning rates of their own; none takes part in another's gradient.
+Every view of a sample has its label. Several layers may be trained at once on the same representations, each at its own
+learning rate and with its own gradient.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from simclr.learning.optimizer import by_decay
 
 NEEDS_LABELS = True
 _ENCODED = 256
-"""Images that a frozen encoder is given at once, however many a step takes."""
+"""Images of one forward pass through a frozen encoder, whatever the size of the batch."""
 
 
 @dataclass(kw_only=True)
@@ -36,8 +36,8 @@ class Classifier(Method):
     """An encoder and linear layers: views to h (N, D) and class scores (N, C) of each layer.
 
     Args:
-        encoder: whose parameters stay as they are if they need no gradient.
-        rates: the peak learning rate of each layer; None for the optimiser's.
+        encoder: frozen if its parameters need no gradient.
+        rates: the peak learning rate of each layer; None means the optimiser's.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Classifier(Method):
             return h, *(layer(rows) for layer in self.layers)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
-        # a sum over this rank's share, which may be smaller than the others': the mean of the ranks' gradients has to
-        # be that of the global mean
+        # A sum over this rank's share, which may be smaller than the others', scaled so that the mean of the ranks'
+        # gradients is the gradient of the global mean.
         labels = batch.labels.repeat(batch.views)
         sums = [
             F.cross_entropy(scores, labels, reduction="sum", label_smoothing=self._label_smoothing)
@@ -95,5 +95,5 @@ class Classifier(Method):
 
 
 def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Classifier:
-    """See `methods`; `loss` is not asked for: a classifier has its own."""
+    """See `methods`; `loss` is unused, because a classifier has its own."""
     return Classifier(encoder, classes, parameters.label_smoothing)

@@ -1,4 +1,4 @@
-"""SimCLR (Chen et al. 2020): an encoder and a projection head, whose outputs for views of a sample attract."""
+"""SimCLR (Chen et al. 2020): an encoder and a projection head, trained by a contrastive loss."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,7 +37,7 @@ class SimCLR(Method):
 
     def forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
         h = self.encoder(images)
-        with torch.autocast(h.device.type, enabled=False):  # bf16 has 8 bits: of z they are noise in the gradient
+        with torch.autocast(h.device.type, enabled=False):  # the 8 bits of a bf16 z would be noise in the gradient
             return h, self.head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:

@@ -37,7 +37,7 @@ class Encoder(ResNet, encoder.Encoder):  # type: ignore[misc]
 
     Two departures, both the papers': the channels of every layer times `width` (Chen et al. 2020, figure 7), and for
     small images a 3x3 stem of stride 1 without pooling (appendix B.9). With `zero_init_residual` the last BatchNorm of
-    every block begins with a gain of 0, and the block as the identity (Goyal et al. 2017, section 5.1).
+    every block starts with a gain of 0, and the block as the identity (Goyal et al. 2017, section 5.1).
     """
 
     def __init__(self, name: str, width: float, small_stem: bool, zero_init_residual: bool) -> None:
@@ -52,7 +52,7 @@ class Encoder(ResNet, encoder.Encoder):  # type: ignore[misc]
         self.fc = nn.Identity()
 
     def _make_layer(self, block: Any, planes: int, *rest: Any, **named: Any) -> nn.Sequential:
-        # Called for layer1 to layer4 in turn, before torchvision initialises the weights.
+        # torchvision calls this for layer1 to layer4 in turn, before it initialises the weights.
         if planes == 64:
             self.inplanes = self._channels(64)
             kernel, stride = (3, 1) if self._small_stem else (7, 2)

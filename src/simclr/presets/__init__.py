@@ -1,7 +1,7 @@
-"""Whole experiments to start from, kept as Hydra config groups and composed into params.yaml.
+"""Presets: whole experiments as Hydra config groups, composed into params.yaml.
 
 The groups are the folders beside this file: `method`, `encoder`, `data`, and `experiment`, whose files are
-the presets. config.yaml says how they are put together; the command is `python -m simclr.presets`.
+the presets. config.yaml composes them; the command is `python -m simclr.presets`.
 """
 
 import difflib
@@ -21,11 +21,11 @@ from simclr.core.errors import UserError
 
 
 def options(group: str) -> dict[str, str]:
-    """What a config group offers: names, each with the one-line description that its file opens with."""
-    found = (file for file in files(__name__).joinpath(group).iterdir() if file.name.endswith(".yaml"))
+    """The options of a config group by name, each with the one-line description at the start of its file."""
+    option_files = (file for file in files(__name__).joinpath(group).iterdir() if file.name.endswith(".yaml"))
     return {
         file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
-        for file in sorted(found, key=lambda file: file.name)
+        for file in sorted(option_files, key=lambda file: file.name)
     }
 
 
@@ -60,10 +60,10 @@ def compose(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def applied(values: dict[str, Any], text: str) -> str:
-    """The YAML `text` of params.yaml with `values` in it; comments and the order of keys stay.
+def apply(values: dict[str, Any], text: str) -> str:
+    """Set `values` in the YAML `text` of params.yaml; comments and the order of keys stay.
 
-    It is laid out as `dvc exp run -S` would leave it.
+    The layout is that of `dvc exp run -S`.
 
     Raises:
         UserError: a key of `values` is not in `text`.
@@ -96,8 +96,8 @@ def _update(section: Any, values: dict[str, Any], prefix: str) -> None:
 
 
 def _refill(present: CommentedSeq, items: list[Any]) -> None:
-    """Replace the items of `present` and keep the comment on the key that follows it."""
-    # ruamel has that comment at the last item
+    """Replace the items of `present`, and keep the comment on the following key."""
+    # ruamel stores that comment at the last item
     following = present.ca.items.pop(len(present) - 1, None)
     present[:] = items
     if following:

@@ -33,24 +33,24 @@ def main() -> None:
     if arguments.command is None:
         _list()
     else:
-        _change(arguments.preset, arguments.overrides, write=arguments.command == "apply")
+        _change_params(arguments.preset, arguments.overrides, write=arguments.command == "apply")
 
 
 def _list() -> None:
-    found = presets.options("experiment")
-    width = max(map(len, found))
-    for name, description in found.items():
+    descriptions = presets.options("experiment")
+    width = max(map(len, descriptions))
+    for name, description in descriptions.items():
         print(f"{name:{width}}  {description}")
     print("\nparts to exchange:")
     for group in ("data", "encoder", "method"):
         print(f"  {group}={'|'.join(presets.options(group))}")
 
 
-def _change(preset: str, overrides: list[str], *, write: bool) -> None:
+def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     values = presets.compose(preset, overrides)
     params.read()  # says in one line what is wrong with the file
     before = params.FILE.read_text(encoding="utf-8")
-    after = presets.applied(values, before)
+    after = presets.apply(values, before)
     if before == after:
         print(f"{params.FILE} has these values already")
         return
@@ -66,5 +66,5 @@ def _change(preset: str, overrides: list[str], *, write: bool) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who reads no further wants no traceback
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # no traceback when the reader closes the pipe
     entry.run("presets", main)

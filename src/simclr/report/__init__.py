@@ -1,1 +1,1 @@
-"""Pictures as PNG files, for Git and DVC, of what the stages wrote."""
+"""Pictures of the stages' results, as PNG files for Git and DVC."""

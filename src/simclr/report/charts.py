@@ -1,4 +1,4 @@
-"""Accuracies and confusions as PNG files: the same input gives the same bytes."""
+"""Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
-from simclr.report.class_names import drawable, short
-from simclr.report.figure import COLORS, saved, text_width
+from simclr.report.class_names import drawable, shorten
+from simclr.report.figure import COLORS, open_figure, text_width
 
 
 def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[str], title: str) -> None:
@@ -22,23 +22,23 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[
     """
     count = len(classes)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    written = count <= 20
-    side = count * max(40, 440 // count, text_width(str(counts.max()), 7) + 8) if written else 720
+    has_counts = count <= 20
+    side = count * max(40, 440 // count, text_width(str(counts.max()), 7) + 8) if has_counts else 720
     ticks = range(0, count, -(-count // (side // 14)))
-    written_names = drawable(classes)
-    names = [short(written_names[tick], 20) for tick in ticks]
+    all_names = drawable(classes)
+    names = [shorten(all_names[tick], 20) for tick in ticks]
     text = max(text_width(name, 7) for name in names)
-    with saved(path, side + text + 200, side + text + 110) as figure:
+    with open_figure(path, side + text + 200, side + text + 110) as figure:
         axes = figure.add_subplot(title=title, xlabel="predicted class", ylabel="true class")
         # The square root makes rare confusions visible beside a diagonal close to 1.
-        shown = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
+        image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
         axes.spines[:].set_visible(False)
         axes.set_xticks(ticks, names, rotation=90, size=7)
         axes.set_yticks(ticks, names, size=7)
-        axes.tick_params(length=0 if written else 2)
-        bar = figure.colorbar(shown, label="share of the true class", ticks=[0, 0.01, 0.1, 0.25, 0.5, 1], shrink=0.7)
+        axes.tick_params(length=0 if has_counts else 2)
+        bar = figure.colorbar(image, label="share of the true class", ticks=[0, 0.01, 0.1, 0.25, 0.5, 1], shrink=0.7)
         bar.outline.set_visible(False)
-        if written:
+        if has_counts:
             for (row, column), number in np.ndenumerate(counts):
                 color = "white" if shares[row, column] > 0.4 else "0.2" if number else "0.7"
                 axes.text(column, row, str(number), color=color, size=7, ha="center", va="center_baseline")
@@ -49,11 +49,11 @@ def accuracy_bars(path: Path, names: Sequence[str], values: Sequence[float], tit
 
     Args:
         path: the PNG file; its parent folders are made.
-        names: what was measured.
+        names: the names of the bars.
         values: in percent.
         title: stands above the bars.
     """
-    with saved(path, 900, 90 + 46 * len(names)) as figure:
+    with open_figure(path, 900, 90 + 46 * len(names)) as figure:
         axes = figure.add_subplot(title=title, xlabel="accuracy (%)", xlim=(0, 108), xticks=range(0, 101, 20))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
@@ -61,5 +61,5 @@ def accuracy_bars(path: Path, names: Sequence[str], values: Sequence[float], tit
         colors = [COLORS[0] if value == max(values) else "0.72" for value in values]
         bars = axes.barh(range(len(names)), values, height=0.62, color=colors)
         axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=4)
-        axes.set_yticks(range(len(names)), [short(name, 40) for name in names])
+        axes.set_yticks(range(len(names)), [shorten(name, 40) for name in names])
         axes.invert_yaxis()

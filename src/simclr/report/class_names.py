@@ -1,4 +1,4 @@
-"""Class names as they stand in pictures: of any length, with any character."""
+"""Class names in pictures: of any length, with any character."""
 
 from collections.abc import Sequence
 
@@ -6,9 +6,9 @@ from simclr.report.figure import has_letters
 
 
 def drawable(classes: Sequence[str]) -> list[str]:
-    """The names that the font has all letters of; the label instead of each other."""
+    """The names, but "#" and the label for those with letters that the font lacks."""
     return [name if has_letters(name) else f"#{label}" for label, name in enumerate(classes)]
 
 
-def short(name: str, limit: int = 24) -> str:
+def shorten(name: str, limit: int = 24) -> str:
     return name if len(name) <= limit else name[: limit - 1].rstrip(" ,") + "…"

@@ -1,6 +1,6 @@
-"""The paper that pictures are drawn on: one style, sizes in pixels, and equal files for equal drawings.
+"""matplotlib figures in one style, with sizes in pixels, and equal files for equal drawings.
 
-pyplot's global state and the user's matplotlibrc have no part in it.
+They are independent of pyplot's global state and the user's matplotlibrc.
 """
 
 import io
@@ -44,30 +44,30 @@ STYLE = {
 
 
 @contextmanager
-def saved(
+def open_figure(
     path: Path, width: int, height: int, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[Figure]:
-    """A figure of `width` x `height` pixels to draw on, which is then saved as the PNG file `path`."""
-    with _styled():
+    """Yield a figure of `width` x `height` pixels, which is saved as the PNG file `path` at the end."""
+    with _apply_style():
         figure = Figure((width / DPI, height / DPI), dpi=DPI, layout=layout)
         yield figure
-        drawn = io.BytesIO()
-        figure.savefig(drawn, format="png")
-    save(path, Image.open(drawn))
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+    save(path, Image.open(buffer))
 
 
 def save(path: Path, picture: Image.Image) -> None:
-    """Write the PNG file `path`: without metadata, so no version and no date stand in it, and with a palette of 256
-    colors, which makes it two to four times smaller.
+    """Write the PNG file `path` without metadata, such as versions and dates, and with a palette of 256 colors, which
+    makes it two to four times smaller.
     """
-    written = io.BytesIO()
-    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
-    atomic.write_bytes(path, written.getvalue())
+    buffer = io.BytesIO()
+    picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    atomic.write_bytes(path, buffer.getvalue())
 
 
 def text_width(text: str, size: float) -> int:
     """The width in pixels of a line of `size` points."""
-    with _styled():
+    with _apply_style():
         return round(Figure(dpi=DPI).text(0, 0, text, size=size).get_window_extent().width)
 
 
@@ -83,6 +83,6 @@ def _letters() -> frozenset[int]:
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def _apply_style() -> Iterator[None]:
     with matplotlib.style.context(["default", STYLE]):
         yield

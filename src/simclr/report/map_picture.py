@@ -1,4 +1,4 @@
-"""The map of an embedding as a PNG file: the same input gives the same bytes."""
+"""The map of an embedding as a PNG file: equal input gives equal bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,29 +10,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from simclr.report.class_names import drawable, short
-from simclr.report.figure import COLORS, saved
+from simclr.report.class_names import drawable, shorten
+from simclr.report.figure import COLORS, open_figure
 
-MARKERS = "o^"  # the second ten classes are told from the first by shape
+MARKERS = "o^"  # the second ten classes differ from the first by shape
 
 
 def embedding_map(
     path: Path, points: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str], title: str
 ) -> None:
-    """Points in the plane, colored by class, with a legend.
+    """A scatter plot of points, colored by class, with a legend for up to 20 classes.
 
-    More than 20 classes have no legend, but up to 100 are named in place.
+    Up to 100 classes are named in place instead.
 
     Args:
         path: the PNG file; its parent folders are made.
-        points: (N, 2), of a map whose axes have no meaning (t-SNE, UMAP).
+        points: (N, 2), of a map with meaningless axes (t-SNE, UMAP).
         labels: (N,) of 0 ... C-1.
         classes: C names.
         title: stands above the map.
     """
     area = float(np.clip(12000 / max(1, len(points)), 5, 36))
     legend = len(classes) <= len(COLORS) * len(MARKERS)
-    with saved(path, 1000 if legend else 900, 800) as figure:
+    with open_figure(path, 1000 if legend else 900, 800) as figure:
         axes = figure.add_subplot(title=title, xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_aspect("equal", adjustable="datalim")
@@ -40,7 +40,7 @@ def embedding_map(
             for index, name in enumerate(drawable(classes)):
                 marker, color = MARKERS[index // len(COLORS)], COLORS[index % len(COLORS)]
                 x, y = points[labels == index].T
-                axes.scatter(x, y, area, color, marker=marker, linewidths=0, alpha=0.85, label=short(name))
+                axes.scatter(x, y, area, color, marker=marker, linewidths=0, alpha=0.85, label=shorten(name))
             figure.legend(loc="outside right upper", markerscale=(30 / area) ** 0.5)
         else:
             # Neighboring labels get distant hues: multiples of the golden section, modulo 1.
@@ -58,13 +58,13 @@ def _name_medians(
     labels: NDArray[np.integer],
     names: Sequence[str],
 ) -> None:
-    """Write the names at the medians of their points, those of large classes first, where none overlaps."""
+    """Write the names at the medians of their points, large classes first, skipping names that would overlap."""
     figure.draw_without_rendering()  # settles the layout, so that extents are final
     sizes = np.bincount(labels, minlength=len(names))
     placed: list[Any] = []
     for index in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]:
         x, y = np.median(points[labels == index], axis=0)
-        text = axes.text(x, y, short(names[index], 18), size=7, ha="center", va="center")
+        text = axes.text(x, y, shorten(names[index], 18), size=7, ha="center", va="center")
         text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
         extent = text.get_window_extent().padded(2)
         if any(extent.overlaps(other) for other in placed):

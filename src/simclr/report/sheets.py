@@ -1,4 +1,4 @@
-"""Sheets of images as PNG files: the same input gives the same bytes, and one is small enough to be kept in Git.
+"""Sheets of images as PNG files: equal input gives equal bytes, small enough for Git.
 
 Images are uint8 arrays (H, W, 3) of any and of mixed sizes.
 """
@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from simclr.report.class_names import drawable, short
-from simclr.report.figure import DPI, save, saved, text_width
+from simclr.report.class_names import drawable, shorten
+from simclr.report.figure import DPI, open_figure, save, text_width
 from simclr.thumbnails import cells
 
 SAME, OTHER = "#009e73", "#d55e00"  # bluish green and vermilion of Okabe and Ito, 2008
@@ -30,7 +30,7 @@ def first_of_each_class(labels: NDArray[np.int64], classes: int, count: int) -> 
 def contact_sheet(
     path: Path, images: Sequence[NDArray[np.uint8]], labels: Sequence[int], classes: Sequence[str], title: str
 ) -> None:
-    """Samples of a split: a row for each class, by label, or a plain grid where none has a label.
+    """Samples of a split: a row for each class, by label, or a plain grid for an unlabelled split.
 
     Args:
         path: the PNG file; its parent folders are made.
@@ -45,8 +45,8 @@ def contact_sheet(
     else:
         rows = [
             (
-                short(names[label]) if label >= 0 else "unlabelled",
-                [image for image, of in zip(images, labels, strict=True) if of == label],
+                shorten(names[label]) if label >= 0 else "unlabelled",
+                [image for image, label_of_image in zip(images, labels, strict=True) if label_of_image == label],
             )
             for label in sorted(set(labels))
         ]
@@ -74,7 +74,7 @@ def neighbor_sheet(
     correct: Sequence[Sequence[bool]],
     title: str,
 ) -> None:
-    """Each row a query, then its nearest neighbors: framed solid if of its class, dashed and crossed if not.
+    """A row for each query and its nearest neighbors: a solid frame for the same class, else a dashed, crossed one.
 
     Args:
         path: the PNG file; its parent folders are made.
@@ -114,15 +114,15 @@ def neighbor_sheet(
 
 
 def picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """The image (H, W, 3) as it is; parent folders of the PNG file `path` are made."""
+    """Write an image (H, W, 3) as the PNG file `path`; its parent folders are made."""
     save(path, Image.fromarray(image))
 
 
 @contextmanager
 def _sheet(path: Path, canvas: NDArray[np.uint8]) -> Iterator[Axes]:
-    """Axes over the image `canvas` (H, W, 3), in its pixels and y down; at the end both go to `path`."""
+    """Yield axes over the image `canvas` (H, W, 3), in pixels with y down; both are saved as `path` at the end."""
     height, width = canvas.shape[:2]
-    with saved(path, width, height, layout=None) as figure:
+    with open_figure(path, width, height, layout=None) as figure:
         figure.figimage(canvas, zorder=-1)
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()

@@ -1,9 +1,9 @@
-"""Where images come from. A source is a module of this package, by its name:
+"""Sources of images. A source is a module of this package, by its name:
 
     def fetch(parameters: FetchParams, output: Path, downloads: Path) -> Dataset
 
-writes the splits train and test, and others that it has, to the folder `output` by `source_images`. What it downloads
-goes to `downloads`, which is removed afterwards. It raises a UserError where it cannot be had or is damaged.
+writes the splits train and test, and any others, to the folder `output` by `source_images`. Its downloads go to the
+folder `downloads`, which is removed afterwards. It raises a UserError if the source is unavailable or damaged.
 """
 
 import shutil
@@ -27,13 +27,12 @@ class FetchParams:
 
 
 def fetch(parameters: FetchParams, output: Path) -> source_images.Dataset:
-    """Bring the images of `parameters.source` into the folder `output`, laid out as `source_images` describes.
+    """Fetch the images of `parameters.source` into the folder `output`, in the layout of `source_images`.
 
-    `output` appears when it is complete, in place of what was there; after a failure it is as it was, and
-    nothing half-made stays.
+    `output` is replaced once it is complete; after a failure it is unchanged.
 
     Raises:
-        UserError: the source cannot be had or is damaged, or `output` cannot be made; names the source.
+        UserError: the source is unavailable or damaged, or `output` cannot be written; names the source.
     """
     source = options.module("sources", parameters.source)
     with replacing(output) as building:

@@ -1,4 +1,4 @@
-"""What sources that download have in common: fetching, unpacking, and torchvision's parsers."""
+"""Download, unpacking and torchvision's parsers, for sources on the web."""
 
 import shutil
 import socket
@@ -19,10 +19,10 @@ from simclr.core.errors import UserError
 from simclr.images import source_images
 from simclr.images.decode_image import Pixels
 
-TIMEOUT = 60.0  # seconds without a byte from the server; torchvision itself waits for ever
+TIMEOUT = 60.0  # seconds without a byte from the server; torchvision has no limit
 
 
-class Part(NamedTuple):
+class ParsedSplit(NamedTuple):
     """One split: `images` (N, H, W, 3) uint8, `labels` (N,), and the names of all classes."""
 
     split: str
@@ -31,11 +31,11 @@ class Part(NamedTuple):
     labels: npt.ArrayLike
 
 
-def write(source: str, parts: Iterable[Part], output: Path) -> source_images.Dataset:
+def write(source: str, parts: Iterable[ParsedSplit], output: Path) -> source_images.Dataset:
     """Write the splits of `source` to `output`, one after another: the largest of stl10 has 2.7 GB.
 
     Raises:
-        UserError: as making the `parts` does; names the source.
+        UserError: raised by `parts`; names the source.
     """
     classes: list[str] = []
     splits: dict[str, source_images.Split] = {}
@@ -49,7 +49,7 @@ def write(source: str, parts: Iterable[Part], output: Path) -> source_images.Dat
 
 
 def download(url: str, md5: str, file: Path) -> Path:
-    """Bring `url` to `file`, which is returned."""
+    """Download `url` to `file`, and return it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
@@ -68,7 +68,7 @@ def download(url: str, md5: str, file: Path) -> Path:
 def unpack_tar(archive: Path) -> None:
     """Unpack the files of a tar `archive` beside it, none of them elsewhere, and remove it.
 
-    `tarfile` checks members only since Python 3.11.4, and only when asked; torchvision does not ask.
+    `tarfile` checks members only since Python 3.11.4 and with a filter, which torchvision does not set.
     """
     inside = archive.parent.resolve()
     try:
@@ -90,7 +90,7 @@ def unpack_zip(archive: Path) -> None:
     """Unpack the files of a zip `archive` beside it, none of them elsewhere, and remove it."""
     try:
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(archive.parent)  # which keeps every member inside
+            packed.extractall(archive.parent)  # zipfile keeps every member inside the folder
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise UserError(f"{archive.name}: the archive is damaged ({error})") from error
     archive.unlink()
@@ -104,9 +104,9 @@ def parse(kind: Any, address: str, downloads: Path, **arguments: Any) -> Any:
         raise UserError(f"{address}: its content is damaged ({error})") from error
 
 
-def cifar_parts(kind: Any, downloads: Path) -> Iterator[Part]:
+def cifar_parts(kind: Any, downloads: Path) -> Iterator[ParsedSplit]:
     """The splits of CIFAR-10 or CIFAR-100, whose class in torchvision is `kind`."""
     unpack_tar(download(kind.url, kind.tgz_md5, downloads / kind.filename))
     for split in ("train", "test"):
         data = parse(kind, kind.url, downloads, train=split == "train")
-        yield Part(split, data.classes, data.data, data.targets)
+        yield ParsedSplit(split, data.classes, data.data, data.targets)

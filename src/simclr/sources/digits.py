@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 real images of 8x8 pixels that come with the library.
+"""scikit-learn's handwritten digits: 1797 real images of 8x8 pixels, which are part of the library.
 
 They are the test part of "Optical Recognition of Handwritten Digits" (Alpaydin & Kaynak 1998, UCI).
 """
@@ -13,7 +13,7 @@ from simclr.images import source_images
 from simclr.sources import FetchParams
 
 TEST_FRACTION = 0.2
-SPLIT_SEED = 0  # not a parameter: everybody's test split is the same
+SPLIT_SEED = 0  # not a parameter, so that all users have the same test split
 
 
 def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_images.Dataset:

@@ -1,6 +1,6 @@
-"""A folder of the user's own images, which stay where they are: only their paths and digests are written.
+"""A folder of the user's own images, which stay in place: only their paths and digests are written.
 
-DVC decides by its own look at the folder whether fetch runs again. So nothing is read that DVC does not hash.
+DVC hashes the folder to decide whether fetch runs again, so files that DVC does not hash are refused.
 """
 
 import difflib
@@ -18,13 +18,13 @@ from PIL import Image
 
 from simclr.core import thread_pool
 from simclr.core.errors import UserError
-from simclr.core.prefetch import prefetched
+from simclr.core.prefetch import prefetch
 from simclr.images import decode_image, source_images
 from simclr.sources import FetchParams
 from simclr.tracking import progress
 
-NAMED = 20  # unreadable files, or unknown classes, that an error names
-KINDS, EXAMPLES = 5, 2  # of files that are left out, which are named
+NAMED = 20  # the most unreadable files, or unknown classes, in an error
+KINDS, EXAMPLES = 5, 2  # the most suffixes in a message on skipped files, and files of each
 
 _log = logging.getLogger(__name__)
 
@@ -39,22 +39,22 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
 
     Raises:
         UserError: a folder is missing or has no images, a class is not in train, images are unreadable (all named),
-            or DVC would not notice changes: it does not look behind linked folders, nor where it is told to ignore.
+            or DVC would miss changes, because it ignores linked folders and what .dvcignore names.
     """
     root = Path(parameters.folder)
     folders = _split_folders(root)
     reader = _Reader(root)
     reader.admit("", [*folders.values(), *(["unlabelled"] if (root / "unlabelled").is_dir() else [])], [])
     labelled = {split: reader.classes(folder) for split, folder in folders.items()}
-    classes = sorted(labelled["train"], key=_natural)
+    classes = sorted(labelled["train"], key=_natural_key)
     for split, folder in folders.items():
         if unknown := sorted(labelled[split].keys() - labelled["train"].keys()):
-            names = ", ".join(_beside(name, classes) for name in unknown[:NAMED])
+            names = ", ".join(_with_similar_class(name, classes) for name in unknown[:NAMED])
             more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
             raise UserError(f"{root / folder}: has classes that train has not: {names}{more}")
     samples = {
-        split: [(path, label) for label, name in enumerate(classes) for path in found.get(name, [])]
-        for split, found in labelled.items()
+        split: [(path, label) for label, name in enumerate(classes) for path in paths.get(name, [])]
+        for split, paths in labelled.items()
     }
     if (root / "unlabelled").is_dir():
         samples["unlabelled"] = [(path, source_images.UNLABELLED) for path in reader.images("unlabelled")]
@@ -66,22 +66,22 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     splits: dict[str, source_images.Split] = {}
     for split, pairs in samples.items():
         labels = np.array([label for _, label in pairs], np.int64)
-        files = source_images.Files(root, [path for path, _ in pairs], [next(digests) for _ in pairs], labels)
+        files = source_images.FileSplit(root, [path for path, _ in pairs], [next(digests) for _ in pairs], labels)
         splits[split] = source_images.write_files(output, split, files)
     if reader.others:
         _log.info(
-            f"left out {len(reader.others)} files that are no images by their suffix: {_by_suffix(reader.others)}"
+            f"left out {len(reader.others)} files that are no images by their suffix: {_count_by_suffix(reader.others)}"
         )
     if reader.empty:
         more = ", ..." if len(reader.empty) > NAMED else ""
         _log.info(
-            f"left out {len(reader.empty)} empty class folders: {', '.join(map(_shown, reader.empty[:NAMED]))}{more}"
+            f"left out {len(reader.empty)} empty class folders: {', '.join(map(_escape, reader.empty[:NAMED]))}{more}"
         )
     return source_images.Dataset("folder", classes, splits)
 
 
 def _split_folders(root: Path) -> dict[str, str]:
-    """The names of the folders in `root` that hold the labelled splits."""
+    """The folders in `root` of the labelled splits, by split."""
     folders = {"train": "train", "test": "test"}
     if (root / "val").is_dir():
         folders["val" if (root / "test").is_dir() else "test"] = "val"
@@ -100,8 +100,8 @@ class _Reader:
     """Reads folders below `root`; all paths are relative to it.
 
     Attributes:
-        others: the files that were left out because of their suffix.
-        empty: the class folders that were left out because there is no file in them.
+        others: files left out because of their suffix.
+        empty: class folders left out because they have no files.
     """
 
     def __init__(self, root: Path) -> None:
@@ -115,8 +115,8 @@ class _Reader:
         here = self._root / split
         folders, stray = self._entries(split)
         if stray:
-            raise UserError(f"{here}: {_shown(stray[0])} lies in no class folder; images belong in {here}/<class>/")
-        found: dict[str, list[str]] = {}
+            raise UserError(f"{here}: {_escape(stray[0])} lies in no class folder; images belong in {here}/<class>/")
+        paths_by_class: dict[str, list[str]] = {}
         spelled: dict[str, str] = {}
         for folder in folders:
             name = unicodedata.normalize("NFC", folder)
@@ -127,25 +127,25 @@ class _Reader:
             path = os.path.join(split, folder)
             others = len(self.others)
             if paths := self.images(path):
-                found[name] = paths
-            elif without := self.others[others:]:
-                raise UserError(f"{self._root / path}: holds no image files, but {_by_suffix(without)}")
+                paths_by_class[name] = paths
+            elif skipped := self.others[others:]:
+                raise UserError(f"{self._root / path}: holds no image files, but {_count_by_suffix(skipped)}")
             else:
                 self.empty.append(path)
-        if not found:
+        if not paths_by_class:
             raise UserError(f"{here}: holds no class folders with images; images belong in {here}/<class>/")
-        return found
+        return paths_by_class
 
     def images(self, folder: str) -> list[str]:
         """The sorted paths of all image files in and below `folder`."""
-        found: list[str] = []
-        waiting = [folder]
-        while waiting:
-            parent = waiting.pop()
+        paths: list[str] = []
+        pending = [folder]
+        while pending:
+            parent = pending.pop()
             folders, names = self._entries(parent)
-            waiting += [os.path.join(parent, name) for name in folders]
-            found += [os.path.join(parent, name) for name in names]
-        return sorted(found)
+            pending += [os.path.join(parent, name) for name in folders]
+            paths += [os.path.join(parent, name) for name in names]
+        return sorted(paths)
 
     def _entries(self, folder: str) -> tuple[list[str], list[str]]:
         """The sorted names of the folders and of the image files in `folder`."""
@@ -157,21 +157,21 @@ class _Reader:
         folders = sorted(name for name, is_folder in visible.items() if is_folder)
         files = sorted(visible.keys() - folders)
         self.others += [os.path.join(folder, name) for name in files if not _is_image(name)]
-        found = [name for name in files if _is_image(name)]
-        self.admit(folder, folders, found)
-        return folders, found
+        images = [name for name in files if _is_image(name)]
+        self.admit(folder, folders, images)
+        return folders, images
 
     def admit(self, folder: str, folders: list[str], files: list[str]) -> None:
         """Refuse those of the `folders` and `files` in `folder` that DVC does not hash, or cannot.
 
-        To be called from above to below, because DVC's look at a folder depends on what it found above.
+        Call it for a folder before its subfolders, because DVC's rules for a folder depend on those above it.
         """
         here = self._root / folder
         for name in [*folders, *files]:
             try:
                 name.encode()
             except UnicodeEncodeError as error:
-                raise UserError(f"{_shown(str(here / name))}: the name is not UTF-8; rename it") from error
+                raise UserError(f"{_escape(str(here / name))}: the name is not UTF-8; rename it") from error
         for name in folders:
             if os.path.islink(here / name):
                 raise UserError(
@@ -192,41 +192,41 @@ def _is_image(name: str) -> bool:
     return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in Image.OPEN
 
 
-def _natural(name: str) -> tuple[list[str | int], str]:
+def _natural_key(name: str) -> tuple[list[str | int], str]:
     """A key to sort by: numbers in a name count as numbers."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
 
 
-def _beside(name: str, classes: list[str]) -> str:
-    """The class `name`, spelled out where it looks like one of `classes`."""
+def _with_similar_class(name: str, classes: list[str]) -> str:
+    """The class `name`, with the most similar one of `classes`."""
     near = difflib.get_close_matches(name, classes, n=1)
-    return f"{name!a} (train has {near[0]!a})" if near else _shown(name)
+    return f"{name!a} (train has {near[0]!a})" if near else _escape(name)
 
 
-def _by_suffix(paths: list[str]) -> str:
-    """How many of `paths` have which suffix, and the first ones: '12 .heic (a.heic, b.heic, ...), 1 .txt (c.txt)'."""
+def _count_by_suffix(paths: list[str]) -> str:
+    """The number of `paths` by suffix, with the first ones: '12 .heic (a.heic, b.heic, ...), 1 .txt (c.txt)'."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for path in paths:
         kinds[os.path.splitext(path)[1].lower() or "without a suffix"].append(path)
     most = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
     named = [
-        f"{len(files)} {_shown(kind)} ({', '.join(map(_shown, files[:EXAMPLES]))}{', ...' * (len(files) > EXAMPLES)})"
+        f"{len(files)} {_escape(kind)} ({', '.join(map(_escape, files[:EXAMPLES]))}{', ...' * (len(files) > EXAMPLES)})"
         for kind, files in most[:KINDS]
     ]
     return ", ".join(named) + (f" and {len(most) - KINDS} more kinds" if len(most) > KINDS else "")
 
 
-def _shown(name: str) -> str:
-    """`name` fit to be printed: bytes that are not UTF-8, control characters and the like are escaped."""
+def _escape(name: str) -> str:
+    """`name` with bytes that are not UTF-8, control characters and the like escaped."""
     text = os.fsencode(name).decode(errors="backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _digests(paths: list[str]) -> list[str]:
-    """The digest of every file, each of which has been decoded once."""
+    """The digests of all files, after decoding each of them."""
     results = []
     with progress.bar(len(paths), "file", "check images") as bar:
-        for result in prefetched(_check, paths, thread_pool.THREADS):
+        for result in prefetch(_check, paths, thread_pool.THREADS):
             results.append(result)
             bar.update()
     bad = [str(result) for result in results if isinstance(result, UserError)]

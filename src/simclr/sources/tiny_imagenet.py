@@ -12,7 +12,7 @@ from simclr.core.errors import UserError
 from simclr.images import source_images
 from simclr.images.decode_image import Pixels, decode
 from simclr.sources import FetchParams, _archives
-from simclr.sources._archives import Part
+from simclr.sources._archives import ParsedSplit
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 MD5 = "90528d7ca1a48142e341f4ef8d21d0de"
@@ -23,7 +23,7 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     return _archives.write("tiny_imagenet", _parts(downloads), output)
 
 
-def _parts(downloads: Path) -> Iterator[Part]:
+def _parts(downloads: Path) -> Iterator[ParsedSplit]:
     _archives.unpack_zip(_archives.download(URL, MD5, downloads / f"{_FOLDER}.zip"))
     folder = downloads / _FOLDER
     try:
@@ -40,7 +40,7 @@ def _parts(downloads: Path) -> Iterator[Part]:
     except (OSError, KeyError, ValueError, IndexError) as error:
         raise UserError(f"{URL}: its content is damaged ({error})") from error
     for split, samples in (("train", train), ("test", test)):
-        yield Part(split, classes, _pixels([path for path, _ in samples]), [label for _, label in samples])
+        yield ParsedSplit(split, classes, _pixels([path for path, _ in samples]), [label for _, label in samples])
 
 
 def _pixels(paths: list[Path]) -> Pixels:

@@ -1,4 +1,4 @@
-"""Pairs of views to look at."""
+"""Pictures of pairs of views."""
 
 import numpy as np
 from numpy.typing import NDArray

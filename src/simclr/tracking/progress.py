@@ -1,4 +1,4 @@
-"""Progress bars with rate and time left: alive in a terminal, a line now and then in a log."""
+"""Progress bars with rate and time left: live in a terminal, an occasional line in a log."""
 
 import sys
 from typing import Any, TypeAlias
@@ -9,16 +9,16 @@ Bar: TypeAlias = "tqdm[Any]"
 
 
 def bar(total: int, unit: str, title: str, *, shown: bool = True, done: int = 0) -> Bar:
-    """A tqdm bar on stderr over `total` of `unit`, of which so many are `done`; shows nothing unless `shown`."""
-    alive = sys.stderr.isatty()
+    """A tqdm bar on stderr over `total` of `unit`, starting at `done`; hidden unless `shown`."""
+    is_terminal = sys.stderr.isatty()
     return tqdm(
         total=total,
         initial=done,
         unit=unit,
         desc=title,
         disable=not shown,
-        mininterval=0.1 if alive else 15,
-        maxinterval=0.5 if alive else 30,
+        mininterval=0.1 if is_terminal else 15,
+        maxinterval=0.5 if is_terminal else 30,
         file=sys.stderr,
-        ascii=not alive,
+        ascii=not is_terminal,
     )

@@ -1,9 +1,9 @@
-"""What results came from, in two files, of which DVC hashes neither.
+"""The provenance of results, in two files that DVC does not hash.
 
-`reports/<stage>/run.json` stands in Git beside the results. It names them by their MD5, as dvc.lock does, since DVC may
-bring back other results and leave the file as it lies: whoever reads it compares them first. It holds what decides
-their bytes, so that every machine that makes the same results writes the same file. What the machine alone knows
-is in `runs/<experiment>/<stage>/machine.json`, which Git ignores.
+`reports/<stage>/run.json` is in Git beside the results. It names them by their MD5, as dvc.lock does, because DVC may
+restore other results without it: readers compare the digests first. It contains everything that decides the results'
+bytes, so that every machine with the same results writes the same file. Facts on the machine are in
+`runs/<experiment>/<stage>/machine.json`, which Git ignores.
 """
 
 import json
@@ -29,7 +29,7 @@ _PACKAGES = (
     "ffcv", "matplotlib", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "scikit-learn", "scipy",
     "torch", "torchvision",
 )  # fmt: skip
-_OWN_DOING = (":!reports", ":!dvc.lock")  # what a run changes is no reason to call it dirty
+_RESULTS = (":!reports", ":!dvc.lock")  # files that a run itself writes do not make the tree dirty
 _RUN, _MACHINE = "run.json", "machine.json"
 
 
@@ -44,37 +44,37 @@ def write(
 ) -> None:
     """Write both files for a stage at its end.
 
-    run.json stays as it is where it speaks of the same results, code and parameters already.
+    run.json stays unchanged if it is about the same results, code and parameters.
 
     Args:
         program: the stage's file; its results are in reports/<stage> and in `outs`.
         outs: files or folders elsewhere.
-        inputs: digests of what else went in: the data, ...
-        options: that the stage chose, such as "losses.nt_xent".
-        device: the one that torch ran on; None if it did not.
-        starts: the steps at which the run began or went on, and how many processes shared it from there.
-        machine: what else is worth knowing of this run, for machine.json.
+        inputs: digests of other inputs, such as the data.
+        options: the options in use, such as "losses.nt_xent".
+        device: torch's device; None if the stage does not use torch.
+        starts: the number of processes from each step on at which the run started or resumed.
+        machine: more facts on this run, for machine.json.
     """
     starts, reports = starts or {0: 1}, Path("reports") / program.stem
     reports.mkdir(parents=True, exist_ok=True)
-    of_stage = digests(program, options)
-    made = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
-    if _recorded(reports / _RUN) != (made, of_stage):
-        record: dict[str, Any] = {"outs": made, "options": " ".join(options)}
-        record |= {"fingerprints": {**of_stage, **inputs}, "versions": versions(device)}
+    stage_digests = digests(program, options)
+    out_digests = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
+    if _read_record(reports / _RUN) != (out_digests, stage_digests):
+        record: dict[str, Any] = {"outs": out_digests, "options": " ".join(options)}
+        record |= {"fingerprints": {**stage_digests, **inputs}, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
             record |= {
                 "device": name,
                 "instructions": processor.mode(),
                 "threads": torch.get_num_threads(),
-                "processes_from_step": _changes(starts),
+                "processes_from_step": _process_counts(starts),
             }
         tables.write_json(reports / _RUN, record)
     tables.write_json(
         tensorboard.run_folder(reports.name) / _MACHINE,
         {
-            "outs": made,
+            "outs": out_digests,
             "git": git(reports.name),
             "ended": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": time.monotonic() - _BEGAN,
@@ -88,7 +88,7 @@ def write(
 
 
 def digests(program: Path, options: Sequence[str]) -> dict[str, str]:
-    """Of the code that the stage `program` runs with its `options`, and of its section of params.yaml and theirs."""
+    """Digests of the code of the stage `program` with its `options`, and of their sections of params.yaml."""
     values = params.read()
     sections = {name: reduce(_get, name.split("."), values) for name in (program.stem, "processor", *options)}
     return {"code": fingerprint.of_program(program, options), "parameters": fingerprint.of_values(sections)}
@@ -99,31 +99,31 @@ def _get(section: Any, name: str) -> Any:
 
 
 def versions(device: torch.device | None = None) -> dict[str, str]:
-    """Of the packages that decide bytes, "absent" for what is not installed, and of what drives a GPU."""
-    found = {name: _version(name) for name in _PACKAGES}
+    """Versions of the packages that decide bytes, "absent" if not installed, and of CUDA and cuDNN with a GPU."""
+    versions_by_package = {name: _version(name) for name in _PACKAGES}
     if device is not None and device.type == "cuda":
-        found |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
-    return found
+        versions_by_package |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+    return versions_by_package
 
 
 def hardware(device: torch.device | None = None) -> dict[str, Any]:
     """The processor's name, the number of its cores, and the GPU's name if there is one."""
-    found: dict[str, Any] = {"cpu": _cpu(), "cores": os.cpu_count() or 1}
+    machine: dict[str, Any] = {"cpu": _cpu(), "cores": os.cpu_count() or 1}
     if device is not None and device.type == "cuda":
-        found["gpu"] = torch.cuda.get_device_name(device)
-    return found
+        machine["gpu"] = torch.cuda.get_device_name(device)
+    return machine
 
 
 def git(who: str) -> dict[str, str | bool]:
-    """The commit that is checked out, and whether something differs from it; or why that is not known.
+    """The commit that is checked out, and whether the tree differs from it; or the reason why they are unknown.
 
-    Where Git does not answer although there is a repository, as of one that is another user's, `who` says so on stderr.
+    If Git refuses to answer in a repository, such as another user's, print the reason on stderr after the name `who`.
     """
     in_english = {**os.environ, "LC_ALL": "C"}
     try:
         revision, changes = (
             subprocess.run(["git", *command], capture_output=True, text=True, check=True, env=in_english).stdout
-            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".", *_OWN_DOING))
+            for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".", *_RESULTS))
         )
     except OSError as error:
         return {"revision": "", "reason": f"git: {error.strerror}"}
@@ -139,8 +139,8 @@ def _results(reports: Path) -> list[Path]:
     return [path for path in reports.iterdir() if path.name != _RUN and not path.name.startswith(".")]
 
 
-def _recorded(path: Path) -> Any:
-    """The results, and the digests of the stage, that a run.json speaks of; None if there is none, or it is damaged."""
+def _read_record(path: Path) -> Any:
+    """The digests of the results and of the stage in a run.json; None if it is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
         return content["outs"], {name: content["fingerprints"][name] for name in ("code", "parameters")}
@@ -148,17 +148,17 @@ def _recorded(path: Path) -> Any:
         return None
 
 
-def _changes(starts: Mapping[int, int]) -> dict[str, int]:
-    """`starts` without those that changed nothing: to be killed does not change a result."""
-    kept: dict[str, int] = {}
+def _process_counts(starts: Mapping[int, int]) -> dict[str, int]:
+    """`starts` without the steps at which the number of processes stayed the same."""
+    counts: dict[str, int] = {}
     for step, world in starts.items():
-        if world not in list(kept.values())[-1:]:
-            kept[str(step)] = world
-    return kept
+        if world not in list(counts.values())[-1:]:
+            counts[str(step)] = world
+    return counts
 
 
 def _version(package: str) -> str:
-    """Its public version: "+cpu" and the like name a build."""
+    """The public version of `package`, without a build's name such as "+cpu"."""
     try:
         return version(package).partition("+")[0]
     except PackageNotFoundError:
@@ -166,7 +166,7 @@ def _version(package: str) -> str:
 
 
 def _cpu() -> str:
-    """The processor's name as Linux tells it."""
+    """The processor's name by /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,6 +1,6 @@
-"""What a run tells TensorBoard while it goes on: `tensorboard --logdir runs` compares all runs by name.
+"""TensorBoard events of a run: `tensorboard --logdir runs` compares all runs by name.
 
-Event files carry times and host names, so they are never outs of a stage.
+Event files contain times and host names, so they are never outs of a stage.
 """
 
 import os
@@ -45,12 +45,12 @@ def run_folder(stage: str) -> Path:
 
 
 class Board:
-    """Writes TensorBoard events into a folder; with None for a folder (off rank 0) every method does nothing.
+    """Writes TensorBoard events into a folder; without a folder (off rank 0) every method is a no-op.
 
-    What an earlier run left in the folder is removed, so that no curve is drawn twice. A run that goes on from a
-    checkpoint draws its curves up to there anew from `points`, so that they have no gap either.
+    The events of an earlier run in the folder are removed, so that no curve is drawn twice. A run that resumes from a
+    checkpoint restores its curves from `points`, so that they have no gap.
 
-    Every method raises a UserError where the folder cannot be written to.
+    Every method raises a UserError if the folder is not writable.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -62,8 +62,8 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
 
             self._hook = threading.excepthook
-            threading.excepthook = _print_unless_of_the_disk
-            with self._written():
+            threading.excepthook = _ignore_disk_errors
+            with self._catch_disk_errors():
                 if folder.exists():
                     shutil.rmtree(folder)
                 self._writer = SummaryWriter(str(folder), flush_secs=FLUSH_SECONDS)
@@ -77,23 +77,23 @@ class Board:
         self.close()
 
     def close(self) -> None:
-        """Write what is still waiting to be written, and close the file."""
+        """Write all pending events, and close the file."""
         if self._writer is not None:
             try:
-                with self._written():
+                with self._catch_disk_errors():
                     self._writer.close()
             finally:
                 threading.excepthook = self._hook
 
     @contextmanager
-    def _written(self) -> Iterator[None]:
+    def _catch_disk_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
             raise UserError(f"{self._folder}: cannot be written ({error.strerror or error})") from error
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """One point at `step` on each curve; tags such as "train/loss" are grouped by their first part."""
+        """Add a point at `step` to each curve; tags such as "train/loss" are grouped by their first part."""
         if self._writer is None:
             return
         for tag, value in values.items():
@@ -112,13 +112,13 @@ class Board:
 
     def _add(self, tag: str, step: int, value: float, seconds: float) -> None:
         self._points.append((tag, step, value, seconds))
-        with self._written():
+        with self._catch_disk_errors():
             self._writer.add_scalar(tag, value, step, seconds)
 
     def views(self, pairs: NDArray[np.uint8]) -> None:
-        """A grid of pairs of views, uint8 (N, 2, H, W, 3)."""
+        """Add a grid of pairs of views, uint8 (N, 2, H, W, 3)."""
         if self._writer is not None:
-            with self._written():
+            with self._catch_disk_errors():
                 self._writer.add_image("views", view_grid(pairs), 0, dataformats="HWC")
 
     def embedding(
@@ -128,7 +128,7 @@ class Board:
         images: Sequence[NDArray[np.uint8]],
         tag: str,
     ) -> None:
-        """Points for the embedding projector, with thumbnails of at most 32 x 32 pixels.
+        """Add points for the embedding projector, with thumbnails of at most 32 x 32 pixels.
 
         Args:
             features: (N, D); of more than 2,000 points, 2,000 at equal distances in their order are shown.
@@ -142,7 +142,7 @@ class Board:
 
         shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
         sprite = np.stack([cells.fit(images[index], THUMBNAIL) for index in shown])
-        with self._written():
+        with self._catch_disk_errors():
             self._writer.add_embedding(
                 # As text; five decimals make it half as large, and a picture shows no more.
                 features[shown].astype(np.float64).round(5),
@@ -152,7 +152,7 @@ class Board:
             )
 
     def hparams(self, parameters: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
-        """One row of the HPARAMS page: the run's parameters and its final metrics.
+        """Add a row to the HPARAMS page: the run's parameters and its final metrics.
 
         Args:
             parameters: nested; shown under dotted keys, lists as texts and None as "null".
@@ -167,13 +167,13 @@ class Board:
         # any, it gathers the keys and the metrics of all runs.
         self.scalars(metrics, 0)
         # The empty trial names the row after the run; by default runs with equal parameters would share one.
-        with self._written():
+        with self._catch_disk_errors():
             self._writer.file_writer.add_summary(hparams_pb(tables.flat(parameters), trial_id=""))
 
 
-def _print_unless_of_the_disk(told: threading.ExceptHookArgs) -> None:
-    """What a thread prints that ends with an exception. TensorBoard's own keeps an error of the disk for the next call
-    here, which tells it; nobody need read it twice.
+def _ignore_disk_errors(arguments: threading.ExceptHookArgs) -> None:
+    """threading.excepthook that skips OSError: TensorBoard's writer raises it again on the next call, where `Board`
+    turns it into a UserError.
     """
-    if not isinstance(told.exc_value, OSError):
-        threading.__excepthook__(told)
+    if not isinstance(arguments.exc_value, OSError):
+        threading.__excepthook__(arguments)

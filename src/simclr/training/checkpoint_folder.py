@@ -1,8 +1,8 @@
-"""Where a long run keeps its checkpoints, found again by the same run and by no other.
+"""The folder of a run's checkpoints, which the same run finds again and no other.
 
-A run is known by its identity: its parameters, input data, code and what else decides its result. Its checkpoints
-stand in a folder named after the identity's digest, which no other run looks into, and which it locks while it lasts.
-They are nobody's outs: DVC would remove them, or bring back others, before the run begins.
+A run is defined by its identity: parameters, input data, code and everything else that decides its result. Its
+checkpoints are in a folder named after the identity's digest, which the run locks. They are not outs of the stage: DVC
+would remove them, or restore others, before the run starts.
 """
 
 import json
@@ -22,15 +22,17 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def opened(root: Path, identity: Identity, seconds: float, waits: Callable[[], object]) -> Iterator[Checkpoints]:
-    """The checkpoints of the run `identity` among those in `root`, for this process alone while the context lasts.
+def open_checkpoints(
+    root: Path, identity: Identity, seconds: float, on_wait: Callable[[], object]
+) -> Iterator[Checkpoints]:
+    """Open the checkpoints of the run `identity` below `root`, for this process alone while the context lasts.
 
-    As long as another process has them, this one waits: it finds there what the other reached, be it the end. It
-    logs whom it waits for; and where the run cannot go on from a checkpoint although there are some, and why.
+    If another process has them, wait for it, and find its last checkpoint. Logs the process that it waits for, and the
+    reason why the run starts at step 0 although there are checkpoints of other runs.
 
     Args:
         seconds: as in `Checkpoints`.
-        waits: called again and again while it waits; may raise to end that.
+        on_wait: called repeatedly while waiting; may raise to end the wait.
 
     Raises:
         UserError: the folder cannot be written.
@@ -39,39 +41,40 @@ def opened(root: Path, identity: Identity, seconds: float, waits: Callable[[], o
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            waited = stack.enter_context(run_lock.held(folder, waits))
-            _tidy(root, folder, keep=waited)
+            waited = stack.enter_context(run_lock.hold(folder, on_wait))
+            _remove_finished(root, folder, keep=waited)
             atomic.write_bytes(folder / _IDENTITY, json.dumps(identity.parts, indent=2).encode())
-            if not checkpoints.files(folder) and (reason := _others(root, identity)):
+            if not checkpoints.files(folder) and (reason := _why_not_resumed(root, identity)):
                 _log.info(reason)
         except OSError as error:
             raise UserError(f"{folder}: cannot be used for checkpoints ({error.strerror or error})") from error
-        kept = Checkpoints(folder, seconds)
-        stack.callback(kept.close)
-        yield kept
+        run_checkpoints = Checkpoints(folder, seconds)
+        stack.callback(run_checkpoints.close)
+        yield run_checkpoints
 
 
-def _tidy(root: Path, own: Path, *, keep: bool) -> None:
-    """Remove what runs left behind that are done, of `own` unless told to `keep` it, and what a killed process had half
-    written in `own`.
-    """
+def _remove_finished(root: Path, own: Path, *, keep: bool) -> None:
+    """Remove the checkpoints of finished runs, of `own` unless `keep`, and the partial files of a killed process in
+    `own`."""
     for folder in root.iterdir():
-        if checkpoints.collected(folder) and not (folder == own and keep):
+        if checkpoints.results_committed(folder) and not (folder == own and keep):
+            # This process holds the lock of `own`. Another folder is cleared under its lock, so that no process resumes
+            # meanwhile, and only without processes that wait to do so.
             with (folder / run_lock.LOCK).open("a") as file:
-                if folder == own or (run_lock.taken(file.fileno()) and not run_lock.awaited(folder)):
+                if folder == own or (run_lock.try_lock(file.fileno()) and not run_lock.has_waiters(folder)):
                     checkpoints.clear(folder)
-    for path in own.glob(".*.part"):
+    for path in own.glob(".*.part"):  # nobody else writes here under the lock
         path.unlink()
 
 
-def _others(root: Path, identity: Identity) -> str:
-    """Why none of the other runs' checkpoints in `root` serves `identity`, by the newest; empty if there is none."""
-    others = [path for folder in root.iterdir() for path in checkpoints.files(folder)]
-    if not others:
+def _why_not_resumed(root: Path, identity: Identity) -> str:
+    """The difference of `identity` to the run of the newest checkpoint in `root`; empty without any."""
+    paths = [path for folder in root.iterdir() for path in checkpoints.files(folder)]
+    if not paths:
         return ""
-    newest = max(others, key=lambda path: path.stat().st_mtime)
+    newest = max(paths, key=lambda path: path.stat().st_mtime)
     try:
-        theirs = Identity(json.loads((newest.parent / _IDENTITY).read_bytes()))
+        other = Identity(json.loads((newest.parent / _IDENTITY).read_bytes()))
     except (OSError, ValueError):
         return ""
-    return f"starts from step 0: the last checkpoint, {newest}, is of {identity.difference(theirs)}"
+    return f"starts from step 0: the last checkpoint, {newest}, is of {identity.difference(other)}"

@@ -1,4 +1,4 @@
-"""The checkpoints of one run in its folder: written in the background, the newest that is whole found again."""
+"""The checkpoints of one run: written in the background, resumed from the newest intact one."""
 
 import hashlib
 import io
@@ -20,17 +20,17 @@ from simclr.training import run_lock
 from simclr.training.hashed_file import HashedFile
 
 _KEPT = 2
-_SHARE = 0.005
-"""Training waits for checkpoints at most this share of its time: where they are slow there are fewer."""
+_MAX_SHARE = 0.005
+"""The largest share of its time that training waits for checkpoints: slow ones become rarer."""
 _NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.pt")
 _FINISHED = "finished.json"
 _log = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """The checkpoints in a `folder`; without one (off rank 0) there are none and every method does nothing.
+    """The checkpoints in a `folder`; without a folder (off rank 0) every method is a no-op.
 
-    `seconds` pass between two of them, or more where a checkpoint takes long.
+    `seconds` is the interval between two checkpoints, which grows if they are slow.
     """
 
     def __init__(self, folder: Path | None, seconds: float = 0.0) -> None:
@@ -39,123 +39,128 @@ class Checkpoints:
         self._writing: Future[None] | None = None
         self._due_at = time.monotonic() + seconds
         self.last: Path | None = None
-        """The newest that is known to be whole."""
+        """The newest checkpoint that is known to be intact."""
         self.written = 0
         self.waited = 0.0
-        """Seconds that the run waited for checkpoints, all together."""
+        """Total seconds that the run waited for checkpoints."""
 
     @property
     def due(self) -> bool:
         return self._folder is not None and time.monotonic() >= self._due_at
 
     def latest(self) -> Any | None:
-        """What `save` was given last, tensors on the CPU; None if there is nothing.
+        """Load the newest intact checkpoint, with tensors on the CPU; None if there is no checkpoint.
 
-        A damaged file is set aside, which is logged, and the one before it is taken.
+        A damaged file is renamed and logged, and the one before it is loaded.
 
         Raises:
-            UserError: there are some, but all are damaged; then they are set aside.
+            UserError: all checkpoints are damaged; they are renamed.
         """
-        found = files(self._folder) if self._folder else []
-        for path in reversed(found):
+        paths = files(self._folder) if self._folder else []
+        for path in reversed(paths):
             content = _read(path)
             if hashlib.sha256(content).hexdigest().startswith(_digest(path)):
                 self.last = path
                 return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
             path.replace(path.with_suffix(".damaged"))
             _log.warning(f"{path} is damaged and was set aside")
-        if found:
+        if paths:
             raise UserError(f"{self._folder}: every checkpoint is damaged; the same command starts from step 0 now")
         return None
 
-    def save(self, step: int, state: Any, sound: Tensor) -> None:
-        """Keep `state`, nested dicts and lists of tensors and plain values, as it is now; it is written meanwhile.
+    def save(self, step: int, state: Any, finite: Tensor) -> None:
+        """Copy `state`, nested dicts and lists of tensors and plain values, and write the copy in the background.
 
-        `sound` is a truth value on the device: if false, as is known when the copies have arrived, nothing is written.
+        `finite` is a boolean on the device, read in the background too: if it is false, nothing is written.
 
         Raises:
-            UserError: the one before could not be written.
+            UserError: the previous checkpoint could not be written.
         """
         if self._folder is None:
             return
         began = time.perf_counter()
         self.flush()
-        copies, sound, ready = _copied(state), sound.clone(), _event(sound.device)
-        self._writing = self._pool.submit(self._write, self._folder, step, copies, sound, ready)
+        copies, finite, ready = _snapshot(state), finite.clone(), _record_event(finite.device)
+        self._writing = self._pool.submit(self._write, self._folder, step, copies, finite, ready)
         seconds = time.perf_counter() - began
         self.waited += seconds
-        self._due_at = time.monotonic() + max(self._seconds, seconds / _SHARE)
+        self._due_at = time.monotonic() + max(self._seconds, seconds / _MAX_SHARE)
 
     def flush(self) -> None:
-        """Wait until what was saved is on the disk.
+        """Wait until the last checkpoint is on the disk.
 
         Raises:
-            UserError: it could not be written.
+            UserError: the checkpoint could not be written.
         """
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
 
     def close(self) -> None:
-        """Let the write in progress end, whatever comes of it."""
+        """Wait for the current write, and ignore its errors."""
         self._pool.shutdown()
 
-    def finish(self, witness: Path | None) -> None:
-        """The run is done and its results are written.
+    def finish(self, dvc_lock: Path | None) -> None:
+        """Mark the run as done, after its results are written.
 
-        The last checkpoint stays until they have been collected, which DVC shows by writing `witness`, its lock file:
-        killed before that, the run goes on from there. With None nobody collects them. A process that waits for this
-        one takes the checkpoint in any case.
+        The last checkpoint stays until DVC has committed the results, which it shows by writing `dvc_lock`, its lock
+        file: if killed before that, the run resumes from the checkpoint. With None nothing commits them, and the
+        checkpoint is removed, unless a process waits for it.
         """
         if self._folder is None:
             return
-        if witness is None:
-            if not run_lock.awaited(self._folder):
+        if dvc_lock is None:
+            if not run_lock.has_waiters(self._folder):
                 clear(self._folder)
         else:
-            state = {"witness": str(witness.absolute()), "written": _written(witness)}
+            state = {"witness": str(dvc_lock.absolute()), "written": _mtime_ns(dvc_lock)}
             atomic.write_bytes(self._folder / _FINISHED, json.dumps(state).encode())
 
-    def _write(self, folder: Path, step: int, state: Any, sound: Tensor, ready: "torch.cuda.Event | None") -> None:
+    def _write(self, folder: Path, step: int, state: Any, finite: Tensor, ready: "torch.cuda.Event | None") -> None:
         if ready is not None:
-            # beside the training's stream, which goes on meanwhile
-            with torch.cuda.stream(torch.cuda.Stream(sound.device)):
+            # on a stream of its own, beside the training's
+            with torch.cuda.stream(torch.cuda.Stream(finite.device)):
                 ready.wait()
-                state, sound = _on_host(state), sound.cpu()
-        if not sound:
+                state, finite = _to_cpu(state), finite.cpu()
+        if not finite:
             return
-        torch.serialization.set_crc32_options(False)  # a checksum of its own, which is computed under the GIL
-        unnamed = folder / f".step-{step:09d}.part"
-        with atomic.replacing(unnamed) as temporary, temporary.open("wb") as file:
+        # torch's checksum is computed under the GIL; the digest in the name replaces it
+        torch.serialization.set_crc32_options(False)
+        partial = folder / f".step-{step:09d}.part"
+        # Two renames: the name has the digest, which is known only after the write, and a file under a final name is
+        # always whole.
+        with atomic.replacing(partial) as temporary, temporary.open("wb") as file:
             hashed = HashedFile(file)
             torch.save(state, cast(IO[bytes], hashed))
             hashed.check()
         path = folder / f"step-{step:09d}-{hashed.digest.hexdigest()[:16]}.pt"
         with atomic.replacing(path) as temporary:
-            unnamed.replace(temporary)
+            partial.replace(temporary)
         self.last = path
         self.written += 1
+        # Rotation, only after the new file is complete: should it prove damaged, the one before it is still there.
         for old in files(folder)[:-_KEPT]:
             old.unlink()
 
 
-def collected(folder: Path) -> bool:
-    """Whether the run in `folder` is done, and DVC has taken its results, or they are gone with their workspace."""
+def results_committed(folder: Path) -> bool:
+    """Whether the run in `folder` is done, and DVC has committed its results or their workspace is gone."""
     try:
         finished = json.loads((folder / _FINISHED).read_bytes())
-        witness = Path(finished["witness"])
-        return _written(witness) != finished["written"] or not witness.parent.exists()
+        dvc_lock = Path(finished["witness"])
+        # `dvc_lock` has another time stamp once DVC has written it after the run
+        return _mtime_ns(dvc_lock) != finished["written"] or not dvc_lock.parent.exists()
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _written(path: Path) -> int | None:
-    """When `path` was last written, in nanoseconds; None if it is not there."""
+def _mtime_ns(path: Path) -> int | None:
+    """The modification time of `path` in nanoseconds; None if it does not exist."""
     return path.stat().st_mtime_ns if path.exists() else None
 
 
 def clear(folder: Path) -> None:
-    """Remove the checkpoints in `folder`, not the locks, which somebody may be waiting for."""
+    """Remove the checkpoints in `folder`; its locks stay, because another process may be waiting for them."""
     for path in folder.iterdir():
         if path.name not in run_lock.FILES:
             path.unlink()
@@ -163,8 +168,8 @@ def clear(folder: Path) -> None:
 
 def files(folder: Path) -> list[Path]:
     """The checkpoints in `folder`, the oldest first."""
-    found = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: (int(path.name.split("-")[1]), path.stat().st_mtime_ns))
+    paths = [path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: (int(path.name.split("-")[1]), path.stat().st_mtime_ns))
 
 
 def _digest(path: Path) -> str:
@@ -177,30 +182,30 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError:
-        return b""  # as good as damaged
+        return b""  # unreadable: its digest will not match
 
 
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """`value` with every tensor in its dicts and lists changed."""
+def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`value` with `function` applied to every tensor in its dicts and lists."""
     if isinstance(value, Tensor):
-        return change(value)
+        return function(value)
     if isinstance(value, dict):
-        return {key: _mapped(item, change) for key, item in value.items()}
+        return {key: _map_tensors(item, function) for key, item in value.items()}
     if isinstance(value, list):
-        return [_mapped(item, change) for item in value]
+        return [_map_tensors(item, function) for item in value]
     return value
 
 
-def _copied(state: Any) -> Any:
-    return _mapped(state, lambda tensor: tensor.detach().clone())
+def _snapshot(state: Any) -> Any:
+    return _map_tensors(state, lambda tensor: tensor.detach().clone())
 
 
-def _on_host(state: Any) -> Any:
-    return _mapped(state, Tensor.cpu)
+def _to_cpu(state: Any) -> Any:
+    return _map_tensors(state, Tensor.cpu)
 
 
-def _event(device: torch.device) -> "torch.cuda.Event | None":
-    """What to wait for until the copies that were just asked for are made."""
+def _record_event(device: torch.device) -> "torch.cuda.Event | None":
+    """An event after the copies that are queued on the current stream; None on a CPU."""
     if device.type != "cuda":
         return None
     event = torch.cuda.Event()

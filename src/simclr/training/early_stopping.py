@@ -1,4 +1,4 @@
-"""Early stopping: end a run that no longer gains on validation data."""
+"""Early stopping: end a run whose validation accuracy no longer improves."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class EarlyStoppingParams:
 
 
 class EarlyStopping:
-    """Follows an accuracy (percent) from validation to validation; with `patience: null` it never stops."""
+    """Tracks an accuracy (percent) over the validations; with `patience: null` it never stops."""
 
     def __init__(self, parameters: EarlyStoppingParams) -> None:
         self._parameters = parameters
@@ -26,10 +26,10 @@ class EarlyStopping:
     def active(self) -> bool:
         return self._parameters.patience is not None
 
-    def gained(self, accuracy: float, epoch: int) -> bool:
-        """Take note of the `accuracy` after `epoch`; whether it beats the best so far by the minimum gain.
+    def update(self, accuracy: float, epoch: int) -> bool:
+        """Record the `accuracy` after `epoch`; return whether it beats the best so far by the minimum gain.
 
-        The gain must be positive even where `min_gain` is 0.
+        The gain must be positive even if `min_gain` is 0.
         """
         better = accuracy > self.best and accuracy >= self.best + self._parameters.min_gain
         if better:

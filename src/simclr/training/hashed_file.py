@@ -1,11 +1,11 @@
-"""A file whose digest is known when it is written."""
+"""A file that is hashed while it is written."""
 
 import hashlib
 from typing import BinaryIO
 
 
 class HashedFile:
-    """A file that is hashed as it is written, both without the GIL: training goes on meanwhile."""
+    """Hashes a file while writing it, both without the GIL, so that training continues."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -16,7 +16,7 @@ class HashedFile:
         self.digest.update(part)
         try:
             self._file.write(part)
-        except OSError as error:  # kept, because torch.save would make a RuntimeError of it
+        except OSError as error:  # raised by `check`: torch.save would turn it into a RuntimeError
             self._error = self._error or error
         return part.nbytes
 
@@ -24,6 +24,6 @@ class HashedFile:
         pass
 
     def check(self) -> None:
-        """Raise what `write` could not."""
+        """Raise the first error of `write`."""
         if self._error:
             raise self._error

@@ -18,7 +18,7 @@ from simclr.tracking import progress
 from simclr.training.early_stopping import EarlyStopping
 from simclr.training.pretrain_params import check
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
 
@@ -26,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Result:
-    """The encoder that was kept, and how it came about."""
+class PretrainResult:
+    """The selected encoder, and the course of its training."""
 
     encoder: Encoder
     transform: EvalTransform
@@ -39,12 +39,12 @@ class Result:
     pairs: npt.NDArray[np.uint8]
     """Pairs of views of some samples, (N, 2, H, W, 3)."""
     starts: dict[int, int]
-    """The steps at which the run began or went on, and how many processes shared it from there."""
+    """The number of processes from each step on at which the run started or resumed."""
 
 
-def identity(recipe: Recipe, data: Data, session: Session) -> Identity:
-    """What decides the result of `pretrain`, but for the number of processes, which changes no more than rounding."""
-    digests = data.description.digests
+def identity(recipe: Recipe, data: PretrainData, session: Session) -> Identity:
+    """Everything that decides the result of `pretrain`, except the number of processes, which only changes rounding."""
+    digests = data.info.digests
     return Identity(
         {
             "parameters": tables.flat(
@@ -63,16 +63,16 @@ def identity(recipe: Recipe, data: Data, session: Session) -> Identity:
     )
 
 
-def pretrain(recipe: Recipe, data: Data, session: Session, context: RunContext) -> Result:
+def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunContext) -> PretrainResult:
     """Train an encoder by `recipe` on the views of every sample of `data.source`, from the latest checkpoint on.
 
-    All ranks return the same encoder. The test split is not among `data`: what is kept, and when to stop, is decided
-    on `data.val`. Only the leading rank needs a `context` that does something, but for its interruption.
+    All ranks return the same encoder. `data` has no test split: `data.val` decides on the encoder to keep and on early
+    stopping. Only the main process needs the board and the checkpoints of `context`.
 
     Raises:
         UserError: as `check`, the processes cannot share the global batch, the gradient is not finite, or a checkpoint
             cannot be written.
-        Stopped: at the interruption of any rank, after the step in progress; a checkpoint of it is written.
+        Stopped: after a signal to any rank, once the current step is done and its checkpoint is written.
     """
     parameters = recipe.parameters
     check(parameters, len(data.source), len(data.train))
@@ -86,36 +86,36 @@ def pretrain(recipe: Recipe, data: Data, session: Session, context: RunContext) 
         raise params.refusal("pretrain.precision", "bf16", takes)
     trainer = Trainer(recipe, data, session, context)
     trainer.resume(session.broadcast(context.checkpoints.latest()))
-    course = trainer.course
+    state = trainer.state
     if trainer.step and session.is_main:
         _log.info(f"goes on from step {trainer.step} of {trainer.steps}")
     stopping = EarlyStopping(parameters.early_stopping)
-    for row in course.validation:
-        stopping.gained(row["knn_top1"], int(row["epoch"]))
+    for row in state.validation:
+        stopping.update(row["knn_top1"], int(row["epoch"]))
     pairs = trainer.pairs()
     context.board.views(pairs)
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.is_main, done=trainer.step) as bar:
-        while course.epoch <= parameters.epochs and not stopping.exhausted:
-            epoch = course.epoch
+        while state.epoch <= parameters.epochs and not stopping.exhausted:
+            epoch = state.epoch
             row = {"epoch": epoch, **trainer.train(bar)}
             if epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs:
-                accuracy = trainer.validate()  # may stop: what follows is not to be done twice
-                course.validation.append({"epoch": epoch, "knn_top1": accuracy})
-                if stopping.gained(accuracy, epoch) and stopping.active:
-                    course.best = {name: tensor.clone() for name, tensor in trainer.method.encoder.state_dict().items()}
-            course.history.append(row)
-            course.begin(epoch + 1)
+                accuracy = trainer.validate()  # may raise Stopped, so it comes before all changes of the state
+                state.validation.append({"epoch": epoch, "knn_top1": accuracy})
+                if stopping.update(accuracy, epoch) and stopping.active:
+                    state.best = {name: tensor.clone() for name, tensor in trainer.method.encoder.state_dict().items()}
+            state.history.append(row)
+            state.begin(epoch + 1)
     trainer.save()
     context.checkpoints.flush()
-    if course.best:
-        trainer.method.encoder.load_state_dict(course.best)
+    if state.best:
+        trainer.method.encoder.load_state_dict(state.best)
     patience = parameters.early_stopping.patience
     metrics = {
-        "loss": course.history[-1]["loss"],
-        "val_knn_top1": stopping.best if course.best else course.validation[-1]["knn_top1"],
-        "kept_epoch": stopping.best_epoch if course.best else len(course.history),
-        "epochs": len(course.history),
+        "loss": state.history[-1]["loss"],
+        "val_knn_top1": stopping.best if state.best else state.validation[-1]["knn_top1"],
+        "kept_epoch": stopping.best_epoch if state.best else len(state.history),
+        "epochs": len(state.history),
         "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }
-    kept = encoder_file.frozen(trainer.method.encoder)
-    return Result(kept, trainer.transform, course.history, course.validation, metrics, pairs, course.starts)
+    encoder = encoder_file.freeze(trainer.method.encoder)
+    return PretrainResult(encoder, trainer.transform, state.history, state.validation, metrics, pairs, state.starts)

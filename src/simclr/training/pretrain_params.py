@@ -33,10 +33,10 @@ class PretrainParams:
 
 
 def check(parameters: PretrainParams, source: int, train: int) -> None:
-    """Compare `parameters` with the numbers of images in the split to pretrain on, `source`, and in `train`.
+    """Compare `parameters` with the numbers of images in the pretraining split, `source`, and in `train`.
 
     Raises:
-        UserError: there are fewer images than a batch takes, or than there are neighbors in the validation.
+        UserError: there are fewer images than in a batch, or fewer than neighbors in the validation.
     """
     if parameters.batch_size > source:
         takes = f"at most {source}, the images of {parameters.split}"

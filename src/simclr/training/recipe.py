@@ -1,4 +1,4 @@
-"""What to pretrain by: the section `pretrain` of params.yaml, and the options that it chooses."""
+"""The recipe of a pretraining: the section `pretrain` of params.yaml, and the options that it selects."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from simclr.views.compose import check_order
 
 @dataclass(frozen=True)
 class Recipe:
-    """`pretrain` of params.yaml, and the chosen options with their own sections."""
+    """`pretrain` of params.yaml, and the selected options with their own sections."""
 
     parameters: PretrainParams
     model: Option
@@ -25,7 +25,7 @@ class Recipe:
 
 
 def load() -> Recipe:
-    """The recipe of params.yaml.
+    """Load the recipe of params.yaml.
 
     Raises:
         UserError: as `checked`.
@@ -34,10 +34,10 @@ def load() -> Recipe:
 
 
 def checked(values: dict[str, Any], origin: str) -> Recipe:
-    """The recipe of the nested `values` of params.yaml, which `origin` has; other stages' sections need not be there.
+    """The recipe of the nested `values` of params.yaml; other stages may lack their sections. `origin` names the file.
 
     Raises:
-        UserError: a section is missing, or a value is not allowed, alone or beside the others.
+        UserError: a section is missing, or a value is not allowed, alone or together with others.
     """
     parameters = params.section_of(values, "pretrain", PretrainParams, origin)
     recipe = Recipe(

@@ -1,4 +1,4 @@
-"""What a run works on, and whom it tells how it goes."""
+"""The data of a run, and its board, checkpoints and signals."""
 
 from dataclasses import dataclass, field
 
@@ -10,18 +10,18 @@ from simclr.training.checkpoints import Checkpoints
 
 
 @dataclass(frozen=True)
-class Data:
-    """The opened splits: `source` is pretrained on, `train` and `val` are labelled and validate."""
+class PretrainData:
+    """The open splits: `source` for pretraining, `train` and `val` with labels for validation."""
 
     source: Beton
     train: Beton
     val: Beton
-    description: DatasetInfo
+    info: DatasetInfo
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where a run draws its curves, keeps checkpoints and hears of signals; every default does nothing."""
+    """Where a run logs, saves checkpoints and learns of signals; every default is a no-op."""
 
     board: Board = field(default_factory=lambda: Board(None))
     checkpoints: Checkpoints = field(default_factory=lambda: Checkpoints(None))

@@ -1,4 +1,4 @@
-"""A run's folder belongs to one process at a time; another one with the same identity waits for it."""
+"""The lock of a run's folder: one process at a time; others with the same identity wait for it."""
 
 import fcntl
 import logging
@@ -11,58 +11,58 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-_TOLD_SECONDS = 600
-"""How often a run says that it still waits for another process with the same identity."""
+_LOG_SECONDS = 600
+"""Seconds between two messages of a run that waits for another process."""
 LOCK, _AWAITED = "lock", "awaited"
 FILES = (LOCK, _AWAITED)
-"""What stays in the folder when the rest goes: somebody may be waiting for it."""
+"""Files that stay when the folder is cleared: another process may be waiting for their locks."""
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def held(folder: Path, waits: Callable[[], object]) -> Iterator[bool]:
-    """Hold `folder`, once no other process does; yields whether one did.
+def hold(folder: Path, on_wait: Callable[[], object]) -> Iterator[bool]:
+    """Lock `folder`, waiting for other processes; yield whether there was one.
 
-    The kernel lets go of it when the process ends, however it does. Until then those who wait share a lock of their
-    own, by which the one before them knows that its last checkpoint is needed.
+    The kernel releases the lock when the process ends in any way. Waiting processes share a second lock, which tells
+    the holder of the first one that they need its last checkpoint.
     """
     with (folder / LOCK).open("a+") as file:
-        waited = not taken(file.fileno())
+        waited = not try_lock(file.fileno())
         if waited:
             with (folder / _AWAITED).open("a") as waiting:
                 fcntl.flock(waiting, fcntl.LOCK_SH)
-                _wait_for(file, waits)
+                _wait_for(file, on_wait)
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield waited
 
 
-def _wait_for(file: TextIO, waits: Callable[[], object]) -> None:
-    """Wait for the lock on `file`, in which its holder has written who it is."""
-    began, told = time.monotonic(), -math.inf
-    while not taken(file.fileno()):
+def _wait_for(file: TextIO, on_wait: Callable[[], object]) -> None:
+    """Wait for the lock on `file`, which contains the name of its holder."""
+    began, logged_at = time.monotonic(), -math.inf
+    while not try_lock(file.fileno()):
         now = time.monotonic()
-        if now - told > _TOLD_SECONDS:
+        if now - logged_at > _LOG_SECONDS:
             file.seek(0)
             holder = file.read() or "another process"
             since = f", since {(now - began) / 60:.0f} min" if now - began > 1 else ""
-            _log.info(f"{holder} is at this very run; waits for its result{since}")
-            told = now
-        waits()
+            _log.info(f"{holder} is running the same experiment; waiting for its result{since}")
+            logged_at = now
+        on_wait()
         time.sleep(0.2)
 
 
-def awaited(folder: Path) -> bool:
-    """Whether a process waits for the one that holds `folder`."""
+def has_waiters(folder: Path) -> bool:
+    """Whether a process waits for the lock of `folder`."""
     if not (folder / _AWAITED).exists():
         return False
     with (folder / _AWAITED).open("a") as waiting:
-        return not taken(waiting.fileno())
+        return not try_lock(waiting.fileno())
 
 
-def taken(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

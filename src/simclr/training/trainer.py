@@ -1,4 +1,4 @@
-"""Training step by step, from any step on."""
+"""The training loop, resumable at any step."""
 
 import dataclasses
 import resource
@@ -25,32 +25,32 @@ from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import validation
 from simclr.training.recipe import Recipe
-from simclr.training.run_context import Data, RunContext
+from simclr.training.run_context import PretrainData, RunContext
 from simclr.views.compose import Views
 from simclr.views.stream import ViewStream
 
 _LOG_STEPS = 20
-"""Statistics are taken, and the device waited for, every so many steps."""
+"""Steps between two logs of metrics, each of which waits for the device."""
 _SHOWN = 36
-"""Samples whose views are in the picture."""
+"""Samples in the picture of views."""
 
 
 @dataclass
-class Course:
-    """How far a run has come, beside what it has learnt."""
+class TrainerState:
+    """The progress of a run, apart from weights and optimiser."""
 
     losses: Tensor
-    """The sum over the steps of this epoch, on this rank."""
+    """The sum of the losses over the steps of this epoch, on this rank."""
     epoch: int = 1
-    """The one in progress."""
+    """The current epoch."""
     epoch_step: int = 0
-    """Steps of it that are done."""
+    """Finished steps of this epoch."""
     history: list[dict[str, float]] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    """The encoder of the best validation so far, where early stopping asks for it."""
+    """The encoder of the best validation so far, if early stopping is active."""
     starts: dict[int, int] = field(default_factory=dict)
-    """As in `Result`."""
+    """As in `PretrainResult`."""
 
     def begin(self, epoch: int) -> None:
         self.epoch, self.epoch_step = epoch, 0
@@ -58,49 +58,49 @@ class Course:
 
 
 class Trainer:
-    """The state of a run: method, optimiser and course."""
+    """The method, the optimiser and the state of a run."""
 
-    def __init__(self, recipe: Recipe, data: Data, session: Session, context: RunContext) -> None:
+    def __init__(self, recipe: Recipe, data: PretrainData, session: Session, context: RunContext) -> None:
         parameters = recipe.parameters
         self.recipe, self.parameters, self.data, self.session = recipe, parameters, data, session
         self.board, self.checkpoints, self.interruption = context.board, context.checkpoints, context.interruption
         torch.manual_seed(parameters.seed)
         views = parameters.views
         encoder: Encoder = recipe.model.module.build(recipe.model.parameters, views.resolution)
-        classes = len(data.description.classes)
+        classes = len(data.info.classes)
         self.method: Method = recipe.method.module.build(recipe.method.parameters, encoder, classes, recipe.loss)
         self.transform = EvalTransform(
-            size=views.resolution, crop_share=encoder.crop_share, mean=data.description.mean, std=data.description.std
+            size=views.resolution, crop_share=encoder.crop_share, mean=data.info.mean, std=data.info.std
         )
         self.stream = ViewStream(
             data.source, Views(recipe.augmentations, views.count, views.resolution, parameters.seed), session.device
         )
-        chosen = parameters.optimizer
-        self.peak_lr = scaled_lr(chosen.lr, parameters.batch_size, chosen.lr_scaling)
-        model = placement.placed(self.method, session, parameters.compile)
+        optimizer_params = parameters.optimizer
+        self.peak_lr = scaled_lr(optimizer_params.lr, parameters.batch_size, optimizer_params.lr_scaling)
+        model = placement.place_model(self.method, session, parameters.compile)
         self.learner = Learner(
             method=self.method,
             model=model,
-            optimizer=optimizer.build(chosen, self.method.parameter_groups(), self.peak_lr),
+            optimizer=optimizer.build(optimizer_params, self.method.parameter_groups(), self.peak_lr),
             transform=self.transform,
             session=session,
             bf16=parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda"),
-            clip_grad_norm=chosen.clip_grad_norm,
+            clip_grad_norm=optimizer_params.clip_grad_norm,
             penalty=lambda outputs: penalty(outputs[0], parameters.penalty),
         )
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
-        self.warmup_steps = min(self.steps, round(chosen.warmup_epochs * self.epoch_steps))
-        self.course = Course(torch.zeros((), device=session.device))
+        self.warmup_steps = min(self.steps, round(optimizer_params.warmup_epochs * self.epoch_steps))
+        self.state = TrainerState(torch.zeros((), device=session.device))
         self.first_nonfinite = torch.full((), -1, device=session.device)
-        """The first step whose gradient was not finite; -1 as long as there is none."""
-        self._asked: Callable[[], list[int]] = lambda: [0, 0]
-        """What the ranks were asked for by the last step: is a checkpoint due, and the number of a signal."""
+        """The first step with a gradient that was not finite; -1 without one."""
+        self._pending: Callable[[], list[int]] = lambda: [0, 0]
+        """The requests of all ranks at the last step: whether a checkpoint is due, and the number of a signal."""
 
     @property
     def step(self) -> int:
-        """Steps that are done."""
-        return (self.course.epoch - 1) * self.epoch_steps + self.course.epoch_step
+        """The number of finished steps."""
+        return (self.state.epoch - 1) * self.epoch_steps + self.state.epoch_step
 
     def lr(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -110,38 +110,37 @@ class Trainer:
         return warmup_cosine(step, self.steps, self.warmup_steps)
 
     def train(self, bar: progress.Bar) -> dict[str, float]:
-        """The rest of the epoch in progress; its mean loss over steps and ranks, and its last learning rate."""
-        course, epoch = self.course, self.course.epoch
+        """Train for the rest of the epoch; return its mean loss over steps and ranks, and its last learning rate."""
+        state, epoch = self.state, self.state.epoch
         self.learner.model.train()
         began, began_step = time.perf_counter(), self.step
         batch_size = self.parameters.batch_size
-        for batch in self.stream.epoch(epoch, batch_size, self.session, drop_last=True, first=course.epoch_step):
+        for batch in self.stream.epoch(epoch, batch_size, self.session, drop_last=True, first=state.epoch_step):
             result = self.learner.step(batch, self._factor(self.step), (self.step + 1) / self.steps)
             nonfinite = ~result.norm.isfinite() & (self.first_nonfinite < 0)
             self.first_nonfinite = torch.where(nonfinite, self.step, self.first_nonfinite)
-            course.losses += result.loss
-            course.epoch_step += 1
+            state.losses += result.loss
+            state.epoch_step += 1
             bar.update()
             if self.step % _LOG_STEPS == 0 or self.step == 1:
                 self._log(result)
             self._pause()
-        self._check()  # which waits for the device
+        self._check()  # waits for the device
         seconds = time.perf_counter() - began
-        mean_loss = self.session.mean(course.losses / self.epoch_steps).item()
+        mean_loss = self.session.mean(state.losses / self.epoch_steps).item()
         bar.set_postfix(epoch=epoch, loss=f"{mean_loss:.3f}", refresh=False)
         if self.step > began_step:
             self._log_speed((self.step - began_step) * batch_size / seconds)
         return {"loss": mean_loss, "lr": self.lr(self.step - 1)}
 
     def _pause(self) -> None:
-        """Between two steps, or batches of a validation: keep a checkpoint where one is due, and stop where any rank
-        was asked to.
+        """Between two steps, or two batches of a validation: save a checkpoint if it is due, and stop after a signal
+        to any rank.
 
-        Several ranks do so after the step, or batch, that follows, when they have heard of each other: none waits for
-        an answer.
+        Several ranks act on their requests one step, or batch, later, when the exchange is done, so that none waits.
         """
-        heard, self._asked = self._asked, self.session.max_later([self.checkpoints.due, self.interruption.number])
-        due, number = (heard if self.session.world_size > 1 else self._asked)()
+        earlier, self._pending = self._pending, self.session.max_async([self.checkpoints.due, self.interruption.number])
+        due, number = (earlier if self.session.world_size > 1 else self._pending)()
         if due or number:
             self.save()
         if number:
@@ -151,34 +150,34 @@ class Trainer:
             raise Stopped(number, f" at step {self.step} of {self.steps}; the same command goes on from there")
 
     def save(self) -> None:
-        """Have a checkpoint written of how things stand. All ranks take part."""
-        course = {item.name: getattr(self.course, item.name) for item in dataclasses.fields(self.course)}
-        state = {
+        """Start writing a checkpoint of the current state. All ranks take part."""
+        fields = {item.name: getattr(self.state, item.name) for item in dataclasses.fields(self.state)}
+        checkpoint = {
             "model": self.method.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
-            "course": {**course, "losses": self.session.gather_rows(self.course.losses[None])},
+            "course": {**fields, "losses": self.session.gather_rows(self.state.losses[None])},
             "points": self.board.points(),
         }
-        self.checkpoints.save(self.step, state, self.first_nonfinite < 0)
+        self.checkpoints.save(self.step, checkpoint, self.first_nonfinite < 0)
 
-    def resume(self, state: Any | None) -> None:
-        """Go on from what `save` kept, the same on all ranks, of whatever number; with None from the start."""
-        self._rehearse()
-        if state is not None:
-            self.method.load_state_dict(state["model"])
-            self.learner.optimizer.load_state_dict(state["optimizer"])
-            losses = state["course"].pop("losses")
+    def resume(self, checkpoint: Any | None) -> None:
+        """Resume from a checkpoint of `save`, the same on all ranks, of any number of ranks; None starts at step 0."""
+        self._warm_up_ddp()
+        if checkpoint is not None:
+            self.method.load_state_dict(checkpoint["model"])
+            self.learner.optimizer.load_state_dict(checkpoint["optimizer"])
+            losses = checkpoint["course"].pop("losses")
             own = losses[self.session.rank] if len(losses) == self.session.world_size else losses.mean()
-            self.course = Course(own.to(self.session.device), **state["course"])
-            self.board.restore(state["points"])
-        self.course.starts[self.step] = self.session.world_size
+            self.state = TrainerState(own.to(self.session.device), **checkpoint["course"])
+            self.board.restore(checkpoint["points"])
+        self.state.starts[self.step] = self.session.world_size
 
-    def _rehearse(self) -> None:
-        """Among several ranks, take a step that changes nothing.
+    def _warm_up_ddp(self) -> None:
+        """With several ranks, run a step that changes nothing.
 
-        DDP sorts its buckets of gradients anew after its first step, and from three ranks on the place in a bucket
-        decides in which order a gradient is summed: so that a run that goes on rounds as one that was not disturbed,
-        every real step comes after the sorting.
+        DDP rebuilds its gradient buckets after its first step, and from three ranks on the place in a bucket decides in
+        which order a gradient is summed. With all real steps after the rebuild, a resumed run rounds as an undisturbed
+        one.
         """
         if self.session.world_size == 1:
             return
@@ -194,7 +193,7 @@ class Trainer:
         self.learner.optimizer.zero_grad()
 
     def _check(self) -> None:
-        """End the run if the gradient of a step was not finite."""
+        """Raise a UserError if the gradient of a step was not finite."""
         step = int(self.first_nonfinite)
         if step < 0:
             return
@@ -219,20 +218,20 @@ class Trainer:
         if self.session.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated() / 2**30
         else:
-            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # it is in KiB
+            memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # in KiB on Linux
         speed = {"samples_per_second": samples_per_second, "peak_memory_gib": memory}
         self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
 
     def validate(self) -> float:
-        """The kNN top-1 accuracy, in percent, of the encoder as it is on the validation split.
+        """The kNN top-1 accuracy, in percent, of the current encoder on the validation split.
 
         Raises:
-            Stopped: as `pretrain`, between two batches; the run goes on from before the validation.
+            Stopped: as `pretrain`, between two batches; the run resumes before the validation.
         """
         data = self.data
         accuracy = validation.knn_top1(
             self.parameters.validation, self.method.encoder, self.transform, data.train, data.val,
-            len(data.description.classes), self.parameters.seed,
+            len(data.info.classes), self.parameters.seed,
             self.parameters.views.count * self.parameters.batch_size // self.session.world_size,
             self.session, self._pause,
         )  # fmt: skip
@@ -240,7 +239,7 @@ class Trainer:
         return accuracy
 
     def pairs(self) -> npt.NDArray[np.uint8]:
-        """The first two views of some samples, drawn by the seed, as the first epoch sees them: (N, 2, H, W, 3)."""
+        """The first two views of some samples, drawn by the seed, in the first epoch: (N, 2, H, W, 3)."""
         shown = permutation(len(self.data.source), self.parameters.seed)[:_SHOWN]
         images = self.stream.batch(self.stream.load(shown, epoch=1), len(shown)).images
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()

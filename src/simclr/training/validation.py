@@ -1,4 +1,4 @@
-"""Validation of an encoder in training: the accuracy of kNN on its representations (Wu et al. 2018, section 3.4)."""
+"""Validation during training: kNN accuracy on the encoder's representations (Wu et al. 2018, section 3.4)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +16,9 @@ from simclr.features.encode import representations
 from simclr.features.eval_transform import EvalTransform
 
 BANK = 50_000
-"""Training images that vote, at most."""
+"""The largest number of training images that vote."""
 _ENCODED = 512
-"""Images that are encoded at once on each rank, at most: 5 GiB for a ResNet-50 at 224 px in float32."""
+"""The largest encoding batch of a rank: 5 GiB for a ResNet-50 at 224 px in float32."""
 
 
 @dataclass(kw_only=True)
@@ -40,21 +40,21 @@ def knn_top1(
     seed: int,
     batch_size: int,
     session: Session,
-    between: Callable[[], None],
+    after_batch: Callable[[], None],
 ) -> float:
     """The accuracy, in percent, of `encoder` on `val`, for which at most `BANK` images of `train` vote.
 
     Args:
-        seed: draws the images that vote, where there are more.
-        batch_size: images that are encoded at once on each rank, or 512 where it is larger.
-        between: called after every batch, equally often on all ranks; may raise to end the validation.
+        seed: draws the voting images, if there are more than `BANK`.
+        batch_size: the encoding batch of each rank, at most 512.
+        after_batch: called after every batch, equally often on all ranks; may raise to end the validation.
     """
     bank = randomness.permutation(len(train), seed)[:BANK]
     keys, h = (
-        representations(encoder, split, samples, transform, min(batch_size, _ENCODED), session, between=between)
+        representations(encoder, split, samples, transform, min(batch_size, _ENCODED), session, after_batch=after_batch)
         for split, samples in ((train, bank), (val, np.arange(len(val))))
     )
-    queries = shares.gathered(h, len(val), session)
+    queries = shares.all_gather(h, len(val), session)
     similarities, nearest = knn.neighbors(queries, keys, len(bank), parameters.neighbors, session)
     labels = torch.from_numpy(train.labels[bank]).to(session.device)[nearest]
     votes = knn.scores(similarities, labels, classes, parameters.temperature)

@@ -1,7 +1,7 @@
-"""The random views of samples (Chen et al. 2020, section 3 and appendix A), made by a list of augmentations.
+"""Random views of samples (Chen et al. 2020, section 3 and appendix A) by a list of augmentations.
 
-Draws are made on the host, where the loader needs the boxes; the images are changed on the device: on a GPU a whole
-batch at a time, on a CPU a few views at a time, by one augmentation after another while they lie in its cache.
+All draws are made on the host, where the loader needs the boxes; images are augmented on the device: on a GPU a batch
+at a time, on a CPU a chunk of views at a time, which stays in the cache from one augmentation to the next.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ from simclr.data import crop
 
 Images = npt.NDArray[np.float32]
 Changes = Sequence[tuple[Option, list[str]]]
-"""Augmentations that change pixels, each with the names of its rows."""
+"""Augmentations of pixels, each with the names of its rows."""
 Scalar = TypeVar("Scalar", bound=np.generic)
 _over_rows = thread_pool.row_pool("views")
-_PIECE = 1 << 18
-"""Bytes of views that are changed by all augmentations before the next ones are: what one core's cache holds."""
+_CHUNK_BYTES = 1 << 18
+"""Size of a chunk of views that goes through all augmentations at once: it fits into the cache of one core."""
 
 
 @dataclass(kw_only=True)
@@ -40,10 +40,10 @@ class ViewParams:
 
 @dataclass(frozen=True)
 class Views:
-    """`count` views of any samples, of `resolution` pixels, made by `augmentations` in this order.
+    """`count` views of each sample, of `resolution` pixels, by `augmentations` in this order.
 
     A view is a function of the seed, the epoch, the sample's index and the view's number. Without an augmentation that
-    cuts, a view is the central square.
+    crops, a view is the central square.
     """
 
     augmentations: Sequence[Option]
@@ -52,8 +52,8 @@ class Views:
     seed: int
 
     def draw(self, samples: Ints, epoch: int, heights: Ints, widths: Ints) -> tuple[Ints, dict[str, Values]]:
-        """What happens to the views of the `samples` (B,), indices into the whole data set, whose images measure
-        `heights` x `widths`: the boxes (B, V, 4) that are cut (see `data.crop`), and by the augmentation what it drew.
+        """Draw the views of the `samples` (B,), indices into the whole data set, with images of `heights` x `widths`
+        pixels: the boxes (B, V, 4) to crop (see `data.crop`), and the values of each other augmentation by its name.
         """
         boxes = crop.central_boxes(heights, widths, share=1.0)[:, None].repeat(self.count, axis=1)
         drawn: dict[str, Values] = {}
@@ -67,9 +67,9 @@ class Views:
         return boxes, drawn
 
     def rows(self, drawn: Mapping[str, Values], device: torch.device) -> Values:
-        """What `augment` on `device` takes, (V * B, ...) in the order of the crops, under "augmentation.value".
+        """The input of `augment` on `device`: arrays (V * B, ...) in the crops' order, named "augmentation.value".
 
-        Made on the host, where the loader's threads have time for it, so that a GPU only has to be sent it.
+        They are prepared on the host, in the loader's threads, so that a GPU only receives them.
         """
         rows: Values = {}
         for augmentation in self.augmentations:
@@ -81,14 +81,14 @@ class Views:
         return rows
 
     def augment(self, crops: Tensor, rows: Mapping[str, Tensor]) -> Tensor:
-        """Apply the augmentations that change pixels.
+        """Apply the augmentations of pixels.
 
-        On a CPU a view's bits do not depend on the batch that it is in, nor on threads or ranks. On a GPU the views are
-        the same up to rounding, some 1e-6 (where a value is at the very threshold of solarize, that can invert it).
+        On a CPU a view's bits do not depend on its batch, nor on threads or ranks. On a GPU the views are the same up
+        to rounding, some 1e-6 (which can invert a value at the threshold of solarize).
 
         Args:
             crops: (V * B, 3, S, S) float32 in [0, 1], all first views before all second ones.
-            rows: what the method of that name returned for these views, on the same device.
+            rows: the result of the method `rows` for these views, on the same device.
 
         Returns:
             The views, same shape and range.
@@ -100,14 +100,14 @@ class Views:
         ]
         if not changes:
             return crops
-        return (_in_pieces if crops.device.type == "cpu" else _at_once)(crops, rows, changes)
+        return (_augment_in_chunks if crops.device.type == "cpu" else _augment_batch)(crops, rows, changes)
 
 
 def check_order(augmentations: Iterable[Option], origin: str) -> None:
-    """Compare the order of the list that `origin` has with what a loader can do.
+    """Check that all augmentations that crop come first, because the loader does their work; `origin` is the file.
 
     Raises:
-        UserError: one that cuts comes after one that changes pixels.
+        UserError: an augmentation that crops comes after one of pixels.
     """
     change = ""
     for augmentation in augmentations:
@@ -128,38 +128,38 @@ def _has_kernel(augmentation: Option, device: torch.device) -> bool:
     return device.type == "cpu" and hasattr(augmentation.module, "kernel")
 
 
-def _at_once(crops: Tensor, rows: Mapping[str, Tensor], changes: Changes) -> Tensor:
+def _augment_batch(crops: Tensor, rows: Mapping[str, Tensor], changes: Changes) -> Tensor:
     for augmentation, names in changes:
-        crops = augmentation.module.apply(crops, {_value(name): rows[name] for name in names})
+        crops = augmentation.module.apply(crops, {_value_name(name): rows[name] for name in names})
     return crops
 
 
-def _in_pieces(crops: Tensor, rows: Mapping[str, Tensor], changes: Changes) -> Tensor:
+def _augment_in_chunks(crops: Tensor, rows: Mapping[str, Tensor], changes: Changes) -> Tensor:
     views = torch.empty_like(crops)
     arrays = [rows[name].numpy() for _, names in changes for name in names]
-    _over_rows(partial(_change, changes), crops.numpy(), views.numpy(), *arrays)
+    _over_rows(partial(_augment_chunks, changes), crops.numpy(), views.numpy(), *arrays)
     return views
 
 
-def _change(changes: Changes, crops: Images, views: Images, *rows: npt.NDArray[np.generic]) -> None:
-    """Make `views` (N, 3, S, S) of `crops`, a piece after another; `rows` are the arrays (N, ...) of all `changes`."""
-    height = max(1, _PIECE // max(1, crops[:1].nbytes))
+def _augment_chunks(changes: Changes, crops: Images, views: Images, *rows: npt.NDArray[np.generic]) -> None:
+    """Augment `crops` into `views` (N, 3, S, S), chunk by chunk; `rows` are the arrays (N, ...) of all `changes`."""
+    height = max(1, _CHUNK_BYTES // max(1, crops[:1].nbytes))
     for start in range(0, len(crops), height):
-        piece = slice(start, start + height)
-        part = views[piece]
-        part[:] = crops[piece]
-        left = iter(rows)
+        chunk = slice(start, start + height)
+        part = views[chunk]
+        part[:] = crops[chunk]
+        remaining = iter(rows)
         for augmentation, names in changes:
-            values = [next(left)[piece] for _ in names]
+            values = [next(remaining)[chunk] for _ in names]
             if hasattr(augmentation.module, "kernel"):
                 augmentation.module.kernel(part, *values)
             else:
-                named = dict(zip(map(_value, names), map(torch.from_numpy, values), strict=True))
+                named = dict(zip(map(_value_name, names), map(torch.from_numpy, values), strict=True))
                 part[:] = augmentation.module.apply(torch.from_numpy(part), named).numpy()
 
 
-def _value(name: str) -> str:
-    """What `Views.rows` calls "augmentation.value"."""
+def _value_name(name: str) -> str:
+    """The value's name in "augmentation.value", the key of `Views.rows`."""
     return name.partition(".")[2]
 
 

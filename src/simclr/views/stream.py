@@ -27,14 +27,14 @@ class ViewStream:
     def epoch(
         self, epoch: int, batch_size: int, session: Session, *, drop_last: bool, first: int = 0
     ) -> Iterator[Batch]:
-        """This rank's share of every batch of an epoch, from the batch `first` on (see `sampling.shuffled`); each is
-        loaded while the one before is worked on."""
+        """This rank's share of every batch of an epoch, from the batch `first` on (see `sampling.shuffled_batches`);
+        each is loaded in the background while the one before is used."""
         count = len(self.source)
-        shares = sampling.shuffled(
+        shares = sampling.shuffled_batches(
             count, batch_size, self.views.seed, epoch, session.rank, session.world_size, drop_last=drop_last
         )
-        loaded = prefetch.prefetched(
-            lambda samples: self.load(samples, epoch), shares[first:], loader.ahead(self.device)
+        loaded = prefetch.prefetch(
+            lambda samples: self.load(samples, epoch), shares[first:], loader.prefetch_batches(self.device)
         )
         for number, parcel in enumerate(loaded, first):
             yield self.batch(parcel, min(batch_size, count - number * batch_size))
@@ -49,7 +49,7 @@ class ViewStream:
         return loader.load(self.source, samples, boxes, self.views.resolution, self.device, rows)
 
     def batch(self, loaded: Parcel, total: int) -> Batch:
-        """Device work for one batch, of `total` samples over all ranks."""
+        """Do the device's work for one batch, of `total` samples over all ranks."""
         parcel = loaded.to(self.device)
         images = self.views.augment(loader.crops(parcel, self.views.resolution), parcel)
         images = images.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""A map of the representations: t-SNE."""
+"""A two-dimensional map of the representations by t-SNE."""
 
 from dataclasses import dataclass
 
@@ -15,26 +15,26 @@ from simclr.features.encode import Features
 
 @dataclass(frozen=True)
 class EmbeddingMap:
-    """A plane picture of test `samples` (P,): their `points` (P, 2)."""
+    """The map's `points` (P, 2) of test `samples` (P,)."""
 
     samples: npt.NDArray[np.int64]
     points: npt.NDArray[np.float32]
 
 
 def tsne(parameters: EmbedParams, features: Features) -> EmbeddingMap:
-    """A map of at most `map_points` samples by t-SNE (van der Maaten and Hinton 2008) in cosine distance, of whole
-    `features` on the CPU.
+    """Map at most `map_points` samples of whole `features`, on the CPU, by t-SNE (van der Maaten and Hinton 2008) in
+    cosine distance.
 
-    The perplexity has to be below the number of points: see `check`.
+    The perplexity must be below the number of points: see `check`.
     """
     samples = np.sort(permutation(len(features.h), parameters.seed)[: parameters.map_points])
     h = torch.nn.functional.normalize(features.h[samples], dim=1).numpy()
-    collapsed = bool((h == h[0]).all())  # without a principal component, scikit-learn 1.9 starts from NaN and crashes
+    collapsed = bool((h == h[0]).all())  # without principal components scikit-learn 1.9 starts from NaN and crashes
     solver = TSNE(
         perplexity=parameters.map_perplexity,
         init="random" if collapsed else "pca",
         random_state=parameters.seed,
         n_jobs=1,
     )
-    with threadpool_limits(1):  # or the points depend on the number of cores
+    with threadpool_limits(1):  # more threads make the points depend on the number of cores
         return EmbeddingMap(samples, solver.fit_transform(h))

@@ -28,15 +28,15 @@ def knn_accuracy(
     parameters: EmbedParams, bank: Features, queries: Features, classes: int, session: Session
 ) -> dict[str, float]:
     """Top-1 and top-5 accuracy, in percent, of `queries` classified by their neighbors in `bank`."""
-    h, labels = (shares.gathered(rows, queries.count, session) for rows in (queries.h, queries.labels))
+    h, labels = (shares.all_gather(rows, queries.count, session) for rows in (queries.h, queries.labels))
     similarities, nearest = knn.neighbors(h, bank.h, bank.count, parameters.neighbors, session)
-    of_bank = shares.gathered(bank.labels, bank.count, session)
-    votes = knn.scores(similarities, of_bank[nearest], classes, parameters.temperature)
+    bank_labels = shares.all_gather(bank.labels, bank.count, session)
+    votes = knn.scores(similarities, bank_labels[nearest], classes, parameters.temperature)
     return {f"knn_top{top}": 100 * knn.accuracy(votes, labels, top) for top in (1, 5)}
 
 
 def examples(parameters: EmbedParams, bank: Features, features: Features, session: Session) -> Neighbors:
     """The nearest training samples of a few test samples, drawn by the seed."""
     queries = permutation(features.count, parameters.seed, 1)[:_QUERIES]
-    h = shares.gathered(features.h, features.count, session)[queries]
+    h = shares.all_gather(features.h, features.count, session)[queries]
     return Neighbors(queries, knn.neighbors(h, bank.h, bank.count, _SHOWN, session)[1].cpu().numpy())

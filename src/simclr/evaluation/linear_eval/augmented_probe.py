@@ -1,7 +1,7 @@
 """Linear evaluation with random crops and flips (Chen et al. 2020, appendix B.6).
 
-A linear layer is trained on the output of the frozen encoder. Its learning rate is chosen by the loss on the validation
-split; the test split is read once, at the end.
+A linear layer is trained on the output of the frozen encoder. Its learning rate is selected by the loss on the
+validation split; the test split is read once, at the end.
 """
 
 import math
@@ -20,7 +20,7 @@ from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_result
 from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.features.encode import Features
 from simclr.features.encoder import Encoder
-from simclr.features.encoder_file import frozen
+from simclr.features.encoder_file import freeze
 from simclr.features.eval_transform import EvalTransform
 from simclr.learning import placement
 from simclr.learning.learner import Learner
@@ -43,42 +43,43 @@ def probe_augmented(
     """A linear layer on the encoder's output for random crops and flips of `train`, by SGD with Nesterov momentum.
 
     One layer for each learning rate, all trained on the same pass through the encoder; the best on val is applied to
-    test. Validation and test images have no augmentation, so that their cached `features` serve.
+    test. Validation and test images are not augmented, so their cached `features` serve.
     """
-    chosen = parameters.augmented
-    rates = [scaled_lr(lr, chosen.batch_size, "linear") for lr in chosen.lr]
-    method = Classifier(frozen(encoder), classes, rates=rates)
-    model = placement.placed(method, session, compiled=False)
+    probe_params = parameters.augmented
+    rates = [scaled_lr(lr, probe_params.batch_size, "linear") for lr in probe_params.lr]
+    method = Classifier(freeze(encoder), classes, rates=rates)
+    model = placement.place_model(method, session, compiled=False)
     groups = [
-        {**group, "weight_decay": chosen.weight_decay if group["decay"] else 0.0} for group in method.parameter_groups()
+        {**group, "weight_decay": probe_params.weight_decay if group["decay"] else 0.0}
+        for group in method.parameter_groups()
     ]
-    solver = torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.momentum > 0)
+    solver = torch.optim.SGD(groups, momentum=probe_params.momentum, nesterov=probe_params.momentum > 0)
     learner = Learner(method, model, solver, transform, session)
     augmentations = (
-        Option("augment", "crop", crop.Params(scale=chosen.crop_scale, ratio=[3 / 4, 4 / 3])),
-        Option("augment", "flip", flip.Params(probability=chosen.flip)),
+        Option("augment", "crop", crop.Params(scale=probe_params.crop_scale, ratio=[3 / 4, 4 / 3])),
+        Option("augment", "flip", flip.Params(probability=probe_params.flip)),
     )
     stream = ViewStream(train, Views(augmentations, 1, transform.size, parameters.seed), session.device)
-    steps = chosen.epochs * -(-len(train) // chosen.batch_size)
+    steps = probe_params.epochs * -(-len(train) // probe_params.batch_size)
     model.train()
     with progress.bar(steps, "step", "linear_eval", shown=session.is_main) as bar:
         batches = (
             batch
-            for epoch in range(1, chosen.epochs + 1)
-            for batch in stream.epoch(epoch, chosen.batch_size, session, drop_last=False)
+            for epoch in range(1, probe_params.epochs + 1)
+            for batch in stream.epoch(epoch, probe_params.batch_size, session, drop_last=False)
         )
         for step, batch in enumerate(batches):
             learner.step(batch, warmup_cosine(step, steps, warmup_steps=0), (step + 1) / steps)
             bar.update()
-    return _best(method.layers, chosen.lr, features, session)
+    return _best(method.layers, probe_params.lr, features, session)
 
 
 @torch.no_grad()
 def _best(heads: nn.ModuleList, rates: list[float], features: dict[str, Features], session: Session) -> ProbeResult:
-    """As `logistic_regression.select`: the head with the lowest cross entropy on val."""
+    """The head with the lowest cross entropy on val, as in `logistic_regression.select`."""
     val = features["val"]
-    labels = shares.gathered(val.labels, val.count, session)
-    losses = [F.cross_entropy(shares.gathered(head(val.h), val.count, session), labels).item() for head in heads]
+    labels = shares.all_gather(val.labels, val.count, session)
+    losses = [F.cross_entropy(shares.all_gather(head(val.h), val.count, session), labels).item() for head in heads]
     finite = [index for index, loss in enumerate(losses) if math.isfinite(loss)]
     if not finite:
         raise UserError("linear_eval.augmented.lr: with none of these rates is the loss on val finite; lower them")

@@ -1,31 +1,31 @@
-"""What a pretrained encoder is compared with: the same network untrained, and the pixels themselves."""
+"""Baselines of a pretrained encoder: the same network untrained, and raw pixels."""
 
 import torch
 from torch import nn
 
 from simclr.data.beton import Beton
 from simclr.distributed.session import Session
-from simclr.features.encode import Features, encoded
+from simclr.features.encode import Features, encode_splits
 from simclr.features.encoder import Encoder
-from simclr.features.encoder_file import frozen
+from simclr.features.encoder_file import freeze
 from simclr.features.eval_transform import EvalTransform
 
 _RAW_PIXELS = 32
-"""Side to which images are shrunk before their pixels are features."""
+"""The largest side of images whose pixels are features."""
 _ENCODED = 256
-"""Images that are encoded at once."""
+"""Images of an encoding batch."""
 
 
 def untrained_features(
     seed: int, encoder: Encoder, transform: EvalTransform, splits: dict[str, Beton], session: Session
 ) -> dict[str, Features]:
-    """What the same network gives before any training."""
+    """The features of the same network before any training."""
     torch.manual_seed(seed)
-    fresh = frozen(type(encoder)(**encoder.architecture))
-    return encoded(fresh, splits, transform, _ENCODED, session, "untrained, ")
+    fresh = freeze(type(encoder)(**encoder.architecture))
+    return encode_splits(fresh, splits, transform, _ENCODED, session, "untrained, ")
 
 
 def pixel_features(transform: EvalTransform, splits: dict[str, Beton], session: Session) -> dict[str, Features]:
-    """The pixels themselves, of images at most 32 on a side."""
+    """Raw pixels as features, of images shrunk to at most 32 pixels on a side."""
     small = EvalTransform(min(transform.size, _RAW_PIXELS), transform.crop_share, transform.mean, transform.std)
-    return encoded(nn.Flatten(), splits, small, _ENCODED, session, "raw pixels, ")
+    return encode_splits(nn.Flatten(), splits, small, _ENCODED, session, "raw pixels, ")

@@ -1,6 +1,6 @@
 """Linear evaluation on cached features (Chen et al. 2020, section 2.2): logistic regression.
 
-The strength of its regularisation is chosen by the loss on the validation split; the test split is read once, at the
+The strength of its regularisation is selected by the loss on the validation split; the test split is read once, at the
 end.
 """
 
@@ -19,27 +19,27 @@ from simclr.features.knn import accuracy
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Class scores (N, C) on test, what was chosen on validation and the accuracy there, 0 to 1."""
+    """Class scores (N, C) on test, the hyperparameter selected on val, and the accuracy on val, 0 to 1."""
 
     scores: Tensor
-    chosen: float
+    hyperparameter: float
     val_accuracy: float
 
 
 def probe_features(
     parameters: CachedParams, splits: dict[str, Features], classes: int, session: Session, title: str = ""
 ) -> ProbeResult:
-    """Logistic regression on the features of train, its regularisation chosen on val, applied to test."""
+    """Fit logistic regression on the features of train, select its regularisation on val, and apply it to test."""
     train, val, test = (splits[name] for name in ("train", "val", "test"))
-    chosen, strength = logistic_regression.select(
+    probe, strength = logistic_regression.select(
         train, val, classes, parameters.l2, parameters.max_iterations, session, title if session.is_main else ""
     )
-    return probe_result(chosen, strength, val, test, session)
+    return probe_result(probe, strength, val, test, session)
 
 
 def probe_result(
-    classifier: Callable[[Tensor], Tensor], chosen: float, val: Features, test: Features, session: Session
+    classifier: Callable[[Tensor], Tensor], hyperparameter: float, val: Features, test: Features, session: Session
 ) -> ProbeResult:
-    on_val, on_test = (shares.gathered(classifier(split.h), split.count, session).cpu() for split in (val, test))
-    labels = shares.gathered(val.labels, val.count, session).cpu()
-    return ProbeResult(on_test, chosen, accuracy(on_val, labels))
+    on_val, on_test = (shares.all_gather(classifier(split.h), split.count, session).cpu() for split in (val, test))
+    labels = shares.all_gather(val.labels, val.count, session).cpu()
+    return ProbeResult(on_test, hyperparameter, accuracy(on_val, labels))

@@ -1,4 +1,4 @@
-"""Which classes a classifier takes for which."""
+"""The confusion matrix of a classifier."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def confusion(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """How often each true class (row) was taken for each class (column): (C, C).
+    """The number of samples of each true class (row) and each predicted class (column): (C, C).
 
     Args:
         scores: (N, C).

@@ -14,9 +14,9 @@ from simclr.features.encode import Features
 from simclr.tracking import progress
 
 _ROWS = 1 << 14
-"""Features of which a copy in float64 is made at once."""
+"""Features in a block that is copied to float64."""
 _SCORES = 1 << 26
-"""Class scores held at once: 256 MiB of float32."""
+"""Class scores in a block: 256 MiB of float32."""
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,15 @@ def fit(
     Full-batch L-BFGS in the type of the features, from zeros or from `start` (Chen et al. 2020, appendix B.8, for the
     linear evaluation by transfer). Each rank adds the gradient of its share of the features.
     """
-    inputs, blank = _standardised(train, classes, session)
-    return _solved(inputs, train, l2, iterations, session, start or blank)
+    inputs, blank = _standardise(train, classes, session)
+    return _solve(inputs, train, l2, iterations, session, start or blank)
 
 
-def _standardised(train: Features, classes: int, session: Session) -> tuple[Tensor, Probe]:
-    """This rank's rows with zero mean and unit variance over all ranks, and the probe of zeros that makes them so.
+def _standardise(train: Features, classes: int, session: Session) -> tuple[Tensor, Probe]:
+    """This rank's rows with zero mean and unit variance over all ranks, and a zero probe with this standardisation.
 
-    Mean and variance are sums in float64, in which that of a constant feature has its value for a mean, however the
-    rows lie over the ranks: divided by a deviation that rounding made it would have a say.
+    Sums are in float64, so that the mean of a constant feature is exactly its value for any number of ranks: a
+    deviation from rounding alone would blow the feature up.
     """
     h = train.h
     mean = _mean(h, 1, train.count, session).to(h.dtype)
@@ -60,12 +60,12 @@ def _standardised(train: Features, classes: int, session: Session) -> tuple[Tens
 
 
 def _mean(rows: Tensor, power: int, count: int, session: Session) -> Tensor:
-    """float64, of the `rows` of all ranks, `count` in all, to a power."""
+    """The mean of a power of the `rows` of all ranks, `count` in all, in float64."""
     parts = [part.double().pow(power).sum(dim=0) for part in rows.split(_ROWS)]
     return session.sum(torch.stack(parts).sum(dim=0)) / count
 
 
-def _solved(inputs: Tensor, train: Features, l2: float, iterations: int, session: Session, start: Probe) -> Probe:
+def _solve(inputs: Tensor, train: Features, l2: float, iterations: int, session: Session, start: Probe) -> Probe:
     weights, bias = start.weights.clone(), start.bias.clone()
     solver = torch.optim.LBFGS([weights, bias], max_iter=iterations, line_search_fn="strong_wolfe")
 
@@ -82,18 +82,18 @@ def _solved(inputs: Tensor, train: Features, l2: float, iterations: int, session
 def _cross_entropy(
     inputs: Tensor, labels: Tensor, count: int, weights: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The sum over the rows of `inputs`, divided by `count`, and its gradients by `weights` and `bias`.
+    """The summed cross entropy of the rows of `inputs` over `count`, and its gradients by `weights` and `bias`.
 
-    Block by block: class scores of all rows take more than the rows themselves where there are many classes.
+    Computed block by block: with many classes, the scores of all rows would take more memory than the rows.
     """
     height = max(1, _SCORES // len(weights))
     total, by_weights, by_bias = inputs.new_zeros(()), torch.zeros_like(weights), torch.zeros_like(bias)
-    for rows, truth in zip(inputs.split(height), labels.split(height), strict=True):
+    for rows, targets in zip(inputs.split(height), labels.split(height), strict=True):
         # Weights are (C, D) because the gradient of inputs @ (D, C) is 40 times slower on a CPU where C is small.
-        log_shares = F.linear(rows, weights, bias).log_softmax(dim=1)
-        total += F.nll_loss(log_shares, truth, reduction="sum") / count
-        errors = log_shares.exp_().div_(count)
-        errors.scatter_add_(1, truth[:, None], errors.new_full((len(truth), 1), -1 / count))
+        log_probabilities = F.linear(rows, weights, bias).log_softmax(dim=1)
+        total += F.nll_loss(log_probabilities, targets, reduction="sum") / count
+        errors = log_probabilities.exp_().div_(count)
+        errors.scatter_add_(1, targets[:, None], errors.new_full((len(targets), 1), -1 / count))
         by_weights.addmm_(errors.T, rows)
         by_bias += errors.sum(dim=0)
     return total, by_weights, by_bias
@@ -110,19 +110,19 @@ def select(
 ) -> tuple[Probe, float]:
     """The probe, fitted on `train`, that predicts `val` best, and its strength among `strengths`.
 
-    Judged by cross entropy: on a few hundred images, accuracy cannot tell one strength from another. Each fit starts
-    from the one before, strongest first. A `title` shows a progress bar.
+    The criterion is cross entropy, because on a few hundred images accuracy does not separate the strengths. Each fit
+    starts from the one before, strongest first. A `title` shows a progress bar.
 
     Raises:
         UserError: no loss is finite.
     """
     best: tuple[float, Probe, float] | None = None
-    inputs, probe = _standardised(train, classes, session)
-    labels = shares.gathered(val.labels, val.count, session)
+    inputs, probe = _standardise(train, classes, session)
+    labels = shares.all_gather(val.labels, val.count, session)
     with progress.bar(len(strengths), "fit", title, shown=bool(title)) as bar:
         for strength in sorted(strengths, reverse=True):
-            probe = _solved(inputs, train, strength, iterations, session, probe)
-            loss = F.cross_entropy(shares.gathered(probe(val.h), val.count, session), labels).item()
+            probe = _solve(inputs, train, strength, iterations, session, probe)
+            loss = F.cross_entropy(shares.all_gather(probe(val.h), val.count, session), labels).item()
             if math.isfinite(loss) and (best is None or loss < best[0]):
                 best = loss, probe, strength
             bar.update()

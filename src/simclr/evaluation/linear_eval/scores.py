@@ -1,4 +1,4 @@
-"""What class scores say of a classifier."""
+"""Accuracy of class scores."""
 
 import torch
 from torch import Tensor
@@ -7,11 +7,11 @@ from simclr.data.beton import Beton
 from simclr.features.knn import accuracy
 
 
-def truth(split: Beton) -> Tensor:
+def true_labels(split: Beton) -> Tensor:
     """The labels (N,) int64 of all images of `split`."""
     return torch.from_numpy(split.labels)
 
 
-def top(scores: Tensor, labels: Tensor) -> dict[str, float]:
+def topk_accuracy(scores: Tensor, labels: Tensor) -> dict[str, float]:
     """Top-1 and top-5 accuracy in percent."""
     return {f"top{k}": 100 * accuracy(scores, labels, k) for k in (1, 5)}

@@ -12,9 +12,11 @@ from simclr.core import options
 from simclr.core.errors import Stopped, UserError
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
+from simclr.models.resnet import Encoder
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
+from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
 from tests.training import test_resume
@@ -114,3 +116,20 @@ def test_what_learns_from_labels_is_refused_where_there_are_none(name: str) -> N
             of(name, split="unlabelled")
     else:
         assert of(name, split="unlabelled").parameters.split == "unlabelled"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_collapse_raises_the_alarm_once_and_a_sound_run_does_not(name: str, data: PretrainData) -> None:
+    messages: list[str] = []
+    with logged(messages):
+        on_rank(ALONE, data, of(name, epochs=12))
+    assert messages == []
+    forward = Encoder.forward
+
+    def collapsed(encoder: Encoder, images: Tensor) -> Tensor:
+        return 1 + 1e-4 * forward(encoder, images)
+
+    with logged(messages), mock.patch.object(Encoder, "forward", collapsed):
+        on_rank(ALONE, data, of(name, epochs=12))
+    assert len(messages) == 1
+    assert messages[0].startswith("at step 1 the representations of all images are nearly the same (mean cosine")

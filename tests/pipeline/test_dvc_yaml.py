@@ -1,6 +1,8 @@
 """dvc.yaml against the code: each stage depends on what it imports, and on its own parameters."""
 
 import ast
+import functools
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +14,8 @@ from dvc.exceptions import CyclicGraphError
 from dvc.repo import Repo
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
+
+from simclr.core import options
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -82,6 +86,32 @@ def test_another_style_of_a_picture_runs_draw_and_nothing_else(path: Path) -> No
     listed = {stage: [dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")] for stage in STAGES}
     covered = [stage for stage in STAGES if any(is_covered(str(path.relative_to(ROOT)), dep) for dep in listed[stage])]
     assert covered == ["draw"]
+
+
+def stages_of(path: str) -> list[str]:
+    """The stages that run again, as params.yaml is, when the file `path` changes."""
+    values = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
+
+    def value(match: re.Match[str]) -> str:
+        return str(functools.reduce(lambda section, key: section[key], match[1].split("."), values))
+
+    deps = {name: [re.sub(r"\$\{([\w.]+)\}", value, dep) for dep in stage["deps"]] for name, stage in STAGES.items()}
+    return [name for name in STAGES if any(is_covered(path, dep) for dep in deps[name])]
+
+
+@pytest.mark.parametrize("package", ["losses", "methods", "models", "sources"])
+def test_an_option_runs_the_stages_that_use_it_and_no_other(package: str) -> None:
+    chosen = {"losses": "nt_xent", "methods": "simclr", "models": "resnet", "sources": "digits"}[package]
+    users = {"models": ["pretrain", "embed", "linear_eval"], "sources": ["fetch"]}.get(package, ["pretrain"])
+    probe = ["linear_eval"] if package == "methods" else []  # the augmented probe is a classifier
+    for name in options.names(package):
+        expected = users if name == chosen else probe if name == "classifier" else []
+        assert stages_of(f"src/simclr/{package}/{name}.py") == expected, name
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "src/simclr/evaluation").rglob("*.py")))
+def test_evaluation_never_runs_the_pretraining(path: Path) -> None:
+    assert not {"fetch", "convert", "pretrain"} & set(stages_of(str(path.relative_to(ROOT))))
 
 
 def test_no_other_stage_draws() -> None:

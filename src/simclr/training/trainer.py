@@ -24,6 +24,7 @@ from simclr.learning.penalty import penalty
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import validation
+from simclr.training.collapse import CollapseAlarm
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.views.compose import Views
@@ -91,6 +92,7 @@ class Trainer:
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(optimizer_params.warmup_epochs * self.epoch_steps))
+        self._collapse_alarm = CollapseAlarm()
         self.state = TrainerState(torch.zeros((), device=session.device))
         self.first_nonfinite = torch.full((), -1, device=session.device)
         """The first step with a gradient that was not finite; -1 without one."""
@@ -211,6 +213,7 @@ class Trainer:
             "loss": self.session.mean(result.loss), "gradient_norm": result.norm, **result.scalars()
         }  # fmt: skip
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
+        scalars["train/similarity"] = self._collapse_alarm.similarity(result.outputs[0], self.step)
         epoch = self.step / self.epoch_steps
         self.board.scalars({**scalars, "train/lr": self.lr(self.step - 1), "train/epoch": epoch}, self.step)
 

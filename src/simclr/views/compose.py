@@ -25,7 +25,7 @@ Changes = Sequence[tuple[Option, list[str]]]
 """Augmentations of pixels, each with the names of its rows."""
 Scalar = TypeVar("Scalar", bound=np.generic)
 _over_rows = thread_pool.row_pool("views")
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 20
 """Size of a chunk of views that goes through all augmentations at once: it fits into the cache of one core."""
 
 

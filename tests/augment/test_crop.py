@@ -1,5 +1,7 @@
 """Boxes of crops and flips against torchvision's, for the same draws."""
 
+from types import ModuleType
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,16 @@ def test_boxes_are_those_of_torchvision_for_the_same_draws(height: int, width: i
     boxes = crop.boxes(np.zeros((200, 1, 4), np.int64), parameters, draws, *sizes)
     uniform = draws.uniform("", 10, 4)[:, 0]
     assert boxes[:, 0].tolist() == [reference_box(draw, height, width, (0.08, 1.0), (0.75, 4 / 3)) for draw in uniform]
+
+
+@pytest.mark.parametrize("order", [[crop, flip], [flip, crop]])
+def test_a_flip_is_kept_whichever_comes_first(order: list[ModuleType]) -> None:
+    sizes, boxes = (np.full((20_000, 1), 30),) * 2, np.tile([[[0, 0, 30, 30]]], (20_000, 2, 1))
+    parameters = {crop: crop.Params(scale=[0.2, 0.8], ratio=[1, 1]), flip: flip.Params(probability=0.5)}
+    for module in order:
+        draws = Draws(module.__name__, 0, 1, np.arange(20_000), 2)
+        boxes = module.boxes(boxes, parameters[module], draws, *sizes)
+    assert (boxes[..., 3] < 0).mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_flip_is_a_negative_width() -> None:

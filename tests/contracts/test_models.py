@@ -74,7 +74,7 @@ def test_its_file_brings_it_back_frozen(name: str, tmp_path: Path) -> None:
     assert type(loaded) is type(encoder)
     assert encoder_file.option(loaded) == f"models.{name}"
     # frozen too: torch may multiply by a weight that needs a gradient in another order
-    assert torch.equal(loaded(IMAGES), encoder_file.frozen(encoder)(IMAGES))
+    assert torch.equal(loaded(IMAGES), encoder_file.freeze(encoder)(IMAGES))
     assert not any(weight.requires_grad for weight in loaded.parameters())
     assert not any(module.training for module in loaded.modules())
 

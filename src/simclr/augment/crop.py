@@ -46,4 +46,6 @@ def boxes(boxes: Ints, parameters: Params, draws: Draws, heights: Ints, widths: 
     central_height = np.clip(heights, 1, np.maximum(1, np.rint(widths / low_ratio))).astype(np.int64)
     top, left = (heights - central_height) // 2, (widths - central_width) // 2
     central = np.stack([top, left, central_height, central_width], axis=-1)
-    return np.where(fits.any(axis=-1)[..., None], fitting, central)
+    cropped = np.where(fits.any(axis=-1)[..., None], fitting, central)
+    cropped[..., 3] *= np.where(boxes[..., 3] < 0, -1, 1)  # a flip may come first
+    return cropped

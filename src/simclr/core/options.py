@@ -13,6 +13,7 @@ from typing import Any
 
 from simclr.core import params
 from simclr.core.errors import UserError
+from simclr.core.printable import join_names, one_line
 
 
 @dataclass(frozen=True)
@@ -38,21 +39,12 @@ def names(package: str) -> list[str]:
     modules = (
         file.name.removesuffix(".py") for file in files(f"simclr.{package}").iterdir() if file.name[-3:] == ".py"
     )
-    return sorted(name for name in modules if not name.startswith("_"))
+    return sorted(name for name in modules if name.isidentifier() and not name.startswith("_"))
 
 
 def module(package: str, name: str) -> ModuleType:
     """The module of the option `name`, one of `names(package)`; no other is imported."""
     return import_module(f"simclr.{package}.{name}")
-
-
-def load(package: str, name: str) -> Option:
-    """Load the option `name` of `package` with its section of params.yaml.
-
-    Raises:
-        UserError: the section is missing, or a value is not allowed.
-    """
-    return checked(package, name, params.read(), str(params.FILE))
 
 
 def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Option:
@@ -61,7 +53,7 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
     `origin` names the file in errors.
 
     Raises:
-        UserError: as `load`.
+        UserError: the section is missing, or a value is not allowed.
     """
     sections = values.get(package)
     section = sections.get(name) if isinstance(sections, dict) else None
@@ -75,8 +67,13 @@ def check_all(package: str, values: dict[str, Any], origin: str) -> dict[str, Op
     """All options of `package`, as `checked` returns them.
 
     Raises:
-        UserError: as `load`, or a section has no option.
+        UserError: as `checked`, or a section has no option.
     """
-    if not isinstance(values.get(package), dict) or sorted(values[package]) != names(package):
-        raise UserError(f"{origin}: {package} must have the sections {', '.join(names(package))}, and no other")
+    sections = values.get(package)
+    if not isinstance(sections, dict):
+        raise UserError(f"{origin}: {package} must be a section of keys")
+    for name in sections:
+        if name not in names(package):
+            there_are = join_names(names(package))
+            raise UserError(f"{origin}: {package}.{one_line(name)} is no option; there are: {there_are}")
     return {name: checked(package, name, values, origin) for name in names(package)}

@@ -12,6 +12,11 @@ from simclr.core.errors import UserError
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 
+_DAMAGE = (
+    SafetensorError, ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
+"""Errors of a file, and of networks that are built by what it says."""
+
 
 def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
     """Write `path` in the safetensors format; equal weights give equal bytes."""
@@ -43,7 +48,7 @@ def load(path: Path) -> tuple[Encoder, EvalTransform]:
         transform = EvalTransform(**description["transform"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
-    except (SafetensorError, AssertionError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
     return freeze(encoder), transform
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from simclr.distributed import pairwise
 from simclr.distributed.pairwise import mean_over_rows, other_views
 from simclr.distributed.session import Session
-from simclr.losses.nt_xent import _rule
+from simclr.distributed.similarity import Similarity
+from simclr.distributed.softmax import SoftmaxRule, nt_xent
 from tests.contracts.test_losses import projections
 from tests.helpers.fake_memory import CUDA, MIB, counted
 from tests.helpers.ranks import ALONE
@@ -33,7 +34,7 @@ def test_its_products_are_not_those_of_tf32(monkeypatch: pytest.MonkeyPatch) -> 
     matmul = torch.backends.cuda.matmul
     before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
     try:
-        mean_over_rows(projections(8).requires_grad_(), 2, 0.1, _rule, ALONE).backward()
+        mean_over_rows(projections(8).requires_grad_(), 2, Similarity(0.1), SoftmaxRule(nt_xent, 10), ALONE).backward()
         assert matmul.fp32_precision == "tf32"
     finally:
         matmul.fp32_precision = before
@@ -53,7 +54,8 @@ def test_on_a_gpu_8192_samples_take_a_sixteenth_of_the_dense_form(temperature: f
     rows, context = 2 * 8192, Context()
     with counted() as peak:
         z = torch.empty(rows, 128, device=CUDA)
-        pairwise._MeanOverRows.forward(context, z, 2, temperature, _rule, Session(rank=0, world_size=1, device=CUDA))
+        rule, alone = SoftmaxRule(nt_xent, 1 / temperature), Session(rank=0, world_size=1, device=CUDA)
+        pairwise._MeanOverRows.forward(context, z, 2, Similarity(temperature), rule, alone)
         pairwise._MeanOverRows.backward(context, torch.ones((), device=CUDA))
     dense = 3 * rows**2 * 4
     assert 64 * MIB < peak.gpu < dense / 16

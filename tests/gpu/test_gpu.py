@@ -1,6 +1,8 @@
 """What only a CUDA device can show: the views and losses of a CPU, a step in bf16, ranks that share a device."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +15,10 @@ from simclr.data.converted import DatasetInfo
 from simclr.device import transfer
 from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session, open_session
-from simclr.losses import nt_xent
 from simclr.training import pretrain
 from simclr.training.run_context import RunContext
 from simclr.views.compose import Views
+from tests.contracts.test_losses import CASES, batch_of, option, value_of
 from tests.distributed.test_batch_norm import SHARE, batch, network, trained
 from tests.gpu.test_fake_cuda import view_maker
 from tests.helpers.augmentations import pictures, views
@@ -73,11 +75,19 @@ def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
-def test_nt_xent_is_that_of_the_cpu() -> None:
+@pytest.mark.parametrize(("name", "changes"), CASES)
+def test_losses_are_those_of_the_cpu(name: str, changes: dict[str, Any]) -> None:
     z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     here, there = z.clone().requires_grad_(), z.cuda().requires_grad_()
+    batch = batch_of(32, 2)
     first, second = (
-        nt_xent.loss(z, 2, nt_xent.Params(temperature=0.1), session) for z, session in ((here, CPU), (there, GPU))
+        value_of(
+            option(name, **changes),
+            z,
+            replace(batch, keys=batch.keys.to(z.device), labels=batch.labels.to(z.device)),
+            session,
+        )
+        for z, session in ((here, CPU), (there, GPU))
     )
     first.backward()
     second.backward()

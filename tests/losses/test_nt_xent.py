@@ -4,10 +4,13 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
-from simclr.losses import nt_xent
-from tests.contracts.test_losses import projections
-from tests.helpers.ranks import ALONE
+from tests.contracts.test_losses import batch_of, option, projections, value_of
+
+
+def nt_xent_of(z: Tensor, temperature: float) -> Tensor:
+    return value_of(option("nt_xent", temperature=temperature), z, batch_of(len(z) // 2, 2))
 
 
 @pytest.mark.parametrize("noise", [1.0, 0.3, 0.03])
@@ -17,10 +20,7 @@ def test_single_precision_keeps_its_digits(noise: float, temperature: float) -> 
     first, other = projections(64, 32), projections(64, 32, seed=1)
     z = torch.cat([first, first + noise * other]).float()
     found, exact = z.clone().requires_grad_(), z.double().requires_grad_()
-    loss, expected = (
-        nt_xent.loss(found, 2, nt_xent.Params(temperature=temperature), ALONE),
-        nt_xent.loss(exact, 2, nt_xent.Params(temperature=temperature), ALONE),
-    )
+    loss, expected = nt_xent_of(found, temperature), nt_xent_of(exact, temperature)
     loss.backward()
     expected.backward()
     assert found.grad is not None
@@ -32,12 +32,12 @@ def test_single_precision_keeps_its_digits(noise: float, temperature: float) -> 
 def test_half_precision_is_compared_in_single() -> None:
     z = projections(256, 32).bfloat16()
     with torch.autocast("cpu", torch.bfloat16):
-        loss = nt_xent.loss(z, 2, nt_xent.Params(temperature=0.1), ALONE)
+        loss = nt_xent_of(z, 0.1)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, nt_xent.loss(z.float(), 2, nt_xent.Params(temperature=0.1), ALONE), rtol=0, atol=0)
+    torch.testing.assert_close(loss, nt_xent_of(z.float(), 0.1), rtol=0, atol=0)
 
 
 def test_equal_views_of_orthogonal_samples_have_the_loss_of_algebra() -> None:
     z = torch.eye(8, dtype=torch.float64).repeat(2, 1)
     expected = math.log(math.exp(1 / 0.5) + 14) - 1 / 0.5  # one positive at similarity 1, 14 negatives at 0
-    assert nt_xent.loss(z, 2, nt_xent.Params(temperature=0.5), ALONE).item() == pytest.approx(expected, abs=1e-12)
+    assert nt_xent_of(z, 0.5).item() == pytest.approx(expected, abs=1e-12)

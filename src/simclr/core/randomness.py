@@ -46,17 +46,28 @@ def reaches(threshold: float, keys: Tensor, counters: Tensor) -> Tensor:
     Returns:
         bool, of the broadcast shape.
     """
+    return _high_bits(53, keys, counters) >= math.ceil(threshold * 2**53)
 
-    def shift_right(state: Tensor, bits: int) -> Tensor:
-        """A logical shift to the right: torch's own shift of int64 repeats the sign."""
-        return (state >> bits) & ((1 << (64 - bits)) - 1)
 
+def integers(bound: int, keys: Tensor, counters: Tensor) -> Tensor:
+    """Integers in [0, `bound`), one for each pair of a key and a counter, as in `reaches`; int64. `bound` is less than
+    2^31."""
+    return (_high_bits(31, keys, counters) * bound) >> 31
+
+
+def _high_bits(count: int, keys: Tensor, counters: Tensor) -> Tensor:
+    """The `count` high bits of `hashes(*first, counter)`, with `hashes(*first)` as the `keys`."""
     gamma, first, second = _SIGNED
     state = (keys ^ counters) + gamma
-    state = (state ^ shift_right(state, 30)) * first
-    state = (state ^ shift_right(state, 27)) * second
-    state = state ^ shift_right(state, 31)
-    return shift_right(state, 11) >= math.ceil(threshold * 2**53)
+    state = (state ^ _shift_right(state, 30)) * first
+    state = (state ^ _shift_right(state, 27)) * second
+    state = state ^ _shift_right(state, 31)
+    return _shift_right(state, 64 - count)
+
+
+def _shift_right(state: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right: torch's own shift of int64 repeats the sign."""
+    return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def permutation(count: int, *counters: int) -> npt.NDArray[np.int64]:

@@ -1,60 +1,91 @@
-"""Softmax losses over the similarities of all rows of the global batch, in memory linear in the batch.
+"""Losses over the similarities of all rows of the global batch, in memory linear in the batch.
 
 Each of W ranks holds V views of n samples, so M = V n rows of z: first views, then second ones, and so on. Its anchors
-are its own rows; the positives of each are the other views of its sample, its negatives all rows of other samples on
-all ranks. For two views:
+are its own rows, its keys the K = W M rows of all ranks; the positives of an anchor are the other views of its sample,
+its negatives all rows of other samples. For two views:
 
                  keys: rank 0          rank 1   ...
                first  second       first  second
-    anchor i  [ s s s | s + s |     s s s | s s s | ... ]     s = z_i . z_j / tau,  + the positive,
-                                                              s_ii left out
+    anchor i  [ s s s | s + s |     s s s | s s s | ... ]     s_ij, + the positive, s_ii left out
 
-The statistics of anchor i are p_ik, the similarities of its V - 1 positives, and n_i, the log-sum-exp of its negatives.
-A loss is a rule (see `Rule`) that maps them to the loss of the row; d_i, the logarithm of its denominator, which makes
-exp(s_ij - d_i) the slope of a negative; and a_ik, which makes -a_ik the slope of a positive.
-Both passes compute the similarities block by block of anchors, in float32, and discard them, so that memory grows
-with the block instead of the square of the batch. Since anchors are keys too, the gradient of the global mean with
-respect to a local row needs only the other ranks' z and d, both gathered in the forward pass:
+A loss is a `Rule`. The forward pass reduces the similarities of each anchor to a few statistics, block by block of
+anchors; gathers the statistics and the similarities of positives of all rows, once; and maps them to the loss L_i of
+each row. The backward pass computes the blocks again, so that memory grows with the block instead of the square of the
+batch. Since anchors are keys too, s_ij enters L_i and L_j, and the gradient of the global mean with respect to a local
+row needs no more communication:
 
-    dz_i = (sum over negatives j of (exp(s_ij - d_i) + exp(s_ij - d_j)) z_j
-            - sum over positives j of (a_ij + a_ji) z_j) / (tau M)
+    dz_i = sum over j of (dL_i/ds_ij + dL_j/ds_ij) ds_ij/dz_i / M
 
 DDP averages over ranks, which turns 1 / M into 1 / (W M): exactly the gradient of the global mean.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from simclr.device import precision
 from simclr.distributed.session import Session
+from simclr.distributed.similarity import Similarity
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 24}
 """Similarities in a block at most: 4 MiB of float32 on a CPU, which fit into its cache; 64 MiB on a GPU, enough to keep
 it busy."""
-_MAX_LOGIT = 60.0
-"""If |s| <= 1 / tau is at most this, exp(s) and its sums stay far below float32's maximum without a shift."""
-
-Rule = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""From p (M, V - 1) and n (M,) to the loss (M,), the logarithm of the denominator d (M,), and a (M, V - 1)."""
 
 
-def mean_over_rows(z: Tensor, views: int, temperature: float, rule: Rule, session: Session) -> Tensor:
-    """The mean loss of this rank's rows, a float32 scalar.
+@dataclass(frozen=True)
+class Block:
+    """Some anchors and their similarities to all keys."""
+
+    similarity: Tensor
+    """(h, K) s; -inf for an anchor and itself, and for its positives. A rule may overwrite it."""
+    anchors: slice
+    """The positions of the anchors among the keys."""
+
+
+@dataclass(frozen=True)
+class RowLosses:
+    """The losses of all K rows, and their derivatives."""
+
+    loss: Tensor
+    """(K,) L."""
+    attraction: Tensor
+    """(K, V - 1) -dL_i/dp_ik: p_ik is the similarity to the view k places after that of row i, cyclically."""
+    terms: Tensor
+    """(K, Q) that `Rule.slope` needs of a row."""
+
+
+class Rule(Protocol):
+    """A loss of a row as a function of its similarities. The statistics of a row depend on its negatives alone."""
+
+    def statistics(self, block: Block) -> Tensor:
+        """The R statistics (h, R) of the anchors of `block`."""
+        ...
+
+    def losses(self, positive: Tensor, statistics: Tensor) -> RowLosses:
+        """From the similarities of positives p (K, V - 1) and the statistics (K, R) of all rows."""
+        ...
+
+    def slope(self, block: Block, anchors: Tensor, keys: Tensor) -> Tensor:
+        """dL_i/ds_ij + dL_j/ds_ij (h, K) for each pair of an anchor i and a key j; 0 where s_ij is -inf.
+
+        `anchors` (h, Q) and `keys` (K, Q) are their `RowLosses.terms`.
+        """
+        ...
+
+
+def mean_over_rows(z: Tensor, views: int, similarity: Similarity, rule: Rule, session: Session) -> Tensor:
+    """The mean loss of this rank's rows, a scalar.
 
     Args:
-        z: (V n, d) projections of any floating-point type, the second views after the first, in the same order; n is
-            the same on every rank. They are normalised here.
+        z: (V n, d) float32 or float64 rows that `similarity` compares, the second views after the first, in the same
+            order; n is the same on every rank.
         views: V.
-        temperature: tau > 0.
-        rule: the loss of a row and its slopes: see `Rule`.
         session: the ranks that share the global batch; the backward pass needs no communication.
     """
-    z = F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
-    loss: Tensor = _MeanOverRows.apply(z, views, temperature, rule, session)
+    loss: Tensor = _MeanOverRows.apply(z, views, similarity, rule, session)
     return loss
 
 
@@ -64,11 +95,27 @@ def other_views(z: Tensor, views: int) -> list[Tensor]:
     return [z.roll(-k * (len(z) // views), dims=0) for k in range(1, views)]
 
 
-def _blocks(z: Tensor, keys: Tensor, views: int, temperature: float, offset: int) -> Iterator[tuple[slice, Tensor]]:
-    """Blocks of the anchors `z`, each with its similarities s, which the next block overwrites.
+@dataclass(frozen=True)
+class KeyOrder:
+    """The order of the keys: by rank, then by view, then by sample. A sample's place is that in the gathered `share`s.
 
-    s is -inf for a row and itself, row `offset + i` of the keys, and for its positives.
+    Args:
+        views: V.
+        share: samples of a rank.
     """
+
+    views: int
+    share: int
+
+    def place(self, key: Tensor) -> Tensor:
+        return key // (self.views * self.share) * self.share + key % self.share
+
+    def key(self, place: Tensor, view: Tensor) -> Tensor:
+        return place // self.share * (self.views * self.share) + view * self.share + place % self.share
+
+
+def _blocks(z: Tensor, keys: Tensor, views: int, similarity: Similarity, offset: int) -> Iterator[Block]:
+    """Blocks of the anchors `z`, which are the keys from `offset` on; the next block overwrites the last."""
     rows = torch.arange(len(z), device=z.device)
     left_out = offset + torch.stack([rows, *other_views(rows, views)], dim=1)
     height = min(len(z), max(1, _BLOCK_ELEMENTS[z.device.type] // len(keys)))
@@ -76,52 +123,45 @@ def _blocks(z: Tensor, keys: Tensor, views: int, temperature: float, offset: int
         (height, len(keys))
     )  # allocated once, because blocks of their own may fragment the allocator's memory
     for start in range(0, len(z), height):
-        block = slice(start, min(start + height, len(z)))
-        similarity = torch.mm(z[block] / temperature, keys.T, out=memory[: block.stop - start])
-        yield block, similarity.scatter_(1, left_out[block], -torch.inf)
+        stop = min(start + height, len(z))
+        block = similarity.of_all(z[start:stop], keys, out=memory[: stop - start])
+        block.scatter_(1, left_out[start:stop], -torch.inf)
+        yield Block(block, slice(offset + start, offset + stop))
 
 
 class _MeanOverRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, views: int, temperature: float, rule: Rule, session: Session) -> Tensor:
+    def forward(ctx: Any, z: Tensor, views: int, similarity: Similarity, rule: Rule, session: Session) -> Tensor:
         with precision.full(z.device):
             keys = session.gather_rows(z)
             offset = session.rank * len(z)
-            positive = torch.stack([(z * other).sum(dim=1) for other in other_views(z, views)], dim=1) / temperature
-            negative = z.new_empty(len(z))
-            for block, similarity in _blocks(z, keys, views, temperature, offset):
-                if temperature * _MAX_LOGIT >= 1:
-                    negative[block] = similarity.exp_().sum(dim=1).log_()
-                else:
-                    negative[block] = similarity.logsumexp(dim=1)
-            loss, denominator, attraction = rule(positive, negative)
-            ctx.save_for_backward(z, keys, attraction, denominator, session.gather_rows(denominator))
-            ctx.views, ctx.temperature, ctx.offset = views, temperature, offset
-            return loss.mean()
+            positive = torch.stack([similarity.of_rows(z, other) for other in other_views(z, views)], dim=1)
+            statistics = torch.cat([rule.statistics(block) for block in _blocks(z, keys, views, similarity, offset)])
+            rows = rule.losses(session.gather_rows(positive), session.gather_rows(statistics))
+            own = slice(offset, offset + len(z))
+            ctx.save_for_backward(z, keys, rows.attraction[own], rows.terms)
+            ctx.views, ctx.similarity, ctx.rule, ctx.offset = views, similarity, rule, offset
+            return rows.loss[own].mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        z, keys, attraction, denominator, all_denominators = ctx.saved_tensors
-        blocks = (z, keys, ctx.views, ctx.temperature, ctx.offset)
+        z, keys, attraction, terms = ctx.saved_tensors
+        similarity: Similarity = ctx.similarity
         with precision.full(z.device):
-            # A positive pair (i, j) enters the loss twice, with i and with j as the anchor: dz_i has a_ij from its own
-            # row, and a_ji from row j. If j is k views after i, then i is V - k views after j: a_ji is in column
-            # V - k of `attraction`, and the roll brings row j to row i.
+            # A positive pair (i, j) enters the loss twice, with i and with j as the anchor: dz_i has the attraction
+            # a_ij of its own row, and a_ji of row j. If j is k views after i, then i is V - k views after j: a_ji is in
+            # column V - k of `attraction`, and the roll brings row j to row i.
             back = attraction.flip(1).unbind(1)
             moved = [slopes.roll(-k * (len(z) // ctx.views), dims=0) for k, slopes in enumerate(back, 1)]
             dz = torch.zeros_like(z)
-            for own_slope, other_slope, other in zip(
-                attraction.unbind(1), moved, other_views(z, ctx.views), strict=True
-            ):
-                dz -= (own_slope + other_slope)[:, None] * other
-            # Negatives: exp(s - d_i) with i as the anchor, exp(s - d_j) with j as the anchor.
-            if ctx.temperature * _MAX_LOGIT >= 1:
-                # exp(s) cannot overflow, so one exponential serves both: exp(s) (exp(-d_i) + exp(-d_j))
-                own, others = (-denominator).exp(), (-all_denominators).exp()
-                for block, similarity in _blocks(*blocks):
-                    dz[block].addmm_(similarity.exp_().mul_(own[block, None] + others), keys)
-            else:  # two passes, each shifted before its exponential
-                for shift in (denominator[:, None], all_denominators.expand(len(z), -1)):
-                    for block, similarity in _blocks(*blocks):
-                        dz[block].addmm_(similarity.sub_(shift[block]).exp_(), keys)
-            return dz * (gradients[0] / (ctx.temperature * len(z))), None, None, None, None
+            for own, other, positive in zip(attraction.unbind(1), moved, other_views(z, ctx.views), strict=True):
+                dz -= (own + other)[:, None] * similarity.derivative(z, positive)
+            for block in _blocks(z, keys, ctx.views, similarity, ctx.offset):
+                start, stop = block.anchors.start - ctx.offset, block.anchors.stop - ctx.offset
+                similarity.add_gradient(
+                    dz[start:stop],
+                    ctx.rule.slope(block, terms[block.anchors], terms),  # not kept beside those of the next block
+                    z[start:stop],
+                    keys,
+                )
+            return dz * (gradients[0] / (similarity.temperature * len(z))), None, None, None, None

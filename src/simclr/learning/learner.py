@@ -74,7 +74,7 @@ class Learner:
         norm = self._clip_gradient()
         self.optimizer.step()
         self.method.after_step(done, self.session)
-        return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch), norm)
+        return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch, self.session), norm)
 
     def forward(self, images: Tensor, keys: Tensor) -> Outputs:
         """The method's outputs for normalised `images`."""

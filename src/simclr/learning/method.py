@@ -42,6 +42,6 @@ class Method(nn.Module):
         is not the optimiser's, the peak learning rate `lr`."""
         raise NotImplementedError
 
-    def scalars(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        """Metrics for TensorBoard beside the loss, by name."""
+    def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
+        """Metrics for TensorBoard beside the loss, by name. All ranks call it."""
         raise NotImplementedError

@@ -2,9 +2,12 @@
 
     class Params: ...       # a dataclass: its section `losses.<name>` of params.yaml
 
-    def loss(z: Tensor, views: int, parameters: Params, session: Session) -> Tensor: ...
+    def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor: ...
 
-`loss` returns the mean over this rank's rows of z (V n, d), V >= 2 views, second ones after first ones, as a float32
-scalar. The rows of all ranks are compared; the mean of the ranks' gradients is the gradient of one process on the
-global batch.
+    def scalars(z: Tensor, batch: Batch, parameters: Params, session: Session) -> dict[str, Tensor]: ...   # optional
+
+`loss` returns the mean over this rank's rows of z (V n, d), the projections of the V >= 2 views of `batch`, as a scalar
+in float32 (float64 if z is). The rows of all ranks are compared; the mean of the ranks' gradients is the gradient of
+one process on the global batch. `scalars` are metrics for TensorBoard, over all ranks.
+`NEEDS_LABELS = True` in the module: it is not for the split unlabelled.
 """

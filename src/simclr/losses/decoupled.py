@@ -5,28 +5,41 @@ small batches; without the positive in the denominator the factor is 1.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from simclr.core import params
+from simclr.data.batch import Batch
 from simclr.distributed.pairwise import mean_over_rows
 from simclr.distributed.session import Session
+from simclr.distributed.similarity import SimilarityParams, compared
+from simclr.distributed.softmax import SoftmaxRule, differentiated
 
 
 @dataclass(kw_only=True)
-class Params:
+class Params(SimilarityParams):
     """`losses.decoupled` of params.yaml."""
 
-    temperature: float = params.between(0.001, 1000)
+    weight_sigma: float | None = params.above(0)
 
 
-def loss(z: Tensor, views: int, parameters: Params, session: Session) -> Tensor:
+def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
     """See `losses`."""
-    return mean_over_rows(z, views, parameters.temperature, _rule, session)
+    z, similarity = compared(z, parameters, session)
+    scale = None if parameters.weight_sigma is None else parameters.temperature / parameters.weight_sigma
+    rule = SoftmaxRule(differentiated(partial(_loss, scale)), similarity.limit)
+    return mean_over_rows(z, batch.views, similarity, rule, session)
 
 
-def _rule(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The loss of row i is the mean over its positives of n_i - p_ik."""
-    slope = torch.full_like(positive, 1 / positive.shape[1])
-    return (negative[:, None] - positive).mean(dim=1), negative, slope
+def _loss(scale: float | None, positive: Tensor, negative: Tensor) -> Tensor:
+    """The mean over positives of n_i - w_ik p_ik.
+
+    With a `scale`, tau / sigma, w_ik = 2 - exp(scale p_ik) / mean over all rows and positives of exp(scale p), the
+    negative von Mises-Fisher weights of equation 6, which have mean 1 and no gradient.
+    """
+    if scale is None:
+        return (negative - positive).mean(dim=1)
+    share = torch.softmax(scale * positive.detach().flatten(), dim=0).view_as(positive)
+    return (negative - (2 - positive.numel() * share) * positive).mean(dim=1)

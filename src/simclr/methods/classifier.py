@@ -89,7 +89,7 @@ class Classifier(Method):
             groups += [{**group, **own} for group in by_decay(layer)]
         return groups
 
-    def scalars(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
+    def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         guesses = outputs[1].argmax(dim=1)
         return {"accuracy": (guesses == batch.labels.repeat(batch.views)).float().mean()}
 

@@ -41,7 +41,7 @@ class SimCLR(Method):
             return h, self.head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
-        value: Tensor = self._loss.module.loss(outputs[1], batch.views, self._loss.parameters, session)
+        value: Tensor = self._loss.module.loss(outputs[1], batch, self._loss.parameters, session)
         return value
 
     def after_step(self, done: float, session: Session) -> None:
@@ -50,8 +50,11 @@ class SimCLR(Method):
     def parameter_groups(self) -> list[dict[str, Any]]:
         return by_decay(self)
 
-    def scalars(self, outputs: Outputs, batch: Batch) -> dict[str, Tensor]:
-        return contrast(outputs[1], batch.views)
+    def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
+        scalars = contrast(outputs[1], batch.views)
+        if hasattr(self._loss.module, "scalars"):
+            scalars |= self._loss.module.scalars(outputs[1], batch, self._loss.parameters, session)
+        return scalars
 
 
 def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> SimCLR:

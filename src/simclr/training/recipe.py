@@ -52,7 +52,8 @@ def checked(values: dict[str, Any], origin: str) -> Recipe:
     check_order(recipe.augmentations, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
-    if parameters.split == "unlabelled" and hasattr(recipe.method.module, "NEEDS_LABELS"):
-        takes = f"train, since {parameters.method} learns from labels"
-        raise params.refusal("pretrain.split", parameters.split, takes, origin)
+    for option in (recipe.method, recipe.loss):
+        if parameters.split == "unlabelled" and hasattr(option.module, "NEEDS_LABELS"):
+            takes = f"train, since {option.name} learns from labels"
+            raise params.refusal("pretrain.split", parameters.split, takes, origin)
     return recipe

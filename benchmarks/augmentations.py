@@ -127,7 +127,7 @@ def _crops(count: int, chosen: Views, device: torch.device) -> dict[str, Contest
     generator, size = torch.Generator().manual_seed(0), chosen.resolution
     stored = torch.randint(0, 256, (count, _SOURCE, _SOURCE, 3), generator=generator, dtype=torch.uint8)
     boxes, _ = _draw(dataclasses.replace(chosen, count=1), count, _SOURCE)
-    arrays = {"pixels": stored.numpy(), "boxes": boxes, "filters": crop.filters(boxes, size)}
+    arrays = {"pixels": stored.numpy(), "boxes.0": boxes, "filters.0": crop.filters(boxes, size)}
     loaded = transfer.pack(arrays, device)
     planes = stored.to(device).permute(0, 3, 1, 2)
     floats = planes.contiguous() / 255
@@ -141,7 +141,7 @@ def _crops(count: int, chosen: Views, device: torch.device) -> dict[str, Contest
 
     return {
         "crop and resize": (
-            lambda: loader.crops(loaded.to(device), size),
+            lambda: loader.crops(loaded.to(device), 0, size),
             torchvision,
             lambda: _kornia_crop(floats, torch.from_numpy(boxes[:, 0]), size),
         )

@@ -39,6 +39,7 @@ from simclr.core import entry
 from simclr.data import beton, loader
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import DatasetInfo
+from simclr.data.loader import Crops
 from simclr.distributed import pairwise
 from simclr.distributed.session import open_session
 from simclr.tracking.tensorboard import Board
@@ -294,9 +295,9 @@ def _views(scale: Scale) -> None:
         draw = partial(views.draw, samples, 1, source.heights, source.widths)
         boxes, drawn = draw()
         rows = views.rows(drawn, scale.device)
-        read = partial(loader.load, source, samples, boxes, size, scale.device, rows)
+        read = partial(loader.load, source, samples, [Crops(boxes, size)], scale.device, rows)
         loaded = read().to(scale.device)
-        cut = partial(loader.crops, loaded, size)
+        cut = partial(loader.crops, loaded, 0, size)
         calls: list[Callable[[], object]] = [draw, read, cut, partial(views.augment, cut(), loaded)]
         times = [milliseconds(call, scale.device, 0.5 if scale.real else 0)() for call in calls]
         print(f"| {2 * len(source)} of {size} px | " + " | ".join(f"{found:.2f}" for found in times) + " |", flush=True)

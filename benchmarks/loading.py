@@ -29,6 +29,7 @@ from simclr.augment import blur, crop, flip, grayscale, jitter
 from simclr.core import prefetch
 from simclr.data import loader, sampling
 from simclr.data.beton import Beton
+from simclr.data.loader import Crops
 from simclr.device.transfer import Parcel
 from simclr.images.decode_image import Pixels
 from simclr.training.recipe import Recipe
@@ -159,7 +160,7 @@ def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
 
 def _ours(task: _Task) -> Callable[[], Stream]:
     views, count = task.views, len(task.beton)
-    source = ViewStream(task.beton, views, task.device)
+    source = ViewStream(task.beton, (views,), task.device)
 
     def load(item: tuple[int, sampling.Indices]) -> Parcel:
         epoch, samples = item
@@ -177,9 +178,10 @@ def _ours(task: _Task) -> Callable[[], Stream]:
             for parcel in loaded:
                 if task.colored:
                     batch = parcel.to(task.device)
-                    yield views.augment(loader.crops(batch, views.resolution), batch)
+                    rows = {name.partition(".")[2]: batch[name] for name in batch if name.startswith("0.")}
+                    yield views.augment(loader.crops(batch, 0, views.resolution), rows)
                 else:
-                    yield parcel["pixels"]
+                    yield parcel["pixels.0"]
 
     return stream
 
@@ -191,7 +193,7 @@ def _decoder(task: _Task) -> Callable[[], Stream]:
         pixel = np.ones((task.batch_size, 1, 4), np.int64)
         for epoch in itertools.count():
             for samples in sampling.shuffled_batches(len(task.beton), task.batch_size, 0, epoch, drop_last=True):
-                yield loader.read_pixels(task.beton, samples, pixel, 1)
+                yield loader.load(task.beton, samples, [Crops(pixel, 1)], torch.device("cpu"))["pixels.0"]
 
     return stream
 

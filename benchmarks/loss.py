@@ -34,7 +34,7 @@ Loss = Callable[[Tensor], Tensor]
 def ours(z: Tensor) -> Tensor:
     rows = torch.arange(len(z), device=z.device)
     samples = rows[: len(z) // 2]
-    batch = Batch(images=z[:0], keys=rows, labels=samples, samples=samples, views=2, total=len(samples))
+    batch = Batch(images=(), keys=rows, labels=samples, samples=samples, views=2, total=len(samples))
     parameters = nt_xent.Params(temperature=TEMPERATURE, similarity="cosine")
     return nt_xent.loss(z, batch, parameters, Session(rank=0, world_size=1, device=z.device))
 

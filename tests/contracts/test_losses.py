@@ -179,7 +179,7 @@ def batch_of(samples: int, views: int, labels: list[int] | None = None) -> Batch
     """The global batch of `samples`, of three classes and some without a label."""
     keys = torch.arange(views * samples) * 0x9E3779B97F4A7C1
     classes = torch.tensor(labels if labels else [sample % 4 - 1 for sample in range(samples)])
-    return Batch(torch.empty(0), keys, classes, torch.arange(samples), views, samples)
+    return Batch((), keys, classes, torch.arange(samples), views, samples)
 
 
 def value_of(loss: Option, z: Tensor, batch: Batch, session: Session = ALONE) -> Tensor:

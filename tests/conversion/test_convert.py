@@ -17,7 +17,7 @@ from simclr.core.errors import UserError
 from simclr.data import converted, loader
 from simclr.data.beton import JPEG, RAW, Beton
 from simclr.images import decode_image, source_images
-from tests.helpers.betons import noise
+from tests.helpers.betons import noise, read_pixels
 
 DEFAULTS = {"seed": 0, "val_fraction": 0.2, "storage": "auto", "max_resolution": 512, "jpeg_quality": 90}
 
@@ -263,7 +263,7 @@ def test_samples_keep_their_order(tmp_path: Path) -> None:
     rest, part = stratified(given.splits["train"].labels, 0.2, seed=5)
     for name, samples in (("train", rest), ("val", part)):
         file = converted.open_split(tmp_path / "beton", name)
-        whole = loader.read_pixels(file, np.arange(len(file)), np.zeros((len(file), 1, 4), np.int64), 8).numpy()
+        whole = read_pixels(file, np.arange(len(file)), np.zeros((len(file), 1, 4), np.int64), 8).numpy()
         assert (whole == given.splits["train"].images[samples]).all()
         assert (file.labels == given.splits["train"].labels[samples]).all()
 
@@ -303,7 +303,7 @@ def test_all_kinds_of_images(tmp_path: Path) -> None:
     assert test.heights.tolist() == [20, 100, 150, 80] * 3
     assert test.widths.tolist() == [30, 90, 100, 70] * 3
     boxes = np.stack([np.zeros(12), np.zeros(12), test.heights, test.widths], axis=1).astype(np.int64)[:, None]
-    found = loader.read_pixels(test, np.arange(12), boxes, size=20)[:, 0].numpy().astype(int)
+    found = read_pixels(test, np.arange(12), boxes, size=20)[:, 0].numpy().astype(int)
     for index in range(12):
         expected = picture(index // 4, *[(20, 30), (100, 90), (300, 200), (80, 70)][index % 4])
         if index % 4 == 3:

@@ -14,7 +14,8 @@ from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.data import beton, loader
 from simclr.data.beton import JPEG, RAW, Beton, StoredImage
-from tests.helpers.betons import noise, stored
+from simclr.data.loader import Crops
+from tests.helpers.betons import noise, read_pixels, stored
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 SIZES = [(24, 40), (90, 33), (64, 64), (5, 7), (120, 161)]  # height, width
@@ -77,7 +78,7 @@ def test_boxes_of_images_of_any_size(tmp_path: Path, modes: list[int], size: int
     file, images = varied(tmp_path / "x.beton", modes)
     samples = np.array([3, 0, 4, 4, 1, 2, 0])  # any order, some twice
     boxes = random_boxes(0, [SIZES[sample] for sample in samples], count=5)
-    found = loader.read_pixels(file, samples, boxes, size)
+    found = read_pixels(file, samples, boxes, size)
     assert found.dtype == torch.uint8
     assert found.shape == (7, 5, size, size, 3)
     for row, sample, own in zip(found.numpy().astype(int), samples, boxes, strict=True):
@@ -92,7 +93,7 @@ def test_kinds_of_jpeg(tmp_path: Path, options: dict[str, int]) -> None:
     data = jpeg(smooth(0, 50, 70), **options)
     file = write(tmp_path / "x.beton", [StoredImage(JPEG, 50, 70, data)])
     whole = np.array([[[0, 0, 50, 70]]])
-    found = loader.read_pixels(file, np.array([0]), whole, 50)[0, 0].numpy().astype(int)
+    found = read_pixels(file, np.array([0]), whole, 50)[0, 0].numpy().astype(int)
     reference = expected(np.asarray(Image.open(io.BytesIO(data))), whole[0], 50)[0]
     assert np.abs(found - reference).max() <= 8
     assert np.abs(found - reference).mean() <= 2
@@ -103,7 +104,7 @@ def test_images_of_one_size_are_copied_whole(tmp_path: Path) -> None:
     images = noise(6, 9, seed=0)
     file = stored(tmp_path / "x.beton", images, np.zeros(6, np.int64))
     samples = np.array([5, 0, 0, 3])
-    found = loader.read_pixels(file, samples, random_boxes(0, [(9, 9)] * 4, 2), size=4)
+    found = read_pixels(file, samples, random_boxes(0, [(9, 9)] * 4, 2), size=4)
     assert found.dtype == torch.uint8
     assert (found.numpy() == images[samples]).all()
 
@@ -112,7 +113,7 @@ def test_crops_of_images_of_one_size(tmp_path: Path) -> None:
     images = noise(3, 20, seed=0)
     file = stored(tmp_path / "x.beton", images, np.zeros(3, np.int64))
     boxes = random_boxes(0, [(20, 20)] * 3, count=4)
-    found = loader.crops(loader.load(file, np.arange(3), boxes, 8, CPU), 8)
+    found = loader.crops(loader.load(file, np.arange(3), [Crops(boxes, 8)], CPU), 0, 8)
     assert found.dtype == torch.float32
     assert found.shape == (12, 3, 8, 8)
     for view in range(4):  # all first boxes come before all second ones
@@ -125,8 +126,8 @@ def test_crops_of_images_of_one_size(tmp_path: Path) -> None:
 def test_crops_of_images_of_any_size(tmp_path: Path) -> None:
     file, _ = varied(tmp_path / "x.beton", [RAW, JPEG, RAW, JPEG, RAW])
     boxes = random_boxes(0, SIZES, count=3)
-    loaded = loader.load(file, np.arange(5), boxes, 8, CPU)
-    pixels, found = loaded["pixels"], loader.crops(loaded, 8)
+    loaded = loader.load(file, np.arange(5), [Crops(boxes, 8)], CPU)
+    pixels, found = loaded["pixels.0"], loader.crops(loaded, 0, 8)
     assert found.dtype == torch.float32
     assert found.shape == (15, 3, 8, 8)
     for view in range(3):
@@ -144,9 +145,9 @@ def test_crops_on_a_gpu_are_those_on_the_cpu(tmp_path: Path, kind: str) -> None:
     else:
         file, _ = varied(tmp_path / "x.beton", [RAW, JPEG, RAW, JPEG, RAW])
     boxes = random_boxes(0, list(zip(file.heights, file.widths, strict=True)), count=2)
-    found = loader.crops(loader.load(file, np.arange(5), boxes, 8, GPU).to(GPU), 8)
+    found = loader.crops(loader.load(file, np.arange(5), [Crops(boxes, 8)], GPU).to(GPU), 0, 8)
     assert found.device.type == "cuda"
-    expected = loader.crops(loader.load(file, np.arange(5), boxes, 8, CPU), 8)
+    expected = loader.crops(loader.load(file, np.arange(5), [Crops(boxes, 8)], CPU), 0, 8)
     torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=0)
 
 
@@ -169,7 +170,7 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
         thread_pool.THREADS = count
         for file, sizes in ((one_size, [(40, 40)] * 100), (mixed, [SIZES[sample] for sample in samples])):
             boxes = random_boxes(1, sizes, count=2)
-            found.append(loader.crops(loader.load(file, samples, boxes, 16, CPU), 16))
+            found.append(loader.crops(loader.load(file, samples, [Crops(boxes, 16)], CPU), 0, 16))
     assert torch.equal(found[0], found[2])
     assert torch.equal(found[1], found[3])
 
@@ -208,8 +209,8 @@ def test_a_damaged_jpeg_is_named_and_not_the_image_before_it(tmp_path: Path, dam
     file = write(tmp_path / "x.beton", images)
     whole = np.tile([0, 0, 48, 64], (6, 1, 1))
     with pytest.raises(UserError, match=r"x\.beton: the JPEG of sample 4 is damaged; run convert again"):
-        loader.read_pixels(file, np.array([0, 5, 4, 1]), whole[:4], 16)
-    sound = loader.read_pixels(file, np.array([0, 1, 2, 3, 5]), whole[:5], 16)
+        read_pixels(file, np.array([0, 5, 4, 1]), whole[:4], 16)
+    sound = read_pixels(file, np.array([0, 1, 2, 3, 5]), whole[:5], 16)
     assert (sound == sound[0]).all()
     assert not loader.decodable(DAMAGED[damage], 48, 64)
 
@@ -218,7 +219,7 @@ def test_the_first_damaged_sample_of_a_batch_is_named(tmp_path: Path) -> None:
     images = [StoredImage(JPEG, 48, 64, SOUND if sample % 2 else SOUND[:500]) for sample in range(6)]
     file = write(tmp_path / "x.beton", images)
     with pytest.raises(UserError, match="sample 2 is damaged"):
-        loader.read_pixels(file, np.array([1, 3, 2, 0, 4]), np.tile([0, 0, 48, 64], (5, 1, 1)), 16)
+        read_pixels(file, np.array([1, 3, 2, 0, 4]), np.tile([0, 0, 48, 64], (5, 1, 1)), 16)
 
 
 def test_a_sound_jpeg_is_decodable_at_its_own_size_only() -> None:
@@ -253,7 +254,7 @@ def test_what_no_device_is_sent_makes_no_context_on_a_gpu(tmp_path: Path, monkey
     ):
         loader.thumbnails(file, np.arange(4), size=3)
         boxes = np.tile([0, 0, 5, 5], (4, 1, 1))
-        loader.crops(loader.load(file, np.arange(4), boxes, 3, CPU), 3)
+        loader.crops(loader.load(file, np.arange(4), [Crops(boxes, 3)], CPU), 0, 3)
 
 
 def test_images_of_one_size_are_read_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,6 +267,6 @@ def test_images_of_one_size_are_read_by_several_threads(tmp_path: Path, monkeypa
     monkeypatch.setattr(loader, "_copy", noted)
     monkeypatch.setattr(thread_pool, "THREADS", 4)
     file = stored(tmp_path / "x.beton", images, np.zeros(40, np.int64))
-    found = loader.read_pixels(file, np.arange(40), np.zeros((40, 1, 4), np.int64), 4)
+    found = read_pixels(file, np.arange(40), np.zeros((40, 1, 4), np.int64), 4)
     assert (found.numpy() == images).all()
     assert parts == [("decode", 5)] * 8

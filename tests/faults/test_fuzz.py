@@ -32,7 +32,7 @@ from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
 from simclr.training.pretrain_params import PretrainParams
 from tests.helpers import programs
-from tests.helpers.betons import described, noise
+from tests.helpers.betons import described, noise, read_pixels
 
 CASES = 1000
 
@@ -152,7 +152,7 @@ def is_taken(file: Beton, sample: int) -> bool:
     """Whether `sample` is taken, for just what its bytes say; else it is refused."""
     whole = np.array([[[0, 0, file.heights[sample], file.widths[sample]]]])
     try:
-        found = loader.read_pixels(file, np.array([sample]), whole, 16).numpy()
+        found = read_pixels(file, np.array([sample]), whole, 16).numpy()
     except UserError as error:
         message = str(error)
         assert message == f"{file.path}: the JPEG of sample {sample} is damaged; run convert again"

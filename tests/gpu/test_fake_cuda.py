@@ -31,7 +31,7 @@ def view_maker(preset: str, folder: Path) -> tuple[ViewStream, EvalTransform, In
     else:
         file = write(folder / "x.beton", [StoredImage(JPEG, 48, 64, SOUND)] * 3)
     views = Views(chosen.augmentations, 2, resolution, seed=0)
-    stream = ViewStream(file, views, device=torch.device("cuda"))
+    stream = ViewStream(file, (views,), device=torch.device("cuda"))
     transform = EvalTransform(resolution, 1.0, [0.5] * 3, [0.2] * 3)
     return stream, transform, np.arange(SAMPLES[preset]) % len(file)
 
@@ -43,8 +43,8 @@ def asked(preset: str, folder: Path) -> Asked:
         for _ in range(2):
             loaded = stream.load(samples, 1)
             with fake_cuda.counted() as counts:
-                images = transform.normalise(stream.batch(loaded, len(samples)).images)
-            assert images.shape == (2 * len(samples), 3, *[stream.views.resolution] * 2)
+                images = transform.normalise(stream.batch(loaded, len(samples)).images[0])
+            assert images.shape == (2 * len(samples), 3, *[stream.views[0].resolution] * 2)
             assert images.is_contiguous(memory_format=torch.channels_last)
     return counts
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from simclr.augment import _jitter_batched
 from simclr.data import loader
 from simclr.data.converted import DatasetInfo
+from simclr.data.loader import Crops
 from simclr.device import transfer
 from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session, open_session
@@ -56,7 +57,7 @@ def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
     file = striped(tmp_path / "file.beton", 16, 0)
     samples, boxes = np.arange(16), np.tile(np.array([[1, 2, 5, 4], [0, 0, 8, -8]]), (16, 1, 1))
     there, here = (
-        loader.crops(loader.load(file, samples, boxes, 12, device).to(device), 12)
+        loader.crops(loader.load(file, samples, [Crops(boxes, 12)], device).to(device), 0, 12)
         for device in (GPU.device, CPU.device)
     )
     torch.testing.assert_close(there.cpu(), here, atol=1e-5, rtol=0)
@@ -70,7 +71,7 @@ def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
         loaded = stream.load(samples, step)
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         try:
-            transform.normalise(stream.batch(loaded, len(samples)).images)
+            transform.normalise(stream.batch(loaded, len(samples)).images[0])
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

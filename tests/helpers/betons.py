@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from torch import Tensor
 
-from simclr.data import beton
+from simclr.data import beton, loader
 from simclr.data.beton import RAW, Beton, StoredImage
+from simclr.data.loader import Crops
 
 
 def stored(path: Path, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> Beton:
@@ -33,3 +36,9 @@ def described(file: Beton, sample: int) -> npt.NDArray[np.uint8]:
 def noise(count: int, size: int, seed: int) -> npt.NDArray[np.uint8]:
     """`count` images of `size` x `size` random pixels."""
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def read_pixels(file: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:
+    """The pixels that the loader reads on a CPU: whole images (B, H, W, 3), or crops (B, V, size, size, 3)."""
+    loaded = loader.load(file, samples, [Crops(boxes, size)], torch.device("cpu"))
+    return loaded["pixels"] if file.uniform else loaded["pixels.0"]

@@ -20,6 +20,7 @@ from simclr.core.errors import UserError
 from simclr.data import beton, loader, sampling
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import DatasetInfo
+from simclr.data.loader import Crops
 from simclr.distributed.session import Session, open_session
 from simclr.features import encode, knn
 from simclr.learning import placement, projection_head
@@ -122,8 +123,8 @@ def test_it_is_the_papers_algorithm(data: PretrainData) -> None:
         made = Views(chosen.augmentations, 2, resolution, parameters.seed)
         boxes, drawn = made.draw(samples, epoch, heights, widths)
         rows = made.rows(drawn, ALONE.device)
-        loaded = loader.load(data.source, samples, boxes, resolution, ALONE.device, rows)
-        images = (made.augment(loader.crops(loaded, resolution), loaded) - mean) / std
+        loaded = loader.load(data.source, samples, [Crops(boxes, resolution)], ALONE.device, rows)
+        images = (made.augment(loader.crops(loaded, 0, resolution), loaded) - mean) / std
         z = torch.nn.functional.normalize(g(f(images), torch.zeros(2 * size, dtype=torch.int64)))
         similarities = z @ z.T / chosen.loss.parameters.temperature
         others = similarities.masked_fill(torch.eye(2 * size, dtype=torch.bool), -torch.inf)
@@ -143,6 +144,18 @@ def test_it_is_the_papers_algorithm(data: PretrainData) -> None:
         torch.testing.assert_close(state(found)[name], tensor, rtol=1e-6, atol=1e-9)
 
 
+def test_in_pieces_without_batch_norm_it_learns_the_same(data: PretrainData) -> None:
+    changes: dict[str, Any] = {
+        "model": "vit", "models__vit__layers": 1, "models__vit__width": 12, "methods__simclr__head__batch_norm": False,
+        "optimizer__name": "sgd", "optimizer__lr": 0.1, "methods__simclr__head__dropout": 0.3,
+    }  # fmt: skip
+    whole, pieces = run(data, **changes), run(data, **changes, piece_size=2)
+    for ours, theirs in zip(pieces.history, whole.history, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5)
+    for name, value in state(whole).items():
+        torch.testing.assert_close(state(pieces)[name], value, rtol=1e-4, atol=1e-5)
+
+
 def test_the_same_run_twice_is_the_same_run(data: PretrainData) -> None:
     first, second = (
         run(data, views__augmentations=["crop", "jitter", "blur"], methods__simclr__head__dropout=0.2),
@@ -159,15 +172,19 @@ def on_rank(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Any, 
     return (result.history, result.validation), result.encoder.state_dict()
 
 
-@pytest.mark.parametrize(("world", "compiled"), [(2, False), (4, False), (2, True)])
-def test_ranks_train_as_one_process_does(world: int, compiled: bool, data: PretrainData) -> None:
+@pytest.mark.parametrize(
+    ("world", "others"),
+    [(2, {}), (4, {}), (2, {"compile": True}), (2, {"piece_size": 4, "views__small__count": 1})],
+    ids=["2", "4", "2 compiled", "2 in pieces with small views"],
+)
+def test_ranks_train_as_one_process_does(world: int, others: dict[str, Any], data: PretrainData) -> None:
     """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
     changes: dict[str, Any] = {
         "optimizer__name": "sgd", "optimizer__lr": 0.1, "penalty__l2": 0.1, "optimizer__clip_grad_norm": 0.5,
         "methods__simclr__head__dropout": 0.3,
     }  # fmt: skip
-    whole = pretrain.pretrain(recipe(**changes), data, ALONE, RunContext())
-    for (history, validation), encoder in on_ranks(world, on_rank, data, recipe(**changes, compile=compiled)):
+    whole = pretrain.pretrain(recipe(**changes | others | {"compile": False}), data, ALONE, RunContext())
+    for (history, validation), encoder in on_ranks(world, on_rank, data, recipe(**changes | others)):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
         assert [row["knn_top1"] for row in validation] == [row["knn_top1"] for row in whole.validation]
@@ -183,7 +200,8 @@ def gradients(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Ten
     own = np.array_split(np.arange(8), session.world_size)[session.rank]
     batch = trainer.stream.batch(trainer.stream.load(own, epoch=1), 8)
     model = trainer.learner.model
-    loss = trainer.method.loss(model(trainer.transform.normalise(batch.images.double()), batch.keys), batch, session)
+    images = (trainer.transform.normalise(batch.images[0].double()),)
+    loss = trainer.method.loss(model(images, batch.keys), batch, session)
     loss.backward()
     found = {
         name.removeprefix("module."): weight.grad
@@ -252,9 +270,9 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
 
     split: Any = Split()
     read = SimpleNamespace(
-        load=lambda _, samples, boxes, size, device: torch.empty(len(samples), 3, size, size, dtype=torch.uint8),
+        load=lambda _, samples, crops, device: torch.empty(len(samples), 3, size, size, dtype=torch.uint8),
         prefetch_batches=lambda device: 1,
-        crops=lambda pixels, size: pixels.float() / 255,
+        crops=lambda pixels, k, size: pixels.float() / 255,
     )
     monkeypatch.setattr(encode, "loader", read)
     monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
@@ -356,7 +374,7 @@ def test_in_bf16_the_projections_are_still_single(data: PretrainData) -> None:
     """The head alone, on what the encoder gives in bf16."""
     trainer = Trainer(recipe(precision="bf16"), data, ALONE, RunContext())
     images, keys = torch.rand(8, 3, 8, 8), torch.arange(8)
-    h, z = trainer.learner.forward(images, keys)
+    h, z = trainer.learner.forward((images,), keys)
     assert h.dtype == torch.bfloat16
     assert z.dtype == torch.float32
     torch.testing.assert_close(z, trainer.method.head(h.float(), keys), rtol=1e-4, atol=1e-4)

@@ -133,6 +133,19 @@ def test_stopped_at_any_step(name: str, data: PretrainData, tmp_path: Path) -> N
         assert resumed.starts == {0: 1, stop: 1}
 
 
+def test_stopped_between_any_pieces_of_a_batch(data: PretrainData, tmp_path: Path) -> None:
+    """Three times in each step: twice in the first pass, once in the second. And after each step."""
+    chosen = recipe(piece_size=4, methods__simclr__head__dropout=0.3)
+    whole, points = run(tmp_path / "whole", data, chosen)
+    for stop in range(13, 21):
+        root = tmp_path / str(stop)
+        with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {stop // 4} of 8; the same"):
+            run(root, data, chosen, stop=stop)
+        resumed, resumed_points = run(root, data, chosen)
+        assert same(resumed, whole)
+        assert resumed_points == points
+
+
 @pytest.mark.parametrize("name", ["lars", "early stopping"])
 def test_stopped_between_any_batches_of_a_validation(name: str, data: PretrainData, tmp_path: Path) -> None:
     """It goes on from the step before, and validates anew."""

@@ -75,14 +75,17 @@ def counted(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Count
 
 
 @pytest.mark.parametrize("world", [2, 4])
-def test_a_step_sends_z_its_log_sum_exps_the_gradients_and_the_sums_of_batch_norm(world: int, tmp_path: Path) -> None:
+def test_a_step_sends_z_and_two_numbers_of_each_row_the_gradients_and_the_sums_of_batch_norm(
+    world: int, tmp_path: Path
+) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
     chosen = recipe(batch_size=16, methods__simclr__head__output=6)
     rows = 2 * 16 // world
     for sent, sizes in on_ranks(world, counted, data, chosen):
         assert sent == {
-            "gathered": FLOAT * (rows * 6 + rows),  # z and lse, in the forward pass; the backward pass gathers nothing
+            # z, the positive and the log-sum-exp of each row, in the forward pass; the backward pass gathers nothing
+            "gathered": FLOAT * rows * (6 + 1 + 1),
             "gradients": FLOAT * sizes["weights"],
             # all ranks' means and variances, and their gradients; two integers: is a checkpoint due, did a signal come
             "reduced": FLOAT * sizes["channels"] * 4 * world + 2 * 8,

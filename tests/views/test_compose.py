@@ -1,16 +1,23 @@
 """Views made by a list of augmentations, against torchvision's functions, sample by sample."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from simclr.augment import Values
+from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.device import transfer
 from simclr.views import compose
-from simclr.views.compose import Views
+from simclr.views.compose import ViewParams, Views, views_by_size
+from simclr.views.stream import ViewStream
 from tests.helpers.augmentations import CPU, GPU, ORDER, augmentation, pictures, views
+from tests.helpers.betons import noise, stored
+from tests.helpers.recipes import SHIPPED
 
 SIZE = 16
 COUNT = 64
@@ -107,3 +114,25 @@ def test_what_cuts_comes_first() -> None:
     compose.check_order(map(augmentation, ORDER), "x")
     with pytest.raises(UserError, match=r"^x: pretrain.views.augmentations: flip must come before jitter, because"):
         compose.check_order(map(augmentation, ["crop", "jitter", "flip"]), "x")
+
+
+def test_small_views_are_more_views_from_the_same_images(tmp_path: Path) -> None:
+    """Those of full size stay as they are; a small one is what its number draws, with a crop of its own scale."""
+    file = stored(tmp_path / "x.beton", noise(5, 20, seed=0), np.zeros(5, np.int64))
+    values = SHIPPED["pretrain"]["views"] | {"resolution": 12}
+    chosen = [augmentation("crop", scale=[0.5, 1.0]), augmentation("jitter")]
+
+    def images(small: dict[str, Any]) -> tuple[Tensor, ...]:
+        given = params.check(values | {"small": values["small"] | small}, ViewParams, "views", "test")
+        stream = ViewStream(file, views_by_size(given, chosen, seed=3), CPU)
+        batch = stream.batch(stream.load(np.arange(5), epoch=2), 5)
+        assert batch.views * 5 == sum(map(len, batch.images)) == len(batch.keys) == len(batch.keys.unique())
+        return batch.images
+
+    (whole,) = images({"count": 0})
+    both = images({"count": 3, "resolution": 7, "scale": [0.1, 0.2]})
+    assert torch.equal(both[0], whole)
+    alone = Views([augmentation("crop", scale=[0.1, 0.2]), chosen[1]], 5, 7, seed=3)
+    stream = ViewStream(file, (alone,), CPU)
+    expected = stream.batch(stream.load(np.arange(5), epoch=2), 5).images[0]
+    assert torch.equal(both[1], expected[2 * 5 :])

@@ -78,7 +78,7 @@ def finished(
 ) -> Views:
     """The views of the samples of `parts`, made batch by batch as pretraining makes them."""
     made = views(size, count=count, seed=SEED, crop__scale=[0.1, 1.0])
-    stream = ViewStream(file, made, CPU)
+    stream = ViewStream(file, (made,), CPU)
     torch.set_num_threads(threads)
     thread_pool.THREADS = threads
 
@@ -87,7 +87,7 @@ def finished(
 
     found: Views = {}
     for samples, loaded in prefetch.prefetch(load, parts, prefetching):
-        images = stream.batch(loaded, len(samples)).images.unflatten(0, (count, len(samples)))
+        images = stream.batch(loaded, len(samples)).images[0].unflatten(0, (count, len(samples)))
         found |= {(sample, view): images[view, row] for row, sample in enumerate(samples) for view in range(count)}
     return found
 

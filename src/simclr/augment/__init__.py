@@ -38,8 +38,9 @@ Values = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Draws:
-    """Random draws for the V `views` of B `samples` under a `name`: a function of the seed, the epoch, the sample's
-    index, the view and the name, so that no other augmentation, batch, thread or rank changes it."""
+    """Random draws for V `views` of B `samples`, from number `first` on, under a `name`: a function of the seed, the
+    epoch, the sample's index, the view's number and the name, so that no other augmentation, batch, thread or rank
+    changes it."""
 
     name: str
     seed: int
@@ -47,6 +48,7 @@ class Draws:
     samples: Ints
     """(B,), indices into the whole data set."""
     views: int
+    first: int = 0
 
     def uniform(self, quantity: str = "", *shape: int) -> npt.NDArray[np.float64]:
         """(B, V, *shape) in [0, 1), another draw for each `quantity`."""
@@ -62,5 +64,6 @@ class Draws:
 
     def _counters(self, quantity: str, shape: tuple[int, ...]) -> tuple[int | Ints, ...]:
         stream = hashlib.sha256(f"{self.name}.{quantity}".encode()).digest()
-        sample, view, *others = np.ix_(self.samples, np.arange(self.views), *map(np.arange, shape))
+        numbers = np.arange(self.first, self.first + self.views)
+        sample, view, *others = np.ix_(self.samples, numbers, *map(np.arange, shape))
         return self.seed, self.epoch, sample, view, int.from_bytes(stream[:7]), *others

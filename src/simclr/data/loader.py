@@ -6,14 +6,16 @@ other arrays of a batch are packed together and sent in one copy. Upstream's Loa
 no exception (an error blocks the consumer), its random crops cannot be seeded, it decodes once per view, and for a
 damaged JPEG it returns the pixels of the previous image.
 
-Memory: the views of a batch, V S^2 3 bytes a sample, or its whole images if they are raw and of one size; and one
+Memory: the views of a batch, 3 S^2 bytes each, or its whole images if they are raw and of one size; and one
 decoded image for each thread. JPEGs are always decoded at full size: half the size would need both boxes of a sample to
 be 2 S wide and high, at most 0.5 % of images of 512 px, the size at which `convert` stores ImageNet; and a view's
 pixels would depend on the other view's box.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numba
 import numpy as np
@@ -58,8 +60,19 @@ def _decode(jpeg, height, width):  # type: ignore[no-untyped-def]
     return code == 0, pixels
 
 
+@dataclass(frozen=True)
+class Crops:
+    """V boxes of each of B images, resized to squares."""
+
+    boxes: npt.NDArray[np.int64]
+    """(B, V, 4): see `crop`."""
+    size: int
+    """The side of the squares in pixels."""
+
+
 @numba.njit(nogil=True)
-def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, damaged):  # type: ignore[no-untyped-def]
+def _decode_and_crop(data, starts, sizes, modes, heights, widths, damaged, boxes, out):  # type: ignore[no-untyped-def]
+    """`boxes` and `out` are tuples with an array for each size of views."""
     for i in range(len(starts)):
         height, width = heights[i], widths[i]
         pixels = data[starts[i] : starts[i] + sizes[i]]
@@ -68,7 +81,15 @@ def _decode_and_crop(data, starts, sizes, modes, heights, widths, boxes, out, da
             if not intact:
                 damaged[i] = True
                 continue
-        cut.cut_pixels(pixels.reshape(height, width, 3), boxes[i], out[i])
+        image = pixels.reshape(height, width, 3)
+        for k in range(len(out)):
+            cut.cut_pixels(image, boxes[k][i], out[k][i])
+
+
+def _decode_and_crop_rows(data: npt.NDArray[np.uint8], *rows: npt.NDArray[Any]) -> None:
+    """`_decode_and_crop` for arrays with a row for each image, the last ones boxes and outputs by turns."""
+    starts, sizes, modes, heights, widths, damaged, *pairs = rows
+    _decode_and_crop(data, starts, sizes, modes, heights, widths, damaged, tuple(pairs[::2]), tuple(pairs[1::2]))
 
 
 def _copy(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> None:
@@ -82,65 +103,54 @@ def decodable(jpeg: bytes, height: int, width: int) -> bool:
     return intact
 
 
-def _shape(beton: Beton, boxes: npt.NDArray[np.int64], size: int) -> tuple[int, ...]:
-    """The shape of `_read`'s output for `boxes` (B, V, 4): (B, H, W, 3), whole images, if the file is uniform; else
-    (B, V, size, size, 3)."""
-    if beton.uniform:
-        return len(boxes), int(beton.heights[0]), int(beton.widths[0]), 3
-    return *boxes.shape[:2], size, size, 3
+def _read_whole(beton: Beton, samples: npt.NDArray[np.int64], out: Tensor) -> None:
+    """Copy the images of a uniform file into `out` (B, H, W, 3)."""
+    _over_rows(partial(_copy, beton.data), beton.starts[samples], out.flatten(1).numpy())
 
 
-def _read(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], out: Tensor) -> None:
-    """Read the `samples` (B,) with their `boxes` (B, V, 4) into `out`, see `read_pixels`."""
-    if beton.uniform:
-        _over_rows(partial(_copy, beton.data), beton.starts[samples], out.flatten(1).numpy())
-        return
+def _read_crops(beton: Beton, samples: npt.NDArray[np.int64], crops: Sequence[Crops], outs: Sequence[Tensor]) -> None:
+    """Cut `crops` of the `samples` into `outs` (B, V, S, S, 3), with the antialiased bilinear filter of `crop`."""
     damaged = np.zeros(len(samples), np.bool_)
+    pairs = [array for item, out in zip(crops, outs, strict=True) for array in (item.boxes, out.numpy())]
     _over_rows(
-        partial(_decode_and_crop, beton.data), beton.starts[samples], beton.sizes[samples], beton.modes[samples],
-        beton.heights[samples], beton.widths[samples], boxes, out.numpy(), damaged,
+        partial(_decode_and_crop_rows, beton.data), beton.starts[samples], beton.sizes[samples], beton.modes[samples],
+        beton.heights[samples], beton.widths[samples], damaged, *pairs,
     )  # fmt: skip
     if damaged.any():
         raise UserError(f"{beton.path}: the JPEG of sample {samples[damaged.argmax()]} is damaged; run convert again")
 
 
-def read_pixels(beton: Beton, samples: npt.NDArray[np.int64], boxes: npt.NDArray[np.int64], size: int) -> Tensor:
-    """Read the uint8 pixels of the `samples` (B,) that their `boxes` (B, V, 4) need.
-
-    Returns:
-        (B, H, W, 3), the whole images, if the file is uniform; else (B, V, size, size, 3), cropped and resized
-        with the antialiased bilinear filter of `crop`.
-
-    Raises:
-        UserError: an image is damaged; names the file and the first such sample.
-    """
-    out = torch.empty(_shape(beton, boxes, size), dtype=torch.uint8)
-    _read(beton, samples, boxes, out)
-    return out
-
-
 def load(
     beton: Beton,
     samples: npt.NDArray[np.int64],
-    boxes: npt.NDArray[np.int64],
-    size: int,
+    crops: Sequence[Crops],
     device: torch.device,
     rows: Mapping[str, npt.NDArray[np.generic]] | None = None,
 ) -> Parcel:
-    """Load the input of `crops` for the `samples` (B,) and their `boxes` (B, V, 4), to be sent to `device`.
+    """Load the input of the function `crops` for `crops` of the `samples` (B,), to be sent to `device`.
 
     Args:
         rows: more arrays to send along.
 
     Raises:
-        UserError: as `read_pixels`.
+        UserError: an image is damaged; names the file and the first such sample.
     """
     arrays = dict(rows or {})
     if beton.uniform:
-        arrays |= {"boxes": boxes} if device.type == "cpu" else {"filters": crop.filters(boxes, size)}
-    room = {"pixels": (torch.uint8, _shape(beton, boxes, size))}
-    loaded = transfer.pack(arrays, device, room)
-    _read(beton, samples, boxes, loaded["pixels"])  # straight into the memory to be sent
+        on_cpu = device.type == "cpu"
+        for k, item in enumerate(crops):
+            arrays[f"boxes.{k}" if on_cpu else f"filters.{k}"] = (
+                item.boxes if on_cpu else crop.filters(item.boxes, item.size)
+            )
+        shapes = {"pixels": (len(samples), int(beton.heights[0]), int(beton.widths[0]), 3)}
+    else:
+        shapes = {f"pixels.{k}": (*item.boxes.shape[:2], item.size, item.size, 3) for k, item in enumerate(crops)}
+    loaded = transfer.pack(arrays, device, {name: (torch.uint8, shape) for name, shape in shapes.items()})
+    outs = [loaded[name] for name in shapes]  # read straight into the memory to be sent
+    if beton.uniform:
+        _read_whole(beton, samples, outs[0])
+    else:
+        _read_crops(beton, samples, crops, outs)
     return loaded
 
 
@@ -154,23 +164,25 @@ def prefetch_batches(device: torch.device) -> int:
     return 1 if device.type == "cpu" else 2
 
 
-def crops(loaded: Parcel, size: int) -> Tensor:
-    """The crops on the device of `loaded`, all first boxes before all second ones.
+def crops(loaded: Parcel, k: int, size: int) -> Tensor:
+    """The k-th crops on the device of `loaded`, all first boxes before all second ones.
 
     Args:
-        loaded: the result of `load` for the same `size`, sent to its device.
+        loaded: the result of `load`, sent to its device.
+        size: that of the k-th crops.
 
     Returns:
         (V * B, 3, size, size) float32 in [0, 1].
     """
+    if f"pixels.{k}" in loaded:
+        pixels = loaded[f"pixels.{k}"]
+        if pixels.device.type == "cpu":
+            return cut.unpack(pixels).transpose(0, 1).flatten(0, 1)
+        return _unpack(pixels)
     pixels = loaded["pixels"]
     if pixels.device.type == "cpu":
-        boxes = loaded.get("boxes")
-        images = cut.unpack(pixels) if boxes is None else cut.resized_crops(pixels, boxes.numpy(), size)
-        return images.transpose(0, 1).flatten(0, 1)
-    if "filters" in loaded:
-        return crop.resized_crops(pixels, loaded["filters"], size)
-    return _unpack(pixels)
+        return cut.resized_crops(pixels, loaded[f"boxes.{k}"].numpy(), size).transpose(0, 1).flatten(0, 1)
+    return crop.resized_crops(pixels, loaded[f"filters.{k}"], size)
 
 
 def _unpack(pixels: Tensor) -> Tensor:
@@ -181,7 +193,12 @@ def _unpack(pixels: Tensor) -> Tensor:
 
 
 def thumbnails(beton: Beton, samples: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.uint8]:
-    """The central squares of `samples` (B,) for pictures: (B, S, S, 3), with S = `size` or, if uniform, as stored."""
+    """The central squares of `samples` (B,) for pictures: (B, S, S, 3), with S = `size` or, if uniform, as stored.
+
+    Raises:
+        UserError: as `load`.
+    """
     boxes = crop.central_boxes(beton.heights[samples], beton.widths[samples], share=1.0)[:, None]
-    squares = read_pixels(beton, samples, boxes, size)
-    return (squares if squares.ndim == 4 else squares[:, 0]).numpy()
+    loaded = load(beton, samples, [Crops(boxes, size)], torch.device("cpu"))
+    squares = loaded["pixels"] if beton.uniform else loaded["pixels.0"][:, 0]
+    return squares.numpy()

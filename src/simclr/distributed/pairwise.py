@@ -137,7 +137,8 @@ class _MeanOverRows(torch.autograd.Function):
             offset = session.rank * len(z)
             positive = torch.stack([similarity.of_rows(z, other) for other in other_views(z, views)], dim=1)
             statistics = torch.cat([rule.statistics(block) for block in _blocks(z, keys, views, similarity, offset)])
-            rows = rule.losses(session.gather_rows(positive), session.gather_rows(statistics))
+            gathered = session.gather_rows(torch.cat([positive, statistics], dim=1)).tensor_split([views - 1], dim=1)
+            rows = rule.losses(*(columns.contiguous() for columns in gathered))
             own = slice(offset, offset + len(z))
             ctx.save_for_backward(z, keys, rows.attraction[own], rows.terms)
             ctx.views, ctx.similarity, ctx.rule, ctx.offset = views, similarity, rule, offset

@@ -11,6 +11,7 @@ from simclr.core import prefetch
 from simclr.core.errors import UserError
 from simclr.data import crop, loader, sampling
 from simclr.data.beton import Beton
+from simclr.data.loader import Crops
 from simclr.device.transfer import Parcel
 from simclr.distributed import shares
 from simclr.distributed.session import Session
@@ -56,7 +57,7 @@ def representations(
 
     def load(batch: sampling.Indices) -> Parcel:
         boxes = crop.central_boxes(beton.heights[batch], beton.widths[batch], transform.crop_share)[:, None]
-        return loader.load(beton, batch, boxes, transform.size, session.device)
+        return loader.load(beton, batch, [Crops(boxes, transform.size)], session.device)
 
     training = encoder.training
     encoder.eval()
@@ -66,7 +67,7 @@ def representations(
         with progress.bar(len(own), "img", title, shown=bool(title) and session.is_main) as bar:
             ahead = loader.prefetch_batches(session.device)
             for loaded in prefetch.prefetch(load, sampling.sequential_batches(own, batch_size), ahead):
-                images = transform.normalise(loader.crops(loaded.to(session.device), transform.size))
+                images = transform.normalise(loader.crops(loaded.to(session.device), 0, transform.size))
                 h = encoder(images.contiguous(memory_format=torch.channels_last))
                 if rows is None:  # preallocated: concatenation at the end would need twice the memory
                     rows = h.new_empty((len(own), *h.shape[1:]), dtype=torch.float32)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from simclr.data.batch import Images
 
 SMALL = 64
 """Images of at most so many pixels are objects rather than scenes: they are evaluated whole, and have stems of their
@@ -21,3 +24,9 @@ class Encoder(nn.Module):
     undecayed: tuple[str, ...] = ()
     """Names of parameters with two dimensions or more that are exempt from weight decay and the adaptation of LARS, as
     all parameters with fewer dimensions are."""
+
+
+def encode(encoder: Encoder, images: Images) -> Tensor:
+    """h (N, D) of images of any number of sizes, in their order."""
+    parts = [encoder(views) for views in images]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from simclr.data.batch import Batch
+from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
 from simclr.features.eval_transform import EvalTransform
+from simclr.learning import gradient_cache
 from simclr.learning.method import Method, Outputs
 
 
@@ -28,6 +29,10 @@ class StepResult:
     """The norm of the gradient before clipping."""
 
 
+def _do_nothing() -> None:
+    pass
+
+
 def _no_penalty(outputs: Outputs) -> Tensor | float:
     return 0.0
 
@@ -41,6 +46,8 @@ class Learner:
         optimizer: each group's `lr` is the peak learning rate when the learner is made.
         transform: normalises the images.
         bf16: run the forward pass under torch's autocast to bfloat16.
+        pieces: number of pieces in which a batch is computed: see `gradient_cache`.
+        between: called between two pieces; may raise Stopped, which leaves everything as before the step.
         clip_grad_norm: the norm to which the gradient is clipped, or None.
         penalty: a function of the outputs, added to the loss.
     """
@@ -51,6 +58,8 @@ class Learner:
     transform: EvalTransform
     session: Session
     bf16: bool = False
+    pieces: int = 1
+    between: Callable[[], None] = _do_nothing
     clip_grad_norm: float | None = None
     penalty: Callable[[Outputs], Tensor | float] = _no_penalty
 
@@ -65,18 +74,28 @@ class Learner:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        batch = replace(batch, images=self.transform.normalise(batch.images))
+        batch = replace(batch, images=tuple(self.transform.normalise(views) for views in batch.images))
         batch = self.method.before_step(batch, self.session)
-        outputs = self.forward(batch.images, batch.keys)
-        loss = self.method.loss(outputs, batch, self.session)
         self.optimizer.zero_grad()
-        (loss + self.penalty(outputs)).backward()
+        if self.pieces == 1:
+            outputs = self.forward(batch.images, batch.keys)
+            loss, total = self._loss(batch, outputs)
+            total.backward()
+        else:
+            outputs, loss = gradient_cache.backward(
+                self.model, self.forward, batch, self.pieces, partial(self._loss, batch), self.between
+            )
         norm = self._clip_gradient()
         self.optimizer.step()
         self.method.after_step(done, self.session)
         return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch, self.session), norm)
 
-    def forward(self, images: Tensor, keys: Tensor) -> Outputs:
+    def _loss(self, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:
+        """The loss, and the loss with the penalty."""
+        loss = self.method.loss(outputs, batch, self.session)
+        return loss, loss + self.penalty(outputs)
+
+    def forward(self, images: Images, keys: Tensor) -> Outputs:
         """The method's outputs for normalised `images`."""
         with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.bf16):
             outputs: Outputs = self.model(images, keys)

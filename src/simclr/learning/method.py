@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from simclr.data.batch import Batch
+from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 
@@ -23,9 +23,9 @@ class Method(nn.Module):
         views that serve as keys alone."""
         raise NotImplementedError
 
-    def forward(self, images: Tensor, keys: Tensor) -> Outputs:
-        """The outputs for normalised `images` (N, 3, S, S), any views of a batch, with their `keys` (N,) for dropout.
-        DDP hooks this method alone, so all computation that needs a gradient goes through it."""
+    def forward(self, images: Images, keys: Tensor) -> Outputs:
+        """The outputs for normalised `images` of a batch or a piece of it, with the `keys` (N,) of all of them for
+        dropout. DDP hooks this method alone, so all computation that needs a gradient goes through it."""
         raise NotImplementedError
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:

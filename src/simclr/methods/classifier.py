@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from simclr.core import params
 from simclr.core.options import Option
-from simclr.data.batch import Batch
+from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
-from simclr.features.encoder import Encoder
+from simclr.features.encoder import Encoder, encode
 from simclr.learning.method import Method, Outputs
 from simclr.learning.optimizer import by_decay
 
@@ -59,12 +59,12 @@ class Classifier(Method):
     def before_step(self, batch: Batch, session: Session) -> Batch:
         return batch
 
-    def forward(self, images: Tensor, keys: Tensor) -> Outputs:
+    def forward(self, images: Images, keys: Tensor) -> Outputs:
         if self._is_frozen:
             with torch.no_grad():
-                h = torch.cat([self.encoder(part) for part in images.split(_ENCODED)])
+                h = encode(self.encoder, tuple(part for views in images for part in views.split(_ENCODED)))
         else:
-            h = self.encoder(images)
+            h = encode(self.encoder, images)
         with torch.autocast(h.device.type, enabled=False):
             rows = h.to(torch.promote_types(h.dtype, torch.float32))
             return h, *(layer(rows) for layer in self.layers)

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from simclr.core.options import Option
-from simclr.data.batch import Batch
+from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
-from simclr.features.encoder import Encoder
+from simclr.features.encoder import Encoder, encode
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
 from simclr.learning.optimizer import by_decay
@@ -35,8 +35,8 @@ class SimCLR(Method):
     def before_step(self, batch: Batch, session: Session) -> Batch:
         return batch
 
-    def forward(self, images: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.encoder(images)
+    def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
+        h = encode(self.encoder, images)
         with torch.autocast(h.device.type, enabled=False):  # the 8 bits of a bf16 z would be noise in the gradient
             return h, self.head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
 

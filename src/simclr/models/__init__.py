@@ -7,6 +7,8 @@
 
     def check(parameters: Params, resolution: int, origin: str) -> None: ...    # optional
 
+    ONE_RESOLUTION = True   # where it takes images of `resolution` alone: it is not for views of several sizes
+
 `build` draws the weights of an encoder for images of `resolution` pixels from torch's global generator. `check` raises
 a UserError where a value does not go with another or with the resolution (`params.refusal`), before any stage runs. An
 encoder's attributes stand in `features/encoder.py`; its `architecture` holds the resolution where it decides shapes.

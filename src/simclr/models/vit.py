@@ -8,6 +8,8 @@ from torchvision.models.vision_transformer import VisionTransformer
 from simclr.core import params
 from simclr.features import encoder
 
+ONE_RESOLUTION = True
+
 
 @dataclass(kw_only=True)
 class Params:

@@ -79,6 +79,9 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     if parameters.batch_size % session.world_size:
         takes = f"a multiple of the {session.world_size} processes"
         raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
+    if parameters.piece_size and parameters.piece_size % session.world_size:
+        takes = f"a multiple of the {session.world_size} processes"
+        raise params.refusal("pretrain.piece_size", parameters.piece_size, takes)
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
         takes = (
             "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"

@@ -19,6 +19,7 @@ class PretrainParams:
     split: str = params.choice("train", "unlabelled")
     epochs: int = params.at_least(1)
     batch_size: int = params.at_least(2)
+    piece_size: int | None = params.at_least(2)
     model: str = params.choice(*options.names("models"))
     method: str = params.choice(*options.names("methods"))
     loss: str = params.choice(*options.names("losses"))
@@ -30,6 +31,11 @@ class PretrainParams:
     penalty: PenaltyParams
     validation: ValidationParams
     early_stopping: EarlyStoppingParams
+
+
+def pieces(parameters: PretrainParams) -> int:
+    """The number of pieces in which a batch is computed."""
+    return parameters.batch_size // parameters.piece_size if parameters.piece_size else 1
 
 
 def check(parameters: PretrainParams, source: int, train: int) -> None:

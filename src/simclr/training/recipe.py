@@ -50,6 +50,11 @@ def checked(values: dict[str, Any], origin: str) -> Recipe:
         ),
     )
     check_order(recipe.augmentations, origin)
+    if parameters.piece_size and parameters.batch_size % parameters.piece_size:
+        takes = f"a divisor of the batch of {parameters.batch_size}"
+        raise params.refusal("pretrain.piece_size", parameters.piece_size, takes, origin)
+    if parameters.views.small.count:
+        _check_small_views(recipe, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
     for option in (recipe.method, recipe.loss):
@@ -57,3 +62,13 @@ def checked(values: dict[str, Any], origin: str) -> Recipe:
             takes = f"train, since {option.name} learns from labels"
             raise params.refusal("pretrain.split", parameters.split, takes, origin)
     return recipe
+
+
+def _check_small_views(recipe: Recipe, origin: str) -> None:
+    takes = ""
+    if all(option.name != "crop" for option in recipe.augmentations):
+        takes = "0 where crop is not among pretrain.views.augmentations"
+    elif hasattr(recipe.model.module, "ONE_RESOLUTION"):
+        takes = f"0 with {recipe.model.name}, which takes images of one resolution"
+    if takes:
+        raise params.refusal("pretrain.views.small.count", recipe.parameters.views.small.count, takes, origin)

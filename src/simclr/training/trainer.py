@@ -25,9 +25,10 @@ from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import validation
 from simclr.training.collapse import CollapseAlarm
+from simclr.training.pretrain_params import pieces
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
-from simclr.views.compose import Views
+from simclr.views.compose import views_by_size
 from simclr.views.stream import ViewStream
 
 _LOG_STEPS = 20
@@ -74,7 +75,7 @@ class Trainer:
             size=views.resolution, crop_share=encoder.crop_share, mean=data.info.mean, std=data.info.std
         )
         self.stream = ViewStream(
-            data.source, Views(recipe.augmentations, views.count, views.resolution, parameters.seed), session.device
+            data.source, views_by_size(views, recipe.augmentations, parameters.seed), session.device
         )
         optimizer_params = parameters.optimizer
         self.peak_lr = scaled_lr(optimizer_params.lr, parameters.batch_size, optimizer_params.lr_scaling)
@@ -85,6 +86,8 @@ class Trainer:
             optimizer=optimizer.build(optimizer_params, self.method.parameter_groups(), self.peak_lr),
             transform=self.transform,
             session=session,
+            pieces=pieces(parameters),
+            between=self._between_pieces,
             bf16=parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda"),
             clip_grad_norm=optimizer_params.clip_grad_norm,
             penalty=lambda outputs: penalty(outputs[0], parameters.penalty),
@@ -117,8 +120,15 @@ class Trainer:
         self.learner.model.train()
         began, began_step = time.perf_counter(), self.step
         batch_size = self.parameters.batch_size
-        for batch in self.stream.epoch(epoch, batch_size, self.session, drop_last=True, first=state.epoch_step):
-            result = self.learner.step(batch, self._factor(self.step), (self.step + 1) / self.steps)
+        for batch in self.stream.epoch(
+            epoch, batch_size, self.session, drop_last=True, pieces=self.learner.pieces, first=state.epoch_step
+        ):
+            try:
+                result = self.learner.step(batch, self._factor(self.step), (self.step + 1) / self.steps)
+            except Stopped:  # between two pieces: the step is not done
+                self.save()
+                self.checkpoints.flush()
+                raise
             nonfinite = ~result.norm.isfinite() & (self.first_nonfinite < 0)
             self.first_nonfinite = torch.where(nonfinite, self.step, self.first_nonfinite)
             state.losses += result.loss
@@ -141,15 +151,28 @@ class Trainer:
 
         Several ranks act on their requests one step, or batch, later, when the exchange is done, so that none waits.
         """
-        earlier, self._pending = self._pending, self.session.max_async([self.checkpoints.due, self.interruption.number])
-        due, number = (earlier if self.session.world_size > 1 else self._pending)()
+        due, number = self._requests()
         if due or number:
             self.save()
         if number:
-            self.interruption.acknowledge()
             self.checkpoints.flush()
             self._check()
-            raise Stopped(number, f" at step {self.step} of {self.steps}; the same command goes on from there")
+            raise self._stopped(number)
+
+    def _between_pieces(self) -> None:
+        """Between two pieces of a batch: stop after a signal to any rank."""
+        _, number = self._requests()
+        if number:
+            raise self._stopped(number)
+
+    def _requests(self) -> list[int]:
+        """The requests of all ranks, see `_pending`: with several ranks those of the call before."""
+        earlier, self._pending = self._pending, self.session.max_async([self.checkpoints.due, self.interruption.number])
+        return (earlier if self.session.world_size > 1 else self._pending)()
+
+    def _stopped(self, number: int) -> Stopped:
+        self.interruption.acknowledge()
+        return Stopped(number, f" at step {self.step} of {self.steps}; the same command goes on from there")
 
     def save(self) -> None:
         """Start writing a checkpoint of the current state. All ranks take part."""
@@ -184,11 +207,16 @@ class Trainer:
         if self.session.world_size == 1:
             return
         before = [buffer.clone() for buffer in self.method.buffers()]
-        views, device = self.parameters.views, self.session.device
-        count = views.count * self.parameters.batch_size // self.session.world_size
-        images = torch.zeros(count, 3, views.resolution, views.resolution, device=device)
-        keys = torch.zeros(count, dtype=torch.int64, device=device)
-        outputs = self.learner.forward(images.contiguous(memory_format=torch.channels_last), keys)
+        device = self.session.device
+        samples = self.parameters.batch_size // self.learner.pieces // self.session.world_size
+        images = tuple(
+            torch.zeros(views.count * samples, 3, views.resolution, views.resolution, device=device).contiguous(
+                memory_format=torch.channels_last
+            )
+            for views in self.stream.views
+        )
+        keys = torch.zeros(sum(map(len, images)), dtype=torch.int64, device=device)
+        outputs = self.learner.forward(images, keys)
         torch.stack([output.sum() for output in outputs]).sum().backward()
         for buffer, value in zip(self.method.buffers(), before, strict=True):
             buffer.copy_(value)
@@ -235,7 +263,7 @@ class Trainer:
         accuracy = validation.knn_top1(
             self.parameters.validation, self.method.encoder, self.transform, data.train, data.val,
             len(data.info.classes), self.parameters.seed,
-            self.parameters.views.count * self.parameters.batch_size // self.session.world_size,
+            self.parameters.views.count * self.parameters.batch_size // self.learner.pieces // self.session.world_size,
             self.session, self._pause,
         )  # fmt: skip
         self.board.scalars({"validation/knn_top1": accuracy}, self.step)
@@ -244,6 +272,6 @@ class Trainer:
     def pairs(self) -> npt.NDArray[np.uint8]:
         """The first two views of some samples, drawn by the seed, in the first epoch: (N, 2, H, W, 3)."""
         shown = permutation(len(self.data.source), self.parameters.seed)[:_SHOWN]
-        images = self.stream.batch(self.stream.load(shown, epoch=1), len(shown)).images
+        images = self.stream.batch(self.stream.load(shown, epoch=1), len(shown)).images[0]
         pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         return np.stack([pixels[: len(shown)], pixels[len(shown) : 2 * len(shown)]], axis=1)

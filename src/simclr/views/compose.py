@@ -5,7 +5,7 @@ at a time, on a CPU a chunk of views at a time, which stays in the cache from on
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -30,26 +30,37 @@ _CHUNK_BYTES = 1 << 20
 
 
 @dataclass(kw_only=True)
+class SmallViewParams:
+    """`pretrain.views.small` of params.yaml."""
+
+    count: int = params.between(0, 16)
+    resolution: int = params.between(1, 4096)
+    scale: list[float] = params.interval(0.0001, 1)
+
+
+@dataclass(kw_only=True)
 class ViewParams:
     """`pretrain.views` of params.yaml."""
 
     count: int = params.between(2, 16)
     resolution: int = params.between(1, 4096)
     augmentations: list[str] = params.several(*options.names("augment"))
+    small: SmallViewParams
 
 
 @dataclass(frozen=True)
 class Views:
     """`count` views of each sample, of `resolution` pixels, by `augmentations` in this order.
 
-    A view is a function of the seed, the epoch, the sample's index and the view's number. Without an augmentation that
-    crops, a view is the central square.
+    A view is a function of the seed, the epoch, the sample's index and the view's number, of which `first` is the
+    first. Without an augmentation that crops, a view is the central square.
     """
 
     augmentations: Sequence[Option]
     count: int
     resolution: int
     seed: int
+    first: int = 0
 
     def draw(self, samples: Ints, epoch: int, heights: Ints, widths: Ints) -> tuple[Ints, dict[str, Values]]:
         """Draw the views of the `samples` (B,), indices into the whole data set, with images of `heights` x `widths`
@@ -58,13 +69,17 @@ class Views:
         boxes = crop.central_boxes(heights, widths, share=1.0)[:, None].repeat(self.count, axis=1)
         drawn: dict[str, Values] = {}
         for augmentation in self.augmentations:
-            draws = Draws(augmentation.name, self.seed, epoch, samples, self.count)
+            draws = self.draws(augmentation.name, samples, epoch)
             module, parameters = augmentation.module, augmentation.parameters
             if _cuts(augmentation):
                 boxes = module.boxes(boxes, parameters, draws, heights[:, None], widths[:, None])
             else:
                 drawn[augmentation.name] = module.draw(parameters, draws, self.resolution)
         return boxes, drawn
+
+    def draws(self, name: str, samples: Ints, epoch: int) -> Draws:
+        """The draws of these views under a `name`."""
+        return Draws(name, self.seed, epoch, samples, self.count, self.first)
 
     def rows(self, drawn: Mapping[str, Values], device: torch.device) -> Values:
         """The input of `augment` on `device`: arrays (V * B, ...) in the crops' order, named "augmentation.value".
@@ -101,6 +116,20 @@ class Views:
         if not changes:
             return crops
         return (_augment_in_chunks if crops.device.type == "cpu" else _augment_batch)(crops, rows, changes)
+
+
+def views_by_size(parameters: ViewParams, augmentations: Sequence[Option], seed: int) -> tuple[Views, ...]:
+    """The views of `parameters`: those of full size and, if there are any, the small ones (multi-crop; Caron et al.
+    2020, section 3.3), whose crops have a scale of their own."""
+    whole = Views(augmentations, parameters.count, parameters.resolution, seed)
+    small = parameters.small
+    if not small.count:
+        return (whole,)
+    crops_small = tuple(
+        replace(option, parameters=replace(option.parameters, scale=small.scale)) if option.name == "crop" else option
+        for option in augmentations
+    )
+    return whole, Views(crops_small, small.count, small.resolution, seed, first=parameters.count)
 
 
 def check_order(augmentations: Iterable[Option], origin: str) -> None:

@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from simclr.augment import Draws, Values
+from simclr.augment import Values
 from simclr.core import prefetch
 from simclr.data import loader, sampling
 from simclr.data.batch import Batch
 from simclr.data.beton import Beton
+from simclr.data.loader import Crops
 from simclr.data.sampling import Indices
 from simclr.device.transfer import Parcel
 from simclr.distributed.session import Session
@@ -18,21 +20,29 @@ from simclr.views.compose import Views, by_view
 
 @dataclass(frozen=True)
 class ViewStream:
-    """`views` of the samples of `source`, on `device`."""
+    """The views of the samples of `source`, on `device`; `views` has an entry for each size."""
 
     source: Beton
-    views: Views
+    views: tuple[Views, ...]
     device: torch.device
 
     def epoch(
-        self, epoch: int, batch_size: int, session: Session, *, drop_last: bool, first: int = 0
+        self,
+        epoch: int,
+        batch_size: int,
+        session: Session,
+        *,
+        drop_last: bool,
+        pieces: int = 1,
+        first: int = 0,
     ) -> Iterator[Batch]:
         """This rank's share of every batch of an epoch, from the batch `first` on (see `sampling.shuffled_batches`);
         each is loaded in the background while the one before is used."""
         count = len(self.source)
         shares = sampling.shuffled_batches(
-            count, batch_size, self.views.seed, epoch, session.rank, session.world_size, drop_last=drop_last
-        )
+            count, batch_size, self.views[0].seed, epoch, session.rank, session.world_size,
+            drop_last=drop_last, pieces=pieces,
+        )  # fmt: skip
         loaded = prefetch.prefetch(
             lambda samples: self.load(samples, epoch), shares[first:], loader.prefetch_batches(self.device)
         )
@@ -42,15 +52,23 @@ class ViewStream:
     def load(self, samples: Indices, epoch: int) -> Parcel:
         """Host work for one batch: draw the views of the `samples` (B,) and read the pixels they need."""
         heights, widths = self.source.heights[samples], self.source.widths[samples]
-        boxes, drawn = self.views.draw(samples, epoch, heights, widths)
-        keys = Draws("dropout", self.views.seed, epoch, samples, self.views.count).keys()
-        rows: Values = {"keys": by_view(keys), "labels": self.source.labels[samples], "samples": samples}
-        rows |= self.views.rows(drawn, self.device)
-        return loader.load(self.source, samples, boxes, self.views.resolution, self.device, rows)
+        crops, keys = [], []
+        rows: Values = {"labels": self.source.labels[samples], "samples": samples}
+        for k, views in enumerate(self.views):
+            boxes, drawn = views.draw(samples, epoch, heights, widths)
+            crops.append(Crops(boxes, views.resolution))
+            keys.append(by_view(views.draws("dropout", samples, epoch).keys()))
+            rows |= {f"{k}.{name}": array for name, array in views.rows(drawn, self.device).items()}
+        rows["keys"] = np.concatenate(keys)
+        return loader.load(self.source, samples, crops, self.device, rows)
 
     def batch(self, loaded: Parcel, total: int) -> Batch:
         """Do the device's work for one batch, of `total` samples over all ranks."""
         parcel = loaded.to(self.device)
-        images = self.views.augment(loader.crops(parcel, self.views.resolution), parcel)
-        images = images.contiguous(memory_format=torch.channels_last)
-        return Batch(images, parcel["keys"], parcel["labels"], parcel["samples"], self.views.count, total)
+        images = []
+        for k, views in enumerate(self.views):
+            own = {name.partition(".")[2]: parcel[name] for name in parcel if name.startswith(f"{k}.")}
+            augmented = views.augment(loader.crops(parcel, k, views.resolution), own)
+            images.append(augmented.contiguous(memory_format=torch.channels_last))
+        count = sum(views.count for views in self.views)
+        return Batch(tuple(images), parcel["keys"], parcel["labels"], parcel["samples"], count, total)

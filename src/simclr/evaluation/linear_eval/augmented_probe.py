@@ -59,7 +59,7 @@ def probe_augmented(
         Option("augment", "crop", crop.Params(scale=probe_params.crop_scale, ratio=[3 / 4, 4 / 3])),
         Option("augment", "flip", flip.Params(probability=probe_params.flip)),
     )
-    stream = ViewStream(train, Views(augmentations, 1, transform.size, parameters.seed), session.device)
+    stream = ViewStream(train, (Views(augmentations, 1, transform.size, parameters.seed),), session.device)
     steps = probe_params.epochs * -(-len(train) // probe_params.batch_size)
     model.train()
     with progress.bar(steps, "step", "linear_eval", shown=session.is_main) as bar:

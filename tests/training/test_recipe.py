@@ -1,0 +1,33 @@
+"""Values of a recipe that do not go together."""
+
+from typing import Any
+
+import pytest
+
+from simclr.core.errors import UserError
+from tests.helpers.recipes import recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"piece_size": 3}, "pretrain.piece_size = 3 is not allowed; it takes a divisor of the batch of 8"),
+        ({"piece_size": 16}, "pretrain.piece_size = 16 is not allowed; it takes a divisor of the batch of 8"),
+        (
+            {"views__small__count": 2, "views__augmentations": ["jitter"]},
+            "pretrain.views.small.count = 2 is not allowed; it takes 0 where crop is not among pretrain.views.augm",
+        ),
+        (
+            {"views__small__count": 2, "model": "vit"},
+            "pretrain.views.small.count = 2 is not allowed; it takes 0 with vit, which takes images of one resolution",
+        ),
+        (
+            {"split": "unlabelled", "loss": "supervised"},
+            'pretrain.split = "unlabelled" is not allowed; it takes train, since supervised learns from labels',
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as refused:
+        recipe(**changes)
+    assert message in str(refused.value)

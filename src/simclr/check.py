@@ -55,5 +55,5 @@ def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline
         )
         for name, schema in sections.items()
     }
-    recipe.checked(values, origin)
+    recipe.select(checked["pretrain"], lambda package, name: checked[package][name], origin)
     return Pipeline(**checked)

@@ -5,9 +5,11 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from simclr.check import pipeline
 from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.core.processor_params import ProcessorParams, environment
@@ -42,6 +44,20 @@ def test_a_wrong_value_of_any_stage_is_refused_before_every_stage(stage: str, ke
     value, message = WRONG[key]
     change(tmp_path, **{key: value})
     assert f"params.yaml: {message}" in check(stage, tmp_path).error
+
+
+def test_every_section_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sections: list[str] = []
+    original = params.check
+
+    def counting(values: dict[str, Any], schema: type[Any], name: str, origin: str) -> Any:
+        sections.append(name)
+        return original(values, schema, name, origin)
+
+    monkeypatch.setattr(params, "check", counting)
+    pipeline(params.read(ROOT / "params.yaml"))
+    assert {"pretrain", "losses.nt_xent", "augment.crop"} < set(sections)
+    assert len(set(sections)) == len(sections)
 
 
 def test_a_section_of_no_stage_is_refused(tmp_path: Path) -> None:

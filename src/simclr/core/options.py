@@ -64,16 +64,13 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
 
 
 def check_all(package: str, values: dict[str, Any], origin: str) -> dict[str, Option]:
-    """All options of `package`, as `checked` returns them.
+    """All options of `package`, as `checked` returns them; `values` has a section of it.
 
     Raises:
         UserError: as `checked`, or a section has no option.
     """
-    sections = values.get(package)
-    if not isinstance(sections, dict):
-        raise UserError(f"{origin}: {package} must be a section of keys")
-    for name in sections:
-        if name not in names(package):
-            there_are = join_names(names(package))
-            raise UserError(f"{origin}: {package}.{one_line(name)} is no option; there are: {there_are}")
-    return {name: checked(package, name, values, origin) for name in names(package)}
+    there_are = names(package)
+    for name in values[package]:
+        if name not in there_are:
+            raise UserError(f"{origin}: {package}.{one_line(name)} is no option; there are: {join_names(there_are)}")
+    return {name: checked(package, name, values, origin) for name in there_are}

@@ -1,6 +1,8 @@
 """The recipe of a pretraining: the section `pretrain` of params.yaml, and the options that it selects."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from simclr.core import options, params
@@ -40,14 +42,21 @@ def checked(values: dict[str, Any], origin: str) -> Recipe:
         UserError: a section is missing, or a value is not allowed, alone or together with others.
     """
     parameters = params.section_of(values, "pretrain", PretrainParams, origin)
+    return select(parameters, partial(options.checked, values=values, origin=origin), origin)
+
+
+def select(parameters: PretrainParams, option: Callable[[str, str], Option], origin: str) -> Recipe:
+    """The recipe of the options that `parameters` name; `option` returns one by its package and name.
+
+    Raises:
+        UserError: values are not allowed together.
+    """
     recipe = Recipe(
         parameters=parameters,
-        model=options.checked("models", parameters.model, values, origin),
-        method=options.checked("methods", parameters.method, values, origin),
-        loss=options.checked("losses", parameters.loss, values, origin),
-        augmentations=tuple(
-            options.checked("augment", name, values, origin) for name in parameters.views.augmentations
-        ),
+        model=option("models", parameters.model),
+        method=option("methods", parameters.method),
+        loss=option("losses", parameters.loss),
+        augmentations=tuple(option("augment", name) for name in parameters.views.augmentations),
     )
     check_order(recipe.augmentations, origin)
     if parameters.piece_size and parameters.batch_size % parameters.piece_size:

@@ -27,25 +27,21 @@ class Params:
 
 
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
-    """`blurred` (B, V) bool; `sigmas` (B, V) float32, standard deviations in pixels drawn uniformly from `sigma`; the
-    `weights` (B, V, half) float32 of their filters at the distances 1, 2, ... from a pixel, which itself has weight 1;
-    and the `totals` (B, V) of all weights."""
+    """`sigmas` (B, V) float32, standard deviations in pixels drawn uniformly from `sigma`, or 0 where nothing happens;
+    the `weights` (B, V, half) float32 of their filters at the distances 1, 2, ... from a pixel, which itself has weight
+    1; and the `totals` (B, V) of all weights."""
     low, high = parameters.sigma
-    sigmas = torch.from_numpy((low + (high - low) * draws.uniform("sigma")).astype(np.float32))
+    deviations = np.where(draws.occurs(parameters.probability), low + (high - low) * draws.uniform("sigma"), 0)
+    sigmas = torch.from_numpy(deviations.astype(np.float32))
     weights = [torch.exp(-0.5 * (tap / sigmas) ** 2) for tap in range(1, kernel_size(resolution) // 2 + 1)]
     totals = 1 + 2 * sum(weights, torch.zeros_like(sigmas))
     stacked = torch.stack(weights, dim=-1) if weights else sigmas.new_empty(*sigmas.shape, 0)
-    return {
-        "blurred": draws.occurs(parameters.probability), "weights": stacked.numpy(), "totals": totals.numpy(),
-        "sigmas": sigmas.numpy(),
-    }  # fmt: skip
+    return {"sigmas": sigmas.numpy(), "weights": stacked.numpy(), "totals": totals.numpy()}
 
 
 def prepared(values: Values, parameters: Params) -> Values:
-    """`taps` (N, half + 1): the normalised weights of the distances 0, 1, 2, ...; the identity without blur."""
-    taps = np.insert(values["weights"], 0, 1, axis=-1) / values["totals"][..., None]
-    taps[~values["blurred"]] = np.eye(1, taps.shape[-1], dtype=np.float32)
-    return {"taps": taps}
+    """`taps` (N, half + 1): the normalised weights of the distances 0, 1, 2, ...; 1, 0, 0, ... without blur."""
+    return {"taps": np.insert(values["weights"], 0, 1, axis=-1) / values["totals"][..., None]}
 
 
 def kernel_size(size: int) -> int:
@@ -83,7 +79,7 @@ def apply(images: Tensor, values: Mapping[str, Tensor]) -> Tensor:
 
 def reference(image: Tensor, parameters: Params, values: Values) -> Tensor:
     """The same by torchvision."""
-    if not values["blurred"]:
+    if values["sigmas"] == 0:
         return image
     blurred: Tensor = functional.gaussian_blur(image, kernel_size(image.shape[-1]), float(values["sigmas"]))
     return blurred
@@ -120,10 +116,10 @@ def _blur(plane, weights, total, scratch):  # type: ignore[no-untyped-def]
 
 
 @njit
-def kernel(images, blurred, weights, totals, sigmas):  # type: ignore[no-untyped-def]
+def kernel(images, sigmas, weights, totals):  # type: ignore[no-untyped-def]
     size = images.shape[-1]
     scratch = np.empty((size + 2 * weights.shape[1]) * size, np.float32)
     for n in range(len(images)):
-        if blurred[n]:
+        if sigmas[n] > 0:
             for channel in range(3):
                 _blur(images[n, channel], weights[n], totals[n], scratch)

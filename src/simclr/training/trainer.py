@@ -64,7 +64,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, data: PretrainData, session: Session, context: RunContext) -> None:
         parameters = recipe.parameters
-        self.recipe, self.parameters, self.data, self.session = recipe, parameters, data, session
+        self.parameters, self.data, self.session = parameters, data, session
         self.board, self.checkpoints, self.interruption = context.board, context.checkpoints, context.interruption
         torch.manual_seed(parameters.seed)
         views = parameters.views

@@ -39,20 +39,20 @@ def by_decay(module: nn.Module) -> list[dict[str, Any]]:
     ]
 
 
+def with_decay(groups: Iterable[dict[str, Any]], weight_decay: float) -> list[dict[str, Any]]:
+    """A method's `groups` as those of torch's optimisers and of LARS: `weight_decay`, and its adaptation, where `decay`
+    says so."""
+    return [
+        {**group, "weight_decay": weight_decay if group["decay"] else 0.0, "adapt": group["decay"]} for group in groups
+    ]
+
+
 def build(parameters: OptimizerParams, groups: Iterable[dict[str, Any]], lr: float) -> Optimizer:
     """The optimiser of a method's `groups`; `lr` is the peak learning rate of groups without their own.
 
-    Weight decay and the adaptation of LARS apply to groups with `decay`. `momentum` is the first beta of AdamW.
+    `momentum` is the first beta of AdamW.
     """
-    torch_groups: list[dict[str, Any]] = [
-        {
-            "params": group["params"],
-            "lr": group.get("lr", lr),
-            "weight_decay": parameters.weight_decay if group["decay"] else 0.0,
-            **({"adapt": group["decay"]} if parameters.name == "lars" else {}),
-        }
-        for group in groups
-    ]
+    torch_groups = with_decay(groups, parameters.weight_decay)
     match parameters.name:
         case "lars":
             return LARS(torch_groups, lr, parameters.momentum)

@@ -22,7 +22,7 @@ from simclr.features.encode import Features
 from simclr.features.encoder import Encoder
 from simclr.features.encoder_file import freeze
 from simclr.features.eval_transform import EvalTransform
-from simclr.learning import placement
+from simclr.learning import optimizer, placement
 from simclr.learning.learner import Learner
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.methods.classifier import Classifier
@@ -49,10 +49,7 @@ def probe_augmented(
     rates = [scaled_lr(lr, probe_params.batch_size, "linear") for lr in probe_params.lr]
     method = Classifier(freeze(encoder), classes, rates=rates)
     model = placement.place_model(method, session, compiled=False)
-    groups = [
-        {**group, "weight_decay": probe_params.weight_decay if group["decay"] else 0.0}
-        for group in method.parameter_groups()
-    ]
+    groups = optimizer.with_decay(method.parameter_groups(), probe_params.weight_decay)
     solver = torch.optim.SGD(groups, momentum=probe_params.momentum, nesterov=probe_params.momentum > 0)
     learner = Learner(method, model, solver, transform, session)
     augmentations = (

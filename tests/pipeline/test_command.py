@@ -1,12 +1,18 @@
 """`python -m simclr check`."""
 
+import os
 import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from simclr import augment
 from simclr.core import options
-from tests.helpers.programs import change
+from simclr.core.errors import UserError
+from tests.helpers.programs import ROOT, change
 
 
 def check(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -63,3 +69,34 @@ def test_a_section_of_no_option_and_a_missing_one_are_named(
     with pytest.raises(SystemExit):
         check(monkeypatch, tmp_path)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("class Params:\n    angle: Angle\n", "NameError: name 'Angle' is not defined"),
+        ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+    ],
+)
+def test_an_option_that_cannot_be_imported_says_why(
+    text: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.setattr(augment, "__path__", [str(tmp_path)])
+    with pytest.raises(UserError, match=r"/augment/mine\.py: cannot be imported \((.*)\)$") as raised:
+        options.module("augment", "mine")
+    assert reason in str(raised.value)
+
+
+def test_a_new_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+    change(tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src")
+    file = tmp_path / "src" / "simclr" / "augment" / "alone.py"  # the first by name
+    file.write_text("class Params\n")
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("augment:\n", "augment:\n  alone: {}\n", 1))
+    command = [sys.executable, "-m", "simclr", "check"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == f"check: error: {file}: cannot be imported (SyntaxError: expected ':' (alone.py, line 1))\n"

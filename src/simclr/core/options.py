@@ -43,8 +43,16 @@ def names(package: str) -> list[str]:
 
 
 def module(package: str, name: str) -> ModuleType:
-    """The module of the option `name`, one of `names(package)`; no other is imported."""
-    return import_module(f"simclr.{package}.{name}")
+    """The module of the option `name`, one of `names(package)`; no other is imported.
+
+    Raises:
+        UserError: it cannot be imported.
+    """
+    try:
+        return import_module(f"simclr.{package}.{name}")
+    except Exception as error:
+        file = files(f"simclr.{package}") / f"{name}.py"
+        raise UserError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})") from error
 
 
 def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Option:
@@ -53,7 +61,7 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
     `origin` names the file in errors.
 
     Raises:
-        UserError: the section is missing, or a value is not allowed.
+        UserError: the section is missing, a value is not allowed, or the option cannot be imported.
     """
     sections = values.get(package)
     section = sections.get(name) if isinstance(sections, dict) else None

@@ -27,7 +27,7 @@ def main() -> None:
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     check(parameters, len(splits["train"]), len(splits["test"]))
-    encoder, transform = encoder_file.load(MODEL)
+    encoder, transform = encoder_file.load(MODEL, params.lookup(params.read(), "pretrain.model"))
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
         train, test = share["train"], share["test"]

@@ -35,7 +35,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    encoder, transform = encoder_file.load(MODEL)
+    encoder, transform = encoder_file.load(MODEL, params.lookup(params.read(), "pretrain.model"))
     with open_session() as session:
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {

@@ -70,7 +70,7 @@ def test_its_architecture_makes_the_same_network(name: str) -> None:
 def test_its_file_brings_it_back_frozen(name: str, tmp_path: Path) -> None:
     encoder, transform = built(name), EvalTransform(SIDE, 1.0, [0.5] * 3, [0.5] * 3)
     encoder_file.save(tmp_path / "encoder.safetensors", encoder, transform)
-    loaded, _ = encoder_file.load(tmp_path / "encoder.safetensors")
+    loaded, _ = encoder_file.load(tmp_path / "encoder.safetensors", name)
     assert type(loaded) is type(encoder)
     assert encoder_file.option(loaded) == f"models.{name}"
     # frozen too: torch may multiply by a weight that needs a gradient in another order

@@ -286,3 +286,9 @@ def test_an_old_key_names_the_new_one(old: str) -> None:
 def test_every_new_key_exists() -> None:
     keys = tables.flat(params.read(SHIPPED)).keys()
     assert all(any(f"{key}.".startswith(f"{new}.") for key in keys) for new in RENAMED.values())
+
+
+def test_what_stands_at_a_key_can_be_looked_up() -> None:
+    content = {"a": {"b": {"c": 3}}, "d": 4}
+    keys = ["a", "a.b.c", "d", "a.x", "x.y", "d.e"]
+    assert [params.lookup(content, key) for key in keys] == [{"b": {"c": 3}}, 3, 4, None, None, None]

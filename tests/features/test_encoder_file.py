@@ -44,7 +44,7 @@ def test_images_are_normalised_per_channel() -> None:
 def test_what_is_saved_is_loaded(tmp_path: Path, memory_format: torch.memory_format) -> None:
     network = tiny().to(memory_format=memory_format)
     encoder_file.save(tmp_path / "new" / "encoder.safetensors", network, TRANSFORM)
-    loaded, transform = encoder_file.load(tmp_path / "new" / "encoder.safetensors")
+    loaded, transform = encoder_file.load(tmp_path / "new" / "encoder.safetensors", "resnet")
     assert transform == TRANSFORM
     assert loaded.architecture == network.architecture
     assert list(loaded.state_dict()) == list(network.state_dict())
@@ -121,23 +121,34 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_or_foreign_file_is_one_line(tmp_path: Path, damage: Callable[[Path], object]) -> None:
     path = tmp_path / "encoder.safetensors"
     encoder_file.save(path, tiny(), TRANSFORM)
-    encoder_file.load(path)
+    encoder_file.load(path, "resnet")
     damage(path)
     with pytest.raises(UserError) as caught:
-        encoder_file.load(path)
+        encoder_file.load(path, "resnet")
     assert str(caught.value) == f"{path}: damaged, or not an encoder that the pretrain stage wrote"
+
+
+@pytest.mark.parametrize("written", ["vit", "os"])
+def test_an_encoder_of_another_model_is_refused(written: str, tmp_path: Path) -> None:
+    described(tmp_path / "encoder.safetensors", tiny().state_dict(), model=written)
+    with pytest.raises(UserError) as raised:
+        encoder_file.load(tmp_path / "encoder.safetensors", "resnet")
+    assert str(raised.value) == (
+        f"{tmp_path}/encoder.safetensors: its model is {written}, but pretrain.model is resnet; set that to {written}, "
+        "or run the pretrain stage"
+    )
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
     described(tmp_path / "encoder.safetensors", tiny().state_dict(), model="os")
-    with pytest.raises(UserError, match=r"encoder\.safetensors: its model, os, is none of .*resnet"):
-        encoder_file.load(tmp_path / "encoder.safetensors")
+    with pytest.raises(UserError, match=r"models/os\.py: cannot be imported \(ModuleNotFoundError: "):
+        encoder_file.load(tmp_path / "encoder.safetensors", "os")
 
 
 def test_a_missing_file_is_one_line_that_says_who_writes_it(tmp_path: Path) -> None:
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(UserError) as caught:
-            encoder_file.load(path)
+            encoder_file.load(path, "resnet")
         assert str(caught.value).startswith(f"{path}: cannot be read (")
         assert str(caught.value).endswith("; the pretrain stage writes it")
         assert "\n" not in str(caught.value)

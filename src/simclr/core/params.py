@@ -134,6 +134,13 @@ def read(path: Path = FILE) -> dict[str, Any]:
     return content
 
 
+def lookup(content: Any, key: str) -> Any:
+    """What stands, unchecked, at `key`, such as "pretrain.model", in the nested `content` of params.yaml, or None."""
+    for name in key.split("."):
+        content = content.get(name) if isinstance(content, dict) else None
+    return content
+
+
 def load(section: str, schema: type[T], path: Path = FILE) -> T:
     """Load the section `section` of params.yaml into the dataclass `schema`, every value checked.
 

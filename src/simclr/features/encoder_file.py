@@ -9,6 +9,7 @@ from safetensors.torch import save as serialise
 
 from simclr.core import atomic, options
 from simclr.core.errors import UserError
+from simclr.core.printable import one_line
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 
@@ -30,19 +31,23 @@ def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
     atomic.write_bytes(path, serialise(weights, metadata={"encoder": json.dumps(description)}))
 
 
-def load(path: Path) -> tuple[Encoder, EvalTransform]:
-    """Load an encoder that `save` wrote, in eval mode and without gradients, on the CPU.
+def load(path: Path, model: str) -> tuple[Encoder, EvalTransform]:
+    """Load an encoder of `model`, which is `pretrain.model`, that `save` wrote: in eval mode and without gradients, on
+    the CPU.
 
     Raises:
-        UserError: the file is missing, damaged, not an encoder of this project, or of an unknown model.
+        UserError: the file is missing, damaged, not an encoder of this project, or of another model.
     """
     try:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["encoder"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        model = description["model"]
-        if model not in options.names("models"):
-            raise UserError(f"{path}: its model, {model}, is none of {', '.join(options.names('models'))}")
+        if description["model"] != model:
+            written = one_line(description["model"])
+            raise UserError(
+                f"{path}: its model is {written}, but pretrain.model is {one_line(model)}; "
+                f"set that to {written}, or run the pretrain stage"
+            )
         encoder: Encoder = options.module("models", model).Encoder(**description["architecture"])
         encoder.load_state_dict(weights)
         transform = EvalTransform(**description["transform"])

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import reduce
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -90,12 +89,8 @@ def write(
 def digests(program: Path, options: Sequence[str]) -> dict[str, str]:
     """Digests of the code of the stage `program` with its `options`, and of their sections of params.yaml."""
     values = params.read()
-    sections = {name: reduce(_get, name.split("."), values) for name in (program.stem, "processor", *options)}
+    sections = {name: params.lookup(values, name) for name in (program.stem, "processor", *options)}
     return {"code": fingerprint.of_program(program, options), "parameters": fingerprint.of_values(sections)}
-
-
-def _get(section: Any, name: str) -> Any:
-    return section.get(name) if isinstance(section, dict) else None
 
 
 def versions(device: torch.device | None = None) -> dict[str, str]:

@@ -22,7 +22,7 @@ def rows(device: torch.device, *, depth: int, width: float, least: float, repeat
     chosen = recipe("imagenet").parameters.optimizer
 
     def weights() -> list[dict[str, Any]]:
-        network = resnet.Params(depth=depth, width=width, stem="imagenet", zero_init_residual=True)
+        network = resnet.Params(depth=depth, width=width, stem="imagenet", norm="batch", zero_init_residual=True)
         built = resnet.build(network, resolution=224).to(device)
         for weight in built.parameters():
             weight.grad = torch.randn_like(weight)

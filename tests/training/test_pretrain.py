@@ -174,8 +174,14 @@ def on_rank(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Any, 
 
 @pytest.mark.parametrize(
     ("world", "others"),
-    [(2, {}), (4, {}), (2, {"compile": True}), (2, {"piece_size": 4, "views__small__count": 1})],
-    ids=["2", "4", "2 compiled", "2 in pieces with small views"],
+    [
+        (2, {}),
+        (4, {}),
+        (2, {"compile": True}),
+        (2, {"models__resnet__norm": "group", "methods__simclr__head__batch_norm": False}),
+        (2, {"piece_size": 4, "views__small__count": 1}),
+    ],
+    ids=["2", "4", "2 compiled", "2 without BatchNorm", "2 in pieces with small views"],
 )
 def test_ranks_train_as_one_process_does(world: int, others: dict[str, Any], data: PretrainData) -> None:
     """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""

@@ -74,13 +74,13 @@ def counted(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Count
     return trainer.counted, sizes
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize(("world", "norm"), [(2, "batch"), (4, "batch"), (2, "group")])
 def test_a_step_sends_z_and_two_numbers_of_each_row_the_gradients_and_the_sums_of_batch_norm(
-    world: int, tmp_path: Path
+    world: int, norm: str, tmp_path: Path
 ) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
-    chosen = recipe(batch_size=16, methods__simclr__head__output=6)
+    chosen = recipe(batch_size=16, methods__simclr__head__output=6, models__resnet__norm=norm)
     rows = 2 * 16 // world
     for sent, sizes in on_ranks(world, counted, data, chosen):
         assert sent == {

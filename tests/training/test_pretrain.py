@@ -24,7 +24,6 @@ from simclr.data.loader import Crops
 from simclr.distributed.session import Session, open_session
 from simclr.features import encode, knn
 from simclr.learning import placement, projection_head
-from simclr.learning.penalty import PenaltyParams, penalty
 from simclr.losses import nt_xent
 from simclr.models import resnet
 from simclr.tracking.tensorboard import Board
@@ -186,7 +185,8 @@ def on_rank(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Any, 
 def test_ranks_train_as_one_process_does(world: int, others: dict[str, Any], data: PretrainData) -> None:
     """1 x 8, 2 x 4 and 4 x 2: the same losses, validation and encoder, BatchNorm and all."""
     changes: dict[str, Any] = {
-        "optimizer__name": "sgd", "optimizer__lr": 0.1, "penalty__l2": 0.1, "optimizer__clip_grad_norm": 0.5,
+        "optimizer__name": "sgd", "optimizer__lr": 0.1, "optimizer__clip_grad_norm": 0.5,
+        "penalty__representations__l2": 0.1, "penalty__weights__l2": 0.01, "penalty__weights__smooth_l1": 0.01,
         "methods__simclr__head__dropout": 0.3,
     }  # fmt: skip
     whole = pretrain.pretrain(recipe(**changes | others | {"compile": False}), data, ALONE, RunContext())
@@ -298,11 +298,31 @@ def test_every_optimizer_trains(name: str, data: PretrainData) -> None:
     assert run(data, epochs=1, optimizer__name=name).metrics["epochs"] == 1
 
 
-def test_penalties_are_what_they_say() -> None:
-    h = torch.tensor([[0.5, -3.0], [2.0, 0.0]])
-    squares = (0.25 + 9 + 4) / 4
-    smooth = (0.5 * 0.25 + 2.5 + 1.5) / 4
-    assert penalty(h, PenaltyParams(l2=2.0, smooth_l1=3.0)).item() == pytest.approx(2 * squares + 3 * smooth)
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize(("name", "lr"), [("sgd", 0.02), ("lars", 20.0)])
+def test_l2_of_the_weights_is_weight_decay(name: str, lr: float, data: PretrainData) -> None:
+    changes = {"optimizer__name": name, "optimizer__lr": lr, "optimizer__lr_scaling": "none"}
+    decayed, penalised, neither = (
+        state(run(data, optimizer__weight_decay=decay, penalty__weights__l2=l2, **changes))
+        for decay, l2 in ((0.1, 0.0), (0.0, 0.1), (0.0, 0.0))
+    )
+    for key, value in decayed.items():
+        torch.testing.assert_close(penalised[key], value, rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(neither["conv1.weight"], decayed["conv1.weight"], rtol=1e-3)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("representations", 20.0), ("weights", 0.5)])
+@pytest.mark.parametrize("name", ["l2", "smooth_l1"])
+def test_a_penalty_makes_small_what_it_is_on(kind: str, most: float, name: str, data: PretrainData) -> None:
+    images = torch.rand(8, 3, 8, 8)
+
+    def sizes(strength: float) -> dict[str, float]:
+        changes = {"optimizer__name": "sgd", "optimizer__lr": 0.1, "optimizer__lr_scaling": "none"}
+        encoder = run(data, **changes, **{f"penalty__{kind}__{name}": strength}).encoder
+        h = encoder.train()(images)
+        return {"representations": h.norm().item(), "weights": encoder.conv1.weight.norm().item()}
+
+    assert sizes(most)[kind] < 0.9 * sizes(0.0)[kind]
 
 
 def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_ten_times_as_long(

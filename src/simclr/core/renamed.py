@@ -12,5 +12,6 @@ RENAMED = {
     "pretrain.encoder": "models.resnet",
     "pretrain.head": "methods.simclr.head",
     "pretrain.views.size": "pretrain.views.resolution",
+    **{f"pretrain.penalty.{name}": f"pretrain.penalty.representations.{name}" for name in ("l2", "smooth_l1")},
     **{f"pretrain.views.{old}": f"augment.{new}" for old, new in _VIEWS.items()},
 }

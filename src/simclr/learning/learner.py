@@ -1,6 +1,6 @@
 """The training step of a method, for pretraining and for probes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -33,8 +33,8 @@ def _do_nothing() -> None:
     pass
 
 
-def _no_penalty(outputs: Outputs) -> Tensor | float:
-    return 0.0
+def _no_penalties(outputs: Outputs) -> Iterable[Tensor]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Learner:
         pieces: number of pieces in which a batch is computed: see `gradient_cache`.
         between: called between two pieces; may raise Stopped, which leaves everything as before the step.
         clip_grad_norm: the norm to which the gradient is clipped, or None.
-        penalty: a function of the outputs, added to the loss.
+        penalties: a function of the outputs: terms that are added to the loss.
     """
 
     method: Method
@@ -61,7 +61,7 @@ class Learner:
     pieces: int = 1
     between: Callable[[], None] = _do_nothing
     clip_grad_norm: float | None = None
-    penalty: Callable[[Outputs], Tensor | float] = _no_penalty
+    penalties: Callable[[Outputs], Iterable[Tensor]] = _no_penalties
 
     def __post_init__(self) -> None:
         for group in self.optimizer.param_groups:
@@ -91,9 +91,9 @@ class Learner:
         return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch, self.session), norm)
 
     def _loss(self, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:
-        """The loss, and the loss with the penalty."""
+        """The loss, and the loss with the penalties."""
         loss = self.method.loss(outputs, batch, self.session)
-        return loss, loss + self.penalty(outputs)
+        return loss, sum(self.penalties(outputs), loss)
 
     def forward(self, images: Images, keys: Tensor) -> Outputs:
         """The method's outputs for normalised `images`."""

@@ -20,7 +20,7 @@ from simclr.features.eval_transform import EvalTransform
 from simclr.learning import optimizer, placement
 from simclr.learning.learner import Learner, StepResult
 from simclr.learning.method import Method
-from simclr.learning.penalty import penalty
+from simclr.learning.penalty import penalties
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import validation
@@ -80,17 +80,18 @@ class Trainer:
         optimizer_params = parameters.optimizer
         self.peak_lr = scaled_lr(optimizer_params.lr, parameters.batch_size, optimizer_params.lr_scaling)
         model = placement.place_model(self.method, session, parameters.compile)
+        groups = self.method.parameter_groups()
         self.learner = Learner(
             method=self.method,
             model=model,
-            optimizer=optimizer.build(optimizer_params, self.method.parameter_groups(), self.peak_lr),
+            optimizer=optimizer.build(optimizer_params, groups, self.peak_lr),
             transform=self.transform,
             session=session,
             pieces=pieces(parameters),
             between=self._between_pieces,
             bf16=parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda"),
             clip_grad_norm=optimizer_params.clip_grad_norm,
-            penalty=lambda outputs: penalty(outputs[0], parameters.penalty),
+            penalties=lambda outputs: penalties(parameters.penalty, outputs[0], groups),
         )
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs

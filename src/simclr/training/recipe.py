@@ -66,9 +66,9 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
         _check_small_views(recipe, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
-    for option in (recipe.method, recipe.loss):
-        if parameters.split == "unlabelled" and hasattr(option.module, "NEEDS_LABELS"):
-            takes = f"train, since {option.name} learns from labels"
+    for part in (recipe.method, recipe.loss):
+        if parameters.split == "unlabelled" and hasattr(part.module, "NEEDS_LABELS"):
+            takes = f"train, since {part.name} learns from labels"
             raise params.refusal("pretrain.split", parameters.split, takes, origin)
     return recipe
 

@@ -4,20 +4,18 @@ import dataclasses
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from simclr.core.errors import Stopped, UserError
 from simclr.core.randomness import permutation
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
-from simclr.learning import optimizer, placement
+from simclr.learning import ddp_warm_up, optimizer, placement
 from simclr.learning.learner import Learner, StepResult
 from simclr.learning.method import Method
 from simclr.learning.penalty import penalties
@@ -28,6 +26,7 @@ from simclr.training.collapse import CollapseAlarm
 from simclr.training.pretrain_params import pieces
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
+from simclr.training.trainer_state import TrainerState
 from simclr.views.compose import views_by_size
 from simclr.views.stream import ViewStream
 
@@ -35,28 +34,6 @@ _LOG_STEPS = 20
 """Steps between two logs of metrics, each of which waits for the device."""
 _SHOWN = 36
 """Samples in the picture of views."""
-
-
-@dataclass
-class TrainerState:
-    """The progress of a run, apart from weights and optimiser."""
-
-    losses: Tensor
-    """The sum of the losses over the steps of this epoch, on this rank."""
-    epoch: int = 1
-    """The current epoch."""
-    epoch_step: int = 0
-    """Finished steps of this epoch."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    validation: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    """The encoder of the best validation so far, if early stopping is active."""
-    starts: dict[int, int] = field(default_factory=dict)
-    """As in `PretrainResult`."""
-
-    def begin(self, epoch: int) -> None:
-        self.epoch, self.epoch_step = epoch, 0
-        self.losses.zero_()
 
 
 class Trainer:
@@ -188,7 +165,9 @@ class Trainer:
 
     def resume(self, checkpoint: Any | None) -> None:
         """Resume from a checkpoint of `save`, the same on all ranks, of any number of ranks; None starts at step 0."""
-        self._warm_up_ddp()
+        if self.session.world_size > 1:
+            samples = self.parameters.batch_size // self.learner.pieces // self.session.world_size
+            ddp_warm_up.run(self.learner, [(samples * views.count, views.resolution) for views in self.stream.views])
         if checkpoint is not None:
             self.method.load_state_dict(checkpoint["model"])
             self.learner.optimizer.load_state_dict(checkpoint["optimizer"])
@@ -197,31 +176,6 @@ class Trainer:
             self.state = TrainerState(own.to(self.session.device), **checkpoint["course"])
             self.board.restore(checkpoint["points"])
         self.state.starts[self.step] = self.session.world_size
-
-    def _warm_up_ddp(self) -> None:
-        """With several ranks, run a step that changes nothing.
-
-        DDP rebuilds its gradient buckets after its first step, and from three ranks on the place in a bucket decides in
-        which order a gradient is summed. With all real steps after the rebuild, a resumed run rounds as an undisturbed
-        one.
-        """
-        if self.session.world_size == 1:
-            return
-        before = [buffer.clone() for buffer in self.method.buffers()]
-        device = self.session.device
-        samples = self.parameters.batch_size // self.learner.pieces // self.session.world_size
-        images = tuple(
-            torch.zeros(views.count * samples, 3, views.resolution, views.resolution, device=device).contiguous(
-                memory_format=torch.channels_last
-            )
-            for views in self.stream.views
-        )
-        keys = torch.zeros(sum(map(len, images)), dtype=torch.int64, device=device)
-        outputs = self.learner.forward(images, keys)
-        torch.stack([output.sum() for output in outputs]).sum().backward()
-        for buffer, value in zip(self.method.buffers(), before, strict=True):
-            buffer.copy_(value)
-        self.learner.optimizer.zero_grad()
 
     def _check(self) -> None:
         """Raise a UserError if the gradient of a step was not finite."""

@@ -1,6 +1,7 @@
 """The pieces of `make bench`, on tiny sizes: every figure is one, and a peer that is not installed is named."""
 
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -70,6 +71,14 @@ def test_epoch(given: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_conversion(given: Images, tmp_path: Path) -> None:
     assert_sound(conversion.rows(given.files, tmp_path, repeats=1), 3)
+
+
+def test_simclr_is_imported_before_the_libraries_that_it_holds() -> None:
+    """Else a row "held to AVX2" would not be, and MKL would have threads that no run has."""
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", "import benchmarks, sys; assert 'simclr' in sys.modules; import torch\n"
+         "from simclr.core import processor; processor.hold()"], env=os.environ | {"SIMCLR_CPU": "held"}, check=True,
+    )  # fmt: skip
 
 
 def test_dense_form_is_the_same_loss() -> None:

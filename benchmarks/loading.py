@@ -26,7 +26,7 @@ from benchmarks import images
 from benchmarks.contest import CORES, OURS, Row, Run, compare, finished, interleaved, peer, recipe
 from benchmarks.images import Images
 from simclr.augment import blur, crop, flip, grayscale, jitter
-from simclr.core import prefetch
+from simclr.core import prefetch, processor
 from simclr.data import loader, sampling
 from simclr.data.beton import Beton
 from simclr.data.loader import Crops
@@ -174,6 +174,8 @@ def _ours(task: _Task) -> Callable[[], Stream]:
             )
             for epoch in itertools.count()
         )
+        # as in a run; more of torch's threads would spin for their next operation, on the cores that cut views
+        torch.set_num_threads(processor.threads())
         with closing(prefetch.prefetch(load, itertools.chain.from_iterable(epochs))) as loaded:  # type: ignore[type-var]
             for parcel in loaded:
                 if task.colored:

@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,18 @@ from benchmarks.accuracy import LIGHTLY, OURS, UNTRAINED, Level, Score
 from benchmarks.contest import Measured, MissingError, Row
 from benchmarks.images import Images
 
+from simclr.core import processor
 from simclr.core.errors import UserError
 from simclr.distributed.session import Session
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    """Contestants have torch use all cores; the next test has the threads of a run again."""
+    yield
+    torch.set_num_threads(processor.threads())
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +88,16 @@ def test_simclr_is_imported_before_the_libraries_that_it_holds() -> None:
         [sys.executable, "-W", "error", "-c", "import benchmarks, sys; assert 'simclr' in sys.modules; import torch\n"
          "from simclr.core import processor; processor.hold()"], env=os.environ | {"SIMCLR_CPU": "held"}, check=True,
     )  # fmt: skip
+
+
+def test_loading_leaves_ours_the_threads_of_a_run(given: Images, tmp_path: Path) -> None:
+    views = loading.views_of(contest.recipe("cifar10"))
+    stored = images.stored_arrays(tmp_path / "arrays.beton", given.small)
+    task = loading._Task(views, stored, given.small, 4, CPU)
+    torch.set_num_threads(2)
+    with closing(loading._ours(task)()) as stream:
+        next(stream)
+        assert torch.get_num_threads() == processor.threads()
 
 
 def test_dense_form_is_the_same_loss() -> None:

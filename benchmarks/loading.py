@@ -9,7 +9,7 @@ timed batches come from the middle of an endless stream.
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,8 @@ class _Task:
     device: torch.device
     colored: bool = True
     """Whether the views are finished, or only cut and flipped and still uint8."""
+    small: tuple[Views, ...] = ()
+    """More views, of another size; ours alone makes them."""
 
 
 def rows(
@@ -132,12 +134,23 @@ def rows(
             del rivals["lightly"]
         ours = _entrant(_ours, task, least)
         yield from compare(what, "samples/s", ours, rivals, repeats, more_is_better=True, targets=to_reach)
+    four = Views(large.augmentations, 4, 96, large.seed, first=2)
+    yield from compare(
+        "of each image two views of 224 px and four of 96 px", "views/s",
+        _per_view(_entrant(_ours, replace(task, colored=True, small=(four,)), least), 6),
+        {"two views of 224 px": lambda: _per_view(_entrant(_ours, replace(task, colored=True), least), 2)},
+        repeats, more_is_better=True,
+    )  # fmt: skip
     bound = interleaved({OURS: _entrant(_decoder, task, least)}, repeats)[OURS]
     yield Row("224 px: the decoder alone, once a sample", "samples/s", bound, more_is_better=True)
 
 
 def _entrant(ready: Callable[[_Task], Callable[[], Stream]], task: _Task, least: float) -> Run:
     return _rate(ready(task), task, least)
+
+
+def _per_view(run: Run, views: int) -> Run:
+    return lambda: views * run()
 
 
 def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
@@ -159,8 +172,9 @@ def _rate(open_: Callable[[], Stream], task: _Task, least: float) -> Run:
 
 
 def _ours(task: _Task) -> Callable[[], Stream]:
-    views, count = task.views, len(task.beton)
-    source = ViewStream(task.beton, (views,), task.device)
+    count = len(task.beton)
+    sizes = (task.views, *task.small)
+    source = ViewStream(task.beton, sizes, task.device)
 
     def load(item: tuple[int, sampling.Indices]) -> Parcel:
         epoch, samples = item
@@ -180,8 +194,7 @@ def _ours(task: _Task) -> Callable[[], Stream]:
             for parcel in loaded:
                 if task.colored:
                     batch = parcel.to(task.device)
-                    rows = {name.partition(".")[2]: batch[name] for name in batch if name.startswith("0.")}
-                    yield views.augment(loader.crops(batch, 0, views.resolution), rows)
+                    yield [source.augmented(batch, k) for k in range(len(sizes))]
                 else:
                     yield parcel["pixels.0"]
 

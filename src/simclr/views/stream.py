@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from simclr.augment import Values
 from simclr.core import prefetch
@@ -65,10 +66,14 @@ class ViewStream:
     def batch(self, loaded: Parcel, total: int) -> Batch:
         """Do the device's work for one batch, of `total` samples over all ranks."""
         parcel = loaded.to(self.device)
-        images = []
-        for k, views in enumerate(self.views):
-            own = {name.partition(".")[2]: parcel[name] for name in parcel if name.startswith(f"{k}.")}
-            augmented = views.augment(loader.crops(parcel, k, views.resolution), own)
-            images.append(augmented.contiguous(memory_format=torch.channels_last))
+        images = tuple(
+            self.augmented(parcel, k).contiguous(memory_format=torch.channels_last) for k in range(len(self.views))
+        )
         count = sum(views.count for views in self.views)
-        return Batch(tuple(images), parcel["keys"], parcel["labels"], parcel["samples"], count, total)
+        return Batch(images, parcel["keys"], parcel["labels"], parcel["samples"], count, total)
+
+    def augmented(self, parcel: Parcel, k: int) -> Tensor:
+        """The views of the k-th size in `parcel`, which is on the device: (V_k * B, 3, S, S) float32 in [0, 1]."""
+        views = self.views[k]
+        rows = {name.partition(".")[2]: parcel[name] for name in parcel if name.startswith(f"{k}.")}
+        return views.augment(loader.crops(parcel, k, views.resolution), rows)

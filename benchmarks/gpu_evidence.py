@@ -21,7 +21,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -202,13 +202,14 @@ def _cifar(scale: Scale) -> None:
     epochs = 100 if scale.real else 2
     overrides = [f"pretrain.epochs={epochs}", f"pretrain.validation.every_epochs={epochs // 2}", "embed.map_points=500"]
     if not scale.real:
-        overrides += [*_TINY, "pretrain.views.resolution=8", "linear_eval.augmented.epochs=1"]
-    for name in ("fetch", "convert", "pretrain", "embed", "linear_eval"):
+        overrides += [*_TINY, "pretrain.batch_size=64", "pretrain.views.resolution=8", "linear_eval.augmented.epochs=1"]
+    for name in ("fetch", "convert", "pretrain", "embed", "linear_eval", "draw"):
         print(f"- {name}: {_stage(scale, name, overrides):.1f} s", flush=True)
 
 
 def _ranks(scale: Scale) -> None:
-    """The same losses but for rounding."""
+    """The same losses but for rounding, on the digits: most of the time goes to starting processes anyway."""
+    scale = replace(scale, images=None)
     overrides = ["pretrain.epochs=2", "pretrain.precision=fp32", *_TINY, "pretrain.batch_size=64"]
     for name in ("fetch", "convert"):
         _stage(scale, name, overrides)

@@ -5,7 +5,6 @@ It prints one table of ratios to real alternatives. On two cores it takes less t
 
 import argparse
 import os
-import re
 import sys
 import tempfile
 import time
@@ -64,7 +63,7 @@ def main() -> None:
     print(page)
     if arguments.write:
         _RESULTS.mkdir(exist_ok=True)
-        slug = re.sub("[^a-z0-9]+", "-", table.name(device).lower()).strip("-")
+        slug = table.slug(table.name(device))
         (_RESULTS / f"{slug}.md").write_text(page, encoding="utf-8")
 
 

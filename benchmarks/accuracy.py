@@ -8,7 +8,6 @@ head, loss and loop or with lightly's. `make bench-accuracy IMAGES=folder` calls
 import argparse
 import dataclasses
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import table
 from benchmarks.contest import CORES, MissingError, peer, recipe
+from benchmarks.images import LAYOUT, class_folders, first
 from benchmarks.loading import TwoViews, lightly_transform, opened, views_of
 from simclr import presets
 from simclr.core import entry, params
@@ -63,8 +63,6 @@ _L2 = 0.01
 _ENCODED = 500
 """Images encoded at once."""
 _RESULTS = Path(__file__).parent / "results"
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-_LAYOUT = "a folder with train/<class>/* and test/<class>/* (or val/)"
 
 NOTES = """\
 - The peer is lightly's transform, projection head and NTXentLoss in a loop as its examples have it: a DataLoader, and
@@ -125,16 +123,11 @@ def small_images(images: Path, count: int, tested: int, size: int, folder: Path)
 
 def _split(folder: Path, count: int, size: int) -> tuple[Pixels, list[str]]:
     """(N, size, size, 3) uint8, as many of each class, class by class, and the classes."""
-    classes = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-    if not classes:
-        raise UserError(f"{folder}: no class folder is in it; --images takes {_LAYOUT}")
+    classes = [path.name for path in class_folders(folder)]
     each = max(1, count // len(classes))
     found = []
     for name in classes:
-        paths = sorted(path for path in (folder / name).iterdir() if path.suffix.lower() in _SUFFIXES)[:each]
-        if len(paths) < each:
-            raise UserError(f"{folder / name}: {each} images are needed, {len(paths)} (.jpg, .jpeg or .png) are there")
-        found += [_square(path, size) for path in paths]
+        found += [_square(path, size) for path in first(folder / name, each)]
     return np.stack(found), classes
 
 
@@ -276,15 +269,10 @@ def page(found: Sequence[Level], heading: str, task: str) -> str:
 
 def _line(level: Level, *, signed: bool = False) -> str:
     cells = [
-        _spread([getattr(score, figure) for score in level.scores], signed) if level.scores else level.skipped
+        table.spread([getattr(score, figure) for score in level.scores], signed) if level.scores else level.skipped
         for figure in ("knn", "linear")
     ]
     return f"| {level.epochs} | {level.contestant} | {' | '.join(cells)} |"
-
-
-def _spread(values: Sequence[float], signed: bool) -> str:
-    mean = f"{statistics.mean(values):{'+' if signed else ''}.1f}"
-    return f"{mean} ± {statistics.stdev(values):.1f}" if len(values) > 1 else mean
 
 
 def draw(path: Path, found: Sequence[Level]) -> None:
@@ -310,7 +298,7 @@ def draw(path: Path, found: Sequence[Level]) -> None:
 def main() -> None:
     arguments = _arguments()
     if arguments.images is None:
-        raise UserError(f"--images is missing (for make: IMAGES=folder); it takes {_LAYOUT}")
+        raise UserError(f"--images is missing (for make: IMAGES=folder); it takes {LAYOUT}")
     load, began = os.getloadavg()[0], time.perf_counter()
     overrides = [*SETUP, *arguments.overrides]
     chosen = recipe("cifar10", *overrides)
@@ -334,7 +322,7 @@ def main() -> None:
     print(text)
     if arguments.write:
         _RESULTS.mkdir(exist_ok=True)
-        slug = re.sub("[^a-z0-9]+", "-", table.name(device).lower()).strip("-")
+        slug = table.slug(table.name(device))
         (_RESULTS / f"accuracy-{slug}.md").write_text(text, encoding="utf-8")
         draw(_RESULTS / f"accuracy-{slug}.png", found)
 

@@ -30,7 +30,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from benchmarks import contest
+from benchmarks import contest, table
 from benchmarks.contest import milliseconds
 from benchmarks.loading import views_of
 from benchmarks.loss import dense, ours
@@ -387,7 +387,7 @@ def main() -> None:
     if device.type == "cuda":
         query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         name = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0]
-        output = RESULTS / f"{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}-evidence.md"
+        output = RESULTS / f"{table.slug(name)}-evidence.md"
         header = f"# {name}, {time.strftime('%Y-%m-%d %H:%M')}\n"
         output.write_text((output.read_text() + "\n" if output.exists() else "") + header)
     else:

@@ -1,4 +1,6 @@
-"""The images that all contestants are given: crops of photographs, as JPEG files and as small arrays."""
+"""The images that all contestants are given: crops of photographs, as JPEG files and as small arrays; or those of the
+classes of a folder.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from simclr.data.beton import JPEG, RAW, Beton, StoredImage
 from simclr.images.decode_image import Pixels, plain_jpeg
 
 QUALITY = 90
+LAYOUT = "a folder with train/<class>/* and test/<class>/* (or val/)"
+_SUFFIXES = (".jpg", ".jpeg", ".png")
 _SIDES = (256, 512)
 """Pixels of a crop's height and of its width, at least and at most: the range of ImageNet's usual preparation."""
 _SMALLEST = 64
@@ -69,6 +73,30 @@ def found(folder: Path, count: int) -> list[Path]:
             break
     if not paths:
         raise UserError(f"{folder}: no JPEG file is in it")
+    return paths
+
+
+def class_folders(split: Path) -> list[Path]:
+    """The folders of all classes in `split`, by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    classes = sorted(path for path in split.iterdir() if path.is_dir()) if split.is_dir() else []
+    if not classes:
+        raise UserError(f"{split}: no class folder is in it; --images takes {LAYOUT}")
+    return classes
+
+
+def first(folder: Path, count: int) -> list[Path]:
+    """The first `count` images in the `folder` of a class, by name.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)[:count]
+    if len(paths) < count:
+        raise UserError(f"{folder}: {count} images are needed, {len(paths)} (.jpg, .jpeg or .png) are there")
     return paths
 
 

@@ -1,6 +1,8 @@
 """The rows as Markdown, with what they were measured on."""
 
 import platform
+import re
+import statistics
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -47,21 +49,47 @@ def page(rows: Sequence[Row], notes: Iterable[str], device: torch.device, load: 
 
 def machine(device: torch.device, load: float, seconds: float) -> str:
     """What the figures were measured on, and of which revision."""
-    versions = provenance.versions(device) | {"python": platform.python_version()} | _versions(_PEERS)
-    found, git = provenance.hardware(device), provenance.git("benchmarks")
-    revision = str(git["revision"])[:12] + (" with changes" if git.get("dirty") else "") or f"unknown: {git['reason']}"
-    gpu = f", {found['gpu']}" if "gpu" in found else ""
-    listed = ", ".join(f"{name} {number}" for name, number in versions.items())
     return (
-        f"# {name(device)}\n\n{found['cpu']}, {found['cores']} cores{gpu}; measured on {device.type} in "
-        f"{seconds / 60:.1f} minutes.\nThe load average was {load:.1f} before. Revision {revision}.\n\n{listed}"
+        f"# {name(device)}\n\n{hardware(device)}; measured on {device.type} in {seconds / 60:.1f} minutes.\n"
+        f"The load average was {load:.1f} before. {revision()}.\n\n{versions(device)}"
     )
+
+
+def hardware(device: torch.device) -> str:
+    """The processor, the number of its cores, and the GPU."""
+    found = provenance.hardware(device)
+    gpu = f", {found['gpu']}" if "gpu" in found else ""
+    return f"{found['cpu']}, {found['cores']} cores{gpu}"
+
+
+def revision() -> str:
+    """The commit, and whether files differ from it."""
+    git = provenance.git("benchmarks")
+    if "reason" in git:
+        return f"Revision unknown: {git['reason']}"
+    return f"Revision {str(git['revision'])[:12]}{' with changes' if git['dirty'] else ''}"
+
+
+def versions(device: torch.device) -> str:
+    """Those of all packages that figures depend on."""
+    numbers = provenance.versions(device) | {"python": platform.python_version()} | _versions(_PEERS)
+    return ", ".join(f"{package} {number}" for package, number in numbers.items())
 
 
 def name(device: torch.device) -> str:
     """What the machine is called."""
-    found = provenance.hardware(device)
-    return str(found["gpu"]) if "gpu" in found else f"{found['cpu']}, {found['cores']} cores"
+    return str(provenance.hardware(device).get("gpu", hardware(device)))
+
+
+def slug(text: str) -> str:
+    """`text` as part of a file's name."""
+    return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def spread(values: Sequence[float], signed: bool = False, digits: int = 1) -> str:
+    """The mean of `values` and, of several, their standard deviation."""
+    mean = f"{statistics.mean(values):{'+' if signed else ''}.{digits}f}"
+    return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
 def _versions(packages: Iterable[str]) -> dict[str, str]:

@@ -120,8 +120,9 @@ def test_parameters_are_those_of_the_stage_and_of_its_options(clone: Path) -> No
 
 def test_a_clean_clone_and_what_makes_it_dirty(clone: Path) -> None:
     assert provenance.git("train") == {"revision": git("rev-parse", "HEAD"), "dirty": False}
-    for name in ("dvc.lock", "reports/train/metrics.json", "reports/new.json"):  # the run's own doing
-        (clone / name).write_text("after")
+    (clone / "benchmarks/results").mkdir(parents=True)
+    for name in ("dvc.lock", "reports/train/metrics.json", "reports/new.json", "benchmarks/results/new.md"):
+        (clone / name).write_text("after")  # the run's own doing
     assert provenance.git("train")["dirty"] is False
     (clone / "params.yaml").write_text("after")
     assert provenance.git("train")["dirty"] is True

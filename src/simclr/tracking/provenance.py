@@ -28,7 +28,7 @@ _PACKAGES = (
     "ffcv", "matplotlib", "numba", "numpy", "opencv-python-headless", "pillow", "safetensors", "scikit-learn", "scipy",
     "torch", "torchvision",
 )  # fmt: skip
-_RESULTS = (":!reports", ":!dvc.lock")  # files that a run itself writes do not make the tree dirty
+_RESULTS = (":!reports", ":!dvc.lock", ":!benchmarks/results")  # what a run itself writes makes no tree dirty
 _RUN, _MACHINE = "run.json", "machine.json"
 
 

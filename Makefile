@@ -2,7 +2,8 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro relock test test-faults test-processors lint lock bench bench-accuracy gpu-evidence board clean
+.PHONY: help setup repro relock test test-faults test-processors lint lock bench bench-accuracy compare gpu-evidence \
+	board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +43,10 @@ bench-accuracy: ## compare what few epochs teach with lightly's parts: IMAGES=fo
 	@scripts/setup bench
 	python -m benchmarks.accuracy --write $(if $(IMAGES),--images "$(IMAGES)")
 
+compare: setup ## compare losses over seeds, or another of benchmarks/sweeps: SWEEP=losses SEEDS=3 (docs/comparing.md)
+	python -m benchmarks.compare $(or $(SWEEP),losses) --seeds $(or $(SEEDS),3) $(if $(PRESET),--preset $(PRESET)) \
+		$(if $(IMAGES),--images "$(IMAGES)") $(if $(PER_CLASS),--per-class $(PER_CLASS)) $(addprefix -S ,$(SET))
+
 gpu-evidence: setup ## measure what one GPU shows in ten minutes; IMAGES=folder with train/<class>/* and test/<class>/*
 	python -m benchmarks.gpu_evidence $(if $(IMAGES),--images "$(IMAGES)")
 
@@ -58,5 +63,6 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 OUTS := data/raw data/beton data/views.safetensors data/features data/embedding.safetensors data/scores.safetensors \
 	models/encoder.safetensors
 clean: ## remove what stages and boards wrote (not reports, .venv or the DVC cache)
-	rm -rf $(OUTS) $(foreach out,$(OUTS),$(addprefix $(dir $(out)).$(notdir $(out)),.part .old)) runs checkpoints dvc_plots
+	rm -rf $(OUTS) $(foreach out,$(OUTS),$(addprefix $(dir $(out)).$(notdir $(out)),.part .old)) \
+		data/compare runs checkpoints dvc_plots
 	rmdir data models 2>/dev/null || true

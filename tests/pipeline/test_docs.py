@@ -61,4 +61,8 @@ def test_what_it_names_exists(document: Path) -> None:
 def known(name: str, keys: set[str]) -> bool:
     """Whether `name` is a parameter, a module of the library or something in one; files are looked for elsewhere."""
     owner = name.rpartition(".")[0]
-    return name in keys or name.endswith(".py") or any(exists(f"{part.replace('.', '/')}.py") for part in (name, owner))
+    return (
+        name in keys
+        or name.endswith((".py", ".yaml"))
+        or any(exists(f"{part.replace('.', '/')}.py") for part in (name, owner))
+    )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from simclr.core.errors import Stopped
-from simclr.data.batch import Batch, Images, join_samples, split_samples
+from simclr.data.batch import Batch, Images, join_samples, samples_part
 from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session
 from simclr.learning import gradient_cache
@@ -41,8 +41,8 @@ def whole_batch(session: Session = ALONE, pieces: int = 1) -> Batch:
     keys = torch.randint(1 << 40, (VIEWS * SAMPLES,), generator=generator)
 
     def own(rows: Tensor, views: int) -> Tensor:
-        parts = [split_samples(piece, views, session.world_size) for piece in split_samples(rows, views, pieces)]
-        return join_samples([part[session.rank] for part in parts], views)
+        parts = [samples_part(rows, views, number, pieces) for number in range(pieces)]
+        return join_samples([samples_part(part, views, session.rank, session.world_size) for part in parts], views)
 
     labels, samples = torch.zeros(SAMPLES, dtype=torch.int64), torch.arange(SAMPLES)
     return Batch(
@@ -129,7 +129,7 @@ def test_stopped_between_two_pieces_the_buffers_are_as_before(calls: int) -> Non
 
 def test_parts_of_samples_keep_the_order_of_views() -> None:
     rows = torch.arange(12)  # three views of four samples
-    parts = split_samples(rows, 3, 2)
+    parts = [samples_part(rows, 3, number, 2) for number in range(2)]
     assert [part.tolist() for part in parts] == [[0, 1, 4, 5, 8, 9], [2, 3, 6, 7, 10, 11]]
     assert join_samples(parts, 3).tolist() == rows.tolist()
 
@@ -161,7 +161,7 @@ def most_saved(batch: Batch, count: int) -> int:
 
 def test_only_one_piece_at_a_time_keeps_its_activations() -> None:
     batch = whole_batch()
-    images, keys = batch.pieces(6)[0]
+    images, keys = next(batch.pieces(6))
     piece = Batch(images, keys, batch.labels[:2], batch.samples[:2], VIEWS, 2)
     assert most_saved(batch, 1) > 4 * most_saved(piece, 1)
     assert most_saved(batch, 6) < 1.1 * most_saved(piece, 1)

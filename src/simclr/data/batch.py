@@ -1,6 +1,6 @@
 """The batch of views of one training step."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,21 +30,24 @@ class Batch:
     total: int
     """Samples of the global batch of this step."""
 
-    def pieces(self, count: int) -> list[tuple[Images, Tensor]]:
-        """The images and keys of `count` equal parts of the samples, in their order."""
-        samples = len(self.labels)
-        images = zip(*(split_samples(views, len(views) // samples, count) for views in self.images), strict=True)
-        return [
-            (tuple(views.contiguous(memory_format=torch.channels_last) for views in piece), keys)
-            for piece, keys in zip(images, split_samples(self.keys, self.views, count), strict=True)
-        ]
+    def pieces(self, count: int) -> Iterator[tuple[Images, Tensor]]:
+        """The images and keys of `count` equal parts of the samples, in their order; one copy at a time."""
+        for number in range(count):
+            images = (
+                samples_part(views, len(views) // len(self.labels), number, count).contiguous(
+                    memory_format=torch.channels_last
+                )
+                for views in self.images
+            )
+            yield tuple(images), samples_part(self.keys, self.views, number, count)
 
 
-def split_samples(rows: Tensor, views: int, count: int) -> list[Tensor]:
-    """Rows (V * B, ...) in `count` equal parts of the samples: (V * B / count, ...) each."""
-    return [part.flatten(0, 1) for part in rows.unflatten(0, (views, -1)).chunk(count, dim=1)]
+def samples_part(rows: Tensor, views: int, number: int, count: int) -> Tensor:
+    """Of rows (V * B, ...) the part `number` of `count` equal parts of the samples: (V * B / count, ...)."""
+    part: Tensor = rows.unflatten(0, (views, -1)).chunk(count, dim=1)[number]
+    return part.flatten(0, 1)
 
 
 def join_samples(parts: Sequence[Tensor], views: int) -> Tensor:
-    """The inverse of `split_samples`."""
+    """The rows of which `parts` are all the `samples_part`s."""
     return torch.cat([part.unflatten(0, (views, -1)) for part in parts], dim=1).flatten(0, 1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from simclr.core.errors import Stopped
-from simclr.data.batch import Batch, Images, join_samples, split_samples
+from simclr.data.batch import Batch, Images, join_samples, samples_part
 
 Forward = Callable[[Images, Tensor], tuple[Tensor, ...]]
 
@@ -44,11 +44,10 @@ def backward(
     Raises:
         Stopped: as `between`; buffers of `model` are then as before.
     """
-    pieces = batch.pieces(count)
     with _buffers_kept(model) as restore:
         parts = []
         with _unsynchronised(model):
-            for images, keys in pieces:
+            for images, keys in batch.pieces(count):
                 # with a graph, so that both passes run the same kernels; it is freed with the outputs
                 outputs = forward(images, keys)
                 learns = [output.requires_grad for output in outputs]
@@ -62,7 +61,7 @@ def backward(
         value, total = loss(whole)
         total.backward()
         gradients = [output.grad for output in whole]
-        for number, (images, keys) in enumerate(pieces):
+        for number, (images, keys) in enumerate(batch.pieces(count)):
             last = number == count - 1
             with nullcontext() if last else _unsynchronised(model):
                 outputs = forward(images, keys)
@@ -77,7 +76,7 @@ def _with_gradients(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """The outputs of a piece that the loss depends on, and their gradients."""
     pairs = [
-        (output, split_samples(gradient, views, count)[number])
+        (output, samples_part(gradient, views, number, count))
         for output, gradient in zip(outputs, gradients, strict=True)
         if gradient is not None
     ]

@@ -1,8 +1,12 @@
 """What the correction for false negatives reports."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from simclr.distributed.softmax import differentiated
+from simclr.losses import reweighted
 from tests.contracts.test_losses import batch_of, option
 from tests.helpers.ranks import ALONE
 
@@ -16,3 +20,11 @@ def test_the_share_of_clamped_rows(tau_plus: float, share: float) -> None:
     loss = option("reweighted", temperature=1.0, beta=0.0, tau_plus=tau_plus)
     scalars = loss.module.scalars(z, batch_of(4, 2), loss.parameters, ALONE)
     assert {name: value.item() for name, value in scalars.items()} == {"clamped_rows": share}
+
+
+def test_a_correction_that_leaves_next_to_nothing_has_a_finite_gradient() -> None:
+    positive, statistics = torch.full((4, 1), -0.24999740719795227), torch.full((4, 1), -0.24999739229679108)
+    parameters = option("reweighted", temperature=1.0, beta=0.0, tau_plus=0.5).parameters
+    terms = differentiated(partial(reweighted._losses, parameters))(positive, statistics)
+    assert terms.attraction.isfinite().all()
+    assert terms.weight.isfinite().all()

@@ -86,7 +86,7 @@ def test_without_data_it_says_what_makes_them(tmp_path: Path) -> None:
         (0.0, 0.1, 300, "--lowest 0 --highest 0.1 is not allowed"),
         (None, float("nan"), 300, "--lowest 0.0001 --highest nan is not allowed"),
         (None, float("inf"), 300, "--lowest 0.0001 --highest inf is not allowed"),
-        (None, None, 49, "--steps = 49 is not allowed; it takes an integer >= 50"),
+        (None, None, 49, "--steps = 49 is not allowed; it takes an integer from 50 to 100000"),
     ],
 )
 def test_an_impossible_option_is_named(lowest: float | None, highest: float | None, steps: int, message: str) -> None:

@@ -70,8 +70,9 @@ class SoftmaxRule:
                 part = scaled.exp_().mul_(anchors[:, r, None] + keys[:, r])
             else:
                 shift = r + len(self.scales)
-                part = scaled.sub(anchors[:, shift, None]).exp_().mul_(anchors[:, r, None])
-                part += scaled.sub_(keys[:, shift]).exp_().mul_(keys[:, r])
+                # no similarity exceeds the log-sum-exp it is part of, except where rounding tells s_ij from s_ji
+                part = scaled.sub(anchors[:, shift, None]).clamp_(max=0).exp_().mul_(anchors[:, r, None])
+                part += scaled.sub_(keys[:, shift]).clamp_(max=0).exp_().mul_(keys[:, r])
             total = part if total is None else total.add_(part)
         assert total is not None
         return total

@@ -22,7 +22,7 @@ from simclr.distributed.softmax import SoftmaxRule, differentiated
 class Params(SimilarityParams):
     """`losses.decoupled` of params.yaml."""
 
-    weight_sigma: float | None = params.above(0)
+    weight_sigma: float | None = params.between(0.001, 1000)
 
 
 def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:

@@ -22,7 +22,7 @@ from simclr.distributed.similarity import SimilarityParams, compared
 class Params(SimilarityParams):
     """`losses.negative_sampling` of params.yaml."""
 
-    negatives: int = params.between(1, 65536)
+    negatives: int = params.between(1, 4096)
 
 
 def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:

@@ -72,6 +72,6 @@ def _negative(parameters: Params, positive: Tensor, statistics: Tensor) -> tuple
     lowest = math.log(count) - 1 / parameters.temperature
     gap = same_class - negative
     is_positive = gap < 0
-    corrected = negative + torch.log1p(-gap.where(is_positive, -1.0).exp()) - math.log1p(-parameters.tau_plus)
+    corrected = negative + torch.log(-torch.expm1(gap.where(is_positive, -1.0))) - math.log1p(-parameters.tau_plus)
     is_clamped = ~is_positive | (corrected < lowest)
     return corrected.masked_fill(is_clamped, lowest), is_clamped

@@ -51,7 +51,8 @@ class _Rule:
 
     def slope(self, block: Block, anchors: Tensor, keys: Tensor) -> Tensor:
         of_class = self._of_class(block)
-        total = (block.similarity - anchors[:, :1]).exp_().add_((block.similarity - keys[:, 0]).exp_())
+        total = (block.similarity - anchors[:, :1]).clamp_(max=0).exp_()
+        total += (block.similarity - keys[:, 0]).clamp_(max=0).exp_()
         return total.sub_((anchors[:, 1:] + keys[:, 1]) * of_class)
 
     def _of_class(self, block: Block) -> Tensor:

@@ -18,6 +18,9 @@ from simclr.distributed.pairwise import Block, RowLosses, mean_over_rows
 from simclr.distributed.session import Session
 from simclr.distributed.similarity import SimilarityParams, compared
 
+_ROUNDING = 1e-6
+"""0.9 of 510 negatives are 459, whatever the product of floats."""
+
 
 @dataclass(kw_only=True)
 class Params(SimilarityParams):
@@ -29,8 +32,7 @@ class Params(SimilarityParams):
 def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
     """See `losses`."""
     z, similarity = compared(z, parameters, session)
-    easiest, hardest = parameters.kept
-    return mean_over_rows(z, batch.views, similarity, _Rule(batch.views, easiest, 1 - hardest), session)
+    return mean_over_rows(z, batch.views, similarity, _Rule(batch.views, *parameters.kept), session)
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,16 @@ class _Rule:
     """
 
     views: int
-    easiest: float
-    """The share that is left out at the lower end."""
-    hardest: float
+    start: float
+    """The share of the negatives that is easier than those that are kept."""
+    end: float
+    """This share and those that are kept."""
 
     def statistics(self, block: Block) -> Tensor:
         ordered = block.similarity.sort(dim=1).values[:, self.views :]  # without -inf: the anchor and its positives
         count = ordered.shape[1]
-        top = count - math.floor(self.hardest * count)
-        bottom = min(math.floor(self.easiest * count), top - 1)
+        top = max(1, math.ceil(self.end * count - _ROUNDING))  # one at least is kept
+        bottom = min(math.floor(self.start * count + _ROUNDING), top - 1)
         everything = torch.full_like(ordered[:, 0], torch.inf)
         low = (ordered[:, bottom - 1] + ordered[:, bottom]) / 2 if bottom > 0 else -everything
         high = (ordered[:, top - 1] + ordered[:, top]) / 2 if top < count else everything
@@ -64,7 +67,7 @@ class _Rule:
     def slope(self, block: Block, anchors: Tensor, keys: Tensor) -> Tensor:
         total = torch.zeros_like(block.similarity)
         for shift, low, high in (anchors[:, :, None].unbind(1), keys.unbind(1)):
-            total += _kept(block.similarity, low, high).sub_(shift).exp_()
+            total += _kept(block.similarity, low, high).sub_(shift).clamp_(max=0).exp_()
         return total
 
 

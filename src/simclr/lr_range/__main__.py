@@ -24,7 +24,7 @@ def main() -> None:
         metavar="key=value",
         help="another parameter, for this test: pretrain.optimizer.name=sgd",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     values = overridden(params.read(), arguments.overrides)
     _set_processor(values)
     from simclr.lr_range.command import run  # not at the top: it loads the libraries that `_set_processor` is for

@@ -16,6 +16,7 @@ from simclr.lr_range.picture import draw
 from simclr.lr_range.range_test import range_test
 from simclr.lr_range.suggestion import smooth, suggest, two_digits
 from simclr.training import recipe as recipes
+from simclr.training.pretrain import check_session
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import PretrainData
 
@@ -24,6 +25,9 @@ RANGES = {"lars": (1e-4, 100.0), "sgd": (1e-5, 10.0), "adamw": (1e-6, 1.0)}
 """The first and the last rate for each optimizer, after scaling with the batch."""
 _FEWEST = 50
 """Steps of a test: six times the width of the smoothing."""
+
+
+_MOST = 100_000
 
 
 def run(values: dict[str, Any], lowest: float | None, highest: float | None, steps: int) -> None:
@@ -40,8 +44,8 @@ def run(values: dict[str, Any], lowest: float | None, highest: float | None, ste
     recipe = recipes.checked(values, str(params.FILE))
     parameters = recipe.parameters
     first, last = _range(parameters, lowest, highest)
-    if steps < _FEWEST:
-        raise UserError(f"--steps = {steps} is not allowed; it takes an integer >= {_FEWEST}")
+    if not _FEWEST <= steps <= _MOST:
+        raise UserError(f"--steps = {steps} is not allowed; it takes an integer from {_FEWEST} to {_MOST}")
     if (processes := os.environ.get("WORLD_SIZE", "1")) != "1":
         raise UserError(f"environment: WORLD_SIZE = {processes}, but a range test is one process; unset it")
     if not converted.has_split(_BETON, parameters.split):
@@ -62,6 +66,7 @@ def run(values: dict[str, Any], lowest: float | None, highest: float | None, ste
         ) as session,
         signals.catch_signals(multi_process=False) as interruption,
     ):
+        check_session(parameters, session)
         curve = range_test(recipe, data, session, np.geomspace(first, last, steps), interruption)
     suggestion = suggest(curve.rates, curve.losses, curve.diverged)
     name = parameters.optimizer.name

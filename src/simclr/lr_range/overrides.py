@@ -30,6 +30,6 @@ def overridden(values: dict[str, Any], overrides: Sequence[str]) -> dict[str, An
             raise UserError(f"{override}: {FILE} has no parameter {path}")
         try:
             section[key] = YAML(typ="safe", pure=True).load(text)
-        except YAMLError as error:
+        except (YAMLError, ValueError, RecursionError) as error:  # ValueError: the month 13
             raise UserError(f"{override}: the value is not valid YAML") from error
     return values

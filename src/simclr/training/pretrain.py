@@ -16,7 +16,7 @@ from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import check
+from simclr.training.pretrain_params import PretrainParams, check
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.run_identity import Identity
@@ -63,6 +63,23 @@ def identity(recipe: Recipe, data: PretrainData, session: Session) -> Identity:
     )
 
 
+def check_session(parameters: PretrainParams, session: Session) -> None:
+    """Compare `parameters` with the processes and the device.
+
+    Raises:
+        UserError: the processes cannot share the batch or its pieces, or bf16 is far too slow.
+    """
+    for key, size in (("batch_size", parameters.batch_size), ("piece_size", parameters.piece_size)):
+        if size and size % session.world_size:
+            takes = f"a multiple of the {session.world_size} processes"
+            raise params.refusal(f"pretrain.{key}", size, takes)
+    if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
+        takes = (
+            "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
+        )
+        raise params.refusal("pretrain.precision", "bf16", takes)
+
+
 def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunContext) -> PretrainResult:
     """Train an encoder by `recipe` on the views of every sample of `data.source`, from the latest checkpoint on.
 
@@ -76,17 +93,7 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     """
     parameters = recipe.parameters
     check(parameters, len(data.source), len(data.train))
-    if parameters.batch_size % session.world_size:
-        takes = f"a multiple of the {session.world_size} processes"
-        raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
-    if parameters.piece_size and parameters.piece_size % session.world_size:
-        takes = f"a multiple of the {session.world_size} processes"
-        raise params.refusal("pretrain.piece_size", parameters.piece_size, takes)
-    if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
-        takes = (
-            "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
-        )
-        raise params.refusal("pretrain.precision", "bf16", takes)
+    check_session(parameters, session)
     trainer = Trainer(recipe, data, session, context)
     trainer.resume(session.broadcast(context.checkpoints.latest()))
     state = trainer.state

@@ -101,17 +101,13 @@ def report(result: PretrainResult) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
     arrays.save(VIEWS, {"pairs": result.pairs})
     tables.write_json(REPORTS / "metrics.json", result.metrics)
-    for quantity, rows in (
-        ("loss", result.history),
-        ("lr", result.history),
-        ("knn_top1", result.validation),
-    ):
-        tables.write_csv(
-            REPORTS / f"{quantity.split('_')[0]}.csv",
-            [{"epoch": row["epoch"], quantity: row[quantity]} for row in rows],
-        )
+    for quantity in ("loss", "lr"):
+        rows = [{"epoch": row["epoch"], quantity: row[quantity]} for row in result.history]
+        tables.write_csv(REPORTS / f"{quantity}.csv", rows)
+    tables.write_csv(REPORTS / "knn.csv", result.validation)
+    probe = f", probe top-1 {result.metrics['val_probe_top1']:.2f} %" if "val_probe_top1" in result.metrics else ""
     print(
-        f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} % on val; "
+        f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} %{probe} on val; "
         f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"
     )
 

@@ -100,6 +100,22 @@ def test_nothing_is_drawn_from_arrays_that_are_missing_or_damaged(name: str, don
     assert made(tmp_path).keys() == {path}
 
 
+def test_an_online_probe_is_a_column_more_and_changes_nothing_else(done: Path, tmp_path: Path) -> None:
+    ready("pretrain", done, tmp_path)
+    change(tmp_path, **TINY, pretrain__online_probe__lr=0.1)
+    assert run("pretrain", tmp_path).code == 0
+    others = made(tmp_path)
+    for name, content in expected("pretrain", done).items():
+        if name.endswith(("encoder.safetensors", "views.safetensors", "loss.csv", "lr.csv")):
+            assert others[name] == content, name
+    found, known = (rows(folder / "reports/pretrain/knn.csv") for folder in (tmp_path, done))
+    assert [list(row) for row in found] == [["epoch", "knn_top1", "probe_top1"]] * 2
+    assert [{name: row[name] for name in ("epoch", "knn_top1")} for row in found] == known
+    metrics = json.loads(others["reports/pretrain/metrics.json"])
+    assert metrics.pop("val_probe_top1") == float(found[-1]["probe_top1"])
+    assert metrics == json.loads((done / "reports/pretrain/metrics.json").read_text())
+
+
 def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path, tmp_path: Path) -> None:
     shutil.copytree(done / "data", tmp_path / "data")
     shutil.copy(done / "params.yaml", tmp_path)

@@ -3,7 +3,7 @@ from simclr.training.early_stopping import EarlyStopping, EarlyStoppingParams
 
 def follow(accuracies: list[float], patience: int | None, min_gain: float) -> tuple[int, float, int]:
     """(validations until it stops, best accuracy, its epoch)."""
-    stopping = EarlyStopping(EarlyStoppingParams(patience=patience, min_gain=min_gain))
+    stopping = EarlyStopping(EarlyStoppingParams(watch="knn_top1", patience=patience, min_gain=min_gain))
     for epoch, accuracy in enumerate(accuracies, 1):
         stopping.update(accuracy, epoch)
         if stopping.exhausted:
@@ -21,6 +21,6 @@ def test_a_gain_below_the_minimum_does_not_count() -> None:
 
 
 def test_without_patience_it_never_stops() -> None:
-    stopping = EarlyStopping(EarlyStoppingParams(patience=None, min_gain=0))
+    stopping = EarlyStopping(EarlyStoppingParams(watch="knn_top1", patience=None, min_gain=0))
     assert not stopping.active
     assert follow([0.5] + [0.1] * 50, patience=None, min_gain=0) == (51, 0.5, 1)

@@ -233,9 +233,9 @@ def test_early_stopping_keeps_the_best_encoder_and_says_why(
     accuracies = iter([50.0, 80.0, 70.0, 80.0])
     states = []
 
-    def validate(trainer: Any) -> float:
+    def validate(trainer: Any) -> dict[str, float]:
         states.append({name: value.clone() for name, value in trainer.method.encoder.state_dict().items()})
-        return next(accuracies)
+        return {"knn_top1": next(accuracies)}
 
     monkeypatch.setattr(Trainer, "validate", validate)
     result = run(data, epochs=9, early_stopping__patience=2)
@@ -249,7 +249,7 @@ def test_early_stopping_keeps_the_best_encoder_and_says_why(
 
 def test_without_early_stopping_the_last_encoder_is_kept(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
     accuracies = iter([80.0, 50.0])
-    monkeypatch.setattr(Trainer, "validate", lambda _: next(accuracies))
+    monkeypatch.setattr(Trainer, "validate", lambda _: {"knn_top1": next(accuracies)})
     result = run(data)
     assert result.metrics["kept_epoch"] == 2
     assert result.metrics["val_knn_top1"] == 50.0
@@ -289,7 +289,7 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
         session = Session(rank=0, world_size=world, device=CUDA)
         data = PretrainData(split, split, split, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
         trainer = Trainer(chosen, data, session, RunContext())
-        assert trainer.validate() == 50.0
+        assert trainer.validate() == {"knn_top1": 50.0}
     assert peak.gpu < 8 * GIB
 
 

@@ -25,6 +25,14 @@ from tests.helpers.recipes import recipe
             {"split": "unlabelled", "loss": "supervised"},
             'pretrain.split = "unlabelled" is not allowed; it takes train, since supervised learns from labels',
         ),
+        (
+            {"split": "unlabelled", "online_probe__lr": 0.1},
+            'split = "unlabelled" is not allowed; it takes train, since pretrain.online_probe learns from labels',
+        ),
+        (
+            {"early_stopping__watch": "probe_top1"},
+            'watch = "probe_top1" is not allowed; it takes knn_top1 where pretrain.online_probe.lr is null',
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -20,6 +20,8 @@ from simclr.learning.method import Method, Outputs
 class StepResult:
     """The results of a step, on the device."""
 
+    batch: Batch
+    """The batch that was trained on: see `Method.before_step`."""
     loss: Tensor
     """The loss of this rank, without penalties."""
     outputs: Outputs
@@ -88,7 +90,8 @@ class Learner:
         norm = self._clip_gradient()
         self.optimizer.step()
         self.method.after_step(done, self.session)
-        return StepResult(loss.detach(), outputs, partial(self.method.scalars, outputs, batch, self.session), norm)
+        scalars = partial(self.method.scalars, outputs, batch, self.session)
+        return StepResult(batch, loss.detach(), outputs, scalars, norm)
 
     def _loss(self, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:
         """The loss, and the loss with the penalties."""

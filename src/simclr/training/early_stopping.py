@@ -9,6 +9,7 @@ from simclr.core import params
 class EarlyStoppingParams:
     """`pretrain.early_stopping` of params.yaml."""
 
+    watch: str = params.choice("knn_top1", "probe_top1")
     patience: int | None = params.at_least(1)
     min_gain: float = params.between(0, 100)
 

@@ -34,7 +34,7 @@ class PretrainResult:
     history: list[dict[str, float]]
     """Each epoch's mean loss and last learning rate."""
     validation: list[dict[str, float]]
-    """kNN top-1 accuracy, in percent, after each epoch that was validated."""
+    """The accuracies, as of `validation.top1`, after each epoch that was validated."""
     metrics: dict[str, Any]
     pairs: npt.NDArray[np.uint8]
     """Pairs of views of some samples, (N, 2, H, W, 3)."""
@@ -99,9 +99,9 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     state = trainer.state
     if trainer.step and session.is_main:
         _log.info(f"goes on from step {trainer.step} of {trainer.steps}")
-    stopping = EarlyStopping(parameters.early_stopping)
+    stopping, watch = EarlyStopping(parameters.early_stopping), parameters.early_stopping.watch
     for row in state.validation:
-        stopping.update(row["knn_top1"], int(row["epoch"]))
+        stopping.update(row[watch], int(row["epoch"]))
     pairs = trainer.pairs()
     context.board.views(pairs)
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.is_main, done=trainer.step) as bar:
@@ -109,9 +109,9 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
             epoch = state.epoch
             row = {"epoch": epoch, **trainer.train(bar)}
             if epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs:
-                accuracy = trainer.validate()  # may raise Stopped, so it comes before all changes of the state
-                state.validation.append({"epoch": epoch, "knn_top1": accuracy})
-                if stopping.update(accuracy, epoch) and stopping.active:
+                accuracies = trainer.validate()  # may raise Stopped, so it comes before all changes of the state
+                state.validation.append({"epoch": epoch, **accuracies})
+                if stopping.update(accuracies[watch], epoch) and stopping.active:
                     state.best = {name: tensor.clone() for name, tensor in trainer.method.encoder.state_dict().items()}
             state.history.append(row)
             state.begin(epoch + 1)
@@ -120,10 +120,12 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     if state.best:
         trainer.method.encoder.load_state_dict(state.best)
     patience = parameters.early_stopping.patience
+    kept_epoch = stopping.best_epoch if state.best else len(state.history)
+    kept = next(row for row in state.validation if row["epoch"] == kept_epoch)
     metrics = {
         "loss": state.history[-1]["loss"],
-        "val_knn_top1": stopping.best if state.best else state.validation[-1]["knn_top1"],
-        "kept_epoch": stopping.best_epoch if state.best else len(state.history),
+        **{f"val_{name}": value for name, value in kept.items() if name != "epoch"},
+        "kept_epoch": kept_epoch,
         "epochs": len(state.history),
         "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }

@@ -7,6 +7,7 @@ from simclr.learning.optimizer import OptimizerParams
 from simclr.learning.penalty import PenaltyParams
 from simclr.training import validation
 from simclr.training.early_stopping import EarlyStoppingParams
+from simclr.training.online_probe import OnlineProbeParams
 from simclr.training.validation import ValidationParams
 from simclr.views.compose import ViewParams
 
@@ -30,6 +31,7 @@ class PretrainParams:
     optimizer: OptimizerParams
     penalty: PenaltyParams
     validation: ValidationParams
+    online_probe: OnlineProbeParams
     early_stopping: EarlyStoppingParams
 
 

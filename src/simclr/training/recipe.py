@@ -64,6 +64,7 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
         raise params.refusal("pretrain.piece_size", parameters.piece_size, takes, origin)
     if parameters.views.small.count:
         _check_small_views(recipe, origin)
+    _check_online_probe(parameters, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
     for part in (recipe.method, recipe.loss):
@@ -71,6 +72,16 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
             takes = f"train, since {part.name} learns from labels"
             raise params.refusal("pretrain.split", parameters.split, takes, origin)
     return recipe
+
+
+def _check_online_probe(parameters: PretrainParams, origin: str) -> None:
+    if parameters.online_probe.lr is None:
+        if parameters.early_stopping.watch == "probe_top1":
+            takes = "knn_top1 where pretrain.online_probe.lr is null"
+            raise params.refusal("pretrain.early_stopping.watch", "probe_top1", takes, origin)
+    elif parameters.split == "unlabelled":
+        takes = "train, since pretrain.online_probe learns from labels"
+        raise params.refusal("pretrain.split", parameters.split, takes, origin)
 
 
 def _check_small_views(recipe: Recipe, origin: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from simclr.core.errors import Stopped, UserError
 from simclr.core.randomness import permutation
@@ -23,6 +24,7 @@ from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import validation
 from simclr.training.collapse import CollapseAlarm
+from simclr.training.online_probe import OnlineProbe
 from simclr.training.pretrain_params import pieces
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
@@ -74,6 +76,8 @@ class Trainer:
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(optimizer_params.warmup_epochs * self.epoch_steps))
         self._collapse_alarm = CollapseAlarm()
+        probe_lr = parameters.online_probe.lr
+        self.probe = None if probe_lr is None else OnlineProbe(encoder.dimension, classes, probe_lr, session)
         self.state = TrainerState(torch.zeros((), device=session.device))
         self.first_nonfinite = torch.full((), -1, device=session.device)
         """The first step with a gradient that was not finite; -1 without one."""
@@ -107,13 +111,14 @@ class Trainer:
                 self.save()
                 self.checkpoints.flush()
                 raise
+            probe_loss = None if self.probe is None else self.probe.step(result, self._factor(self.step))
             nonfinite = ~result.norm.isfinite() & (self.first_nonfinite < 0)
             self.first_nonfinite = torch.where(nonfinite, self.step, self.first_nonfinite)
             state.losses += result.loss
             state.epoch_step += 1
             bar.update()
             if self.step % _LOG_STEPS == 0 or self.step == 1:
-                self._log(result)
+                self._log(result, probe_loss)
             self._pause()
         self._check()  # waits for the device
         seconds = time.perf_counter() - began
@@ -158,6 +163,7 @@ class Trainer:
         checkpoint = {
             "model": self.method.state_dict(),
             "optimizer": self.learner.optimizer.state_dict(),
+            "probe": {} if self.probe is None else self.probe.state_dict(),
             "course": {**fields, "losses": self.session.gather_rows(self.state.losses[None])},
             "points": self.board.points(),
         }
@@ -171,6 +177,8 @@ class Trainer:
         if checkpoint is not None:
             self.method.load_state_dict(checkpoint["model"])
             self.learner.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.probe is not None:
+                self.probe.load_state_dict(checkpoint["probe"])
             losses = checkpoint["course"].pop("losses")
             own = losses[self.session.rank] if len(losses) == self.session.world_size else losses.mean()
             self.state = TrainerState(own.to(self.session.device), **checkpoint["course"])
@@ -190,11 +198,13 @@ class Trainer:
             "lower pretrain.optimizer.lr, or set pretrain.optimizer.clip_grad_norm"
         )
 
-    def _log(self, result: StepResult) -> None:
+    def _log(self, result: StepResult, probe_loss: Tensor | None) -> None:
         self._check()
         values = {
             "loss": self.session.mean(result.loss), "gradient_norm": result.norm, **result.scalars()
         }  # fmt: skip
+        if probe_loss is not None:
+            values["probe_loss"] = probe_loss
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
         scalars["train/similarity"] = self._collapse_alarm.similarity(result.outputs[0], self.step)
         epoch = self.step / self.epoch_steps
@@ -208,21 +218,21 @@ class Trainer:
         speed = {"samples_per_second": samples_per_second, "peak_memory_gib": memory}
         self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
 
-    def validate(self) -> float:
-        """The kNN top-1 accuracy, in percent, of the current encoder on the validation split.
+    def validate(self) -> dict[str, float]:
+        """The accuracies of the current encoder, as of `validation.top1`.
 
         Raises:
             Stopped: as `pretrain`, between two batches; the run resumes before the validation.
         """
         data = self.data
-        accuracy = validation.knn_top1(
-            self.parameters.validation, self.method.encoder, self.transform, data.train, data.val,
+        accuracies = validation.top1(
+            self.parameters.validation, self.method.encoder, self.probe, self.transform, data.train, data.val,
             len(data.info.classes), self.parameters.seed,
             self.parameters.views.count * self.parameters.batch_size // self.learner.pieces // self.session.world_size,
             self.session, self._pause,
         )  # fmt: skip
-        self.board.scalars({"validation/knn_top1": accuracy}, self.step)
-        return accuracy
+        self.board.scalars({f"validation/{name}": value for name, value in accuracies.items()}, self.step)
+        return accuracies
 
     def pairs(self) -> npt.NDArray[np.uint8]:
         """The first two views of some samples, drawn by the seed, in the first epoch: (N, 2, H, W, 3)."""

@@ -1,11 +1,11 @@
-"""Validation during training: kNN accuracy on the encoder's representations (Wu et al. 2018, section 3.4)."""
+"""Validation during training: the accuracy of kNN (Wu et al. 2018, section 3.4), and of a probe, on representations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from simclr.core import params, randomness
 from simclr.data.beton import Beton
@@ -30,9 +30,11 @@ class ValidationParams:
     temperature: float = params.above(0)
 
 
-def knn_top1(
+@torch.no_grad()
+def top1(
     parameters: ValidationParams,
     encoder: nn.Module,
+    probe: nn.Module | None,
     transform: EvalTransform,
     train: Beton,
     val: Beton,
@@ -41,10 +43,13 @@ def knn_top1(
     batch_size: int,
     session: Session,
     after_batch: Callable[[], None],
-) -> float:
-    """The accuracy, in percent, of `encoder` on `val`, for which at most `BANK` images of `train` vote.
+) -> dict[str, float]:
+    """Top-1 accuracies, in percent, on `val`: "knn_top1", for which at most `BANK` images of `train` vote, and with a
+    `probe` "probe_top1".
 
     Args:
+        probe: from representations (N, D), and their mean (D,) and variance (D,), to class scores (N, C). It gets those
+            of the images that vote, which are not those of the views in training: BatchNorm is in eval mode here.
         seed: draws the voting images, if there are more than `BANK`.
         batch_size: the encoding batch of each rank, at most 512.
         after_batch: called after every batch, equally often on all ranks; may raise to end the validation.
@@ -56,6 +61,15 @@ def knn_top1(
     )
     queries = shares.all_gather(h, len(val), session)
     similarities, nearest = knn.neighbors(queries, keys, len(bank), parameters.neighbors, session)
-    labels = torch.from_numpy(train.labels[bank]).to(session.device)[nearest]
-    votes = knn.scores(similarities, labels, classes, parameters.temperature)
-    return 100 * knn.accuracy(votes, torch.from_numpy(val.labels).to(session.device))
+    voters = torch.from_numpy(train.labels[bank]).to(session.device)[nearest]
+    scores = {"knn_top1": knn.scores(similarities, voters, classes, parameters.temperature)}
+    if probe is not None:
+        scores["probe_top1"] = probe(queries, *_moments(keys, len(bank), session))
+    labels = torch.from_numpy(val.labels).to(session.device)
+    return {name: 100 * knn.accuracy(value, labels) for name, value in scores.items()}
+
+
+def _moments(rows: Tensor, count: int, session: Session) -> tuple[Tensor, Tensor]:
+    """Mean (D,) and variance (D,) of `count` rows, of which this rank has the share `rows` (n, D)."""
+    mean = session.sum(rows.sum(dim=0)) / count
+    return mean, session.sum((rows - mean).square().sum(dim=0)) / count

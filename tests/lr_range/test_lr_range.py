@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclr.core import params
+from simclr.core import params, processor
 from simclr.core.errors import UserError
 from simclr.data import converted
 from simclr.data.converted import DatasetInfo
@@ -93,6 +94,28 @@ def test_an_impossible_option_is_named(lowest: float | None, highest: float | No
     with pytest.raises(UserError) as refused:
         command.run(SHIPPED, lowest, highest, steps)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "printed"),
+    [([], "avx2 1"), (["processor.instructions=native", "processor.threads=3"], "None 3")],
+)
+def test_the_processors_section_holds_before_the_libraries_are_loaded(
+    overrides: list[str], printed: str, tmp_path: Path
+) -> None:
+    change(tmp_path)
+    environment = {name: value for name, value in os.environ.items() if name not in processor.HELD}
+    code = (
+        "import os, sys, types; import simclr.lr_range.__main__ as program;"
+        "assert not {'numpy', 'torch'} & sys.modules.keys(); command = types.ModuleType('simclr.lr_range.command');"
+        "command.run = lambda *_: print(os.environ.get('ATEN_CPU_CAPABILITY'), os.environ['OMP_NUM_THREADS']);"
+        "sys.modules[command.__name__] = command; program.main()"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, *overrides], cwd=tmp_path, env=environment | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert process.stdout.strip() == printed
 
 
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

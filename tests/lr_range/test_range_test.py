@@ -62,7 +62,7 @@ def test_a_loss_that_is_not_finite_ends_it(data: PretrainData, monkeypatch: pyte
 
     def step(learner: Learner, batch: Batch, factor: float, done: float) -> StepResult:
         nothing = torch.zeros(())
-        return StepResult(torch.tensor(next(made)), (nothing,), dict, nothing)
+        return StepResult(batch, torch.tensor(next(made)), (nothing,), dict, nothing)
 
     monkeypatch.setattr(Learner, "step", step)
     curve = run(data)

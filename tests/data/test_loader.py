@@ -257,7 +257,11 @@ def test_what_no_device_is_sent_makes_no_context_on_a_gpu(tmp_path: Path, monkey
         loader.crops(loader.load(file, np.arange(4), [Crops(boxes, 3)], CPU), 0, 3)
 
 
-def test_images_of_one_size_are_read_by_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("least", "expected"), [(9 * 9 * 3, [5] * 8), (9 * 9 * 3 * 20, [20] * 2), (10**6, [40])])
+def test_images_of_one_size_are_read_by_several_threads(
+    least: int, expected: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as have `least` bytes each to copy."""
     images, copy, parts = noise(40, 9, seed=0), loader._copy, []
 
     def noted(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> None:
@@ -265,8 +269,18 @@ def test_images_of_one_size_are_read_by_several_threads(tmp_path: Path, monkeypa
         copy(data, starts, out)
 
     monkeypatch.setattr(loader, "_copy", noted)
+    monkeypatch.setattr(loader, "_BLOCK_BYTES", least)
     monkeypatch.setattr(thread_pool, "THREADS", 4)
     file = stored(tmp_path / "x.beton", images, np.zeros(40, np.int64))
     found = read_pixels(file, np.arange(40), np.zeros((40, 1, 4), np.int64), 4)
     assert (found.numpy() == images).all()
-    assert parts == [("decode", 5)] * 8
+    assert parts == [("decode", count) for count in expected]
+
+
+def test_copying_does_not_take_the_interpreter_from_other_threads(tmp_path: Path) -> None:
+    """On a GPU the training thread launches kernels meanwhile."""
+    file = stored(tmp_path / "x.beton", noise(512, 32, seed=0), np.zeros(512, np.int64))
+    out = np.empty((512, 32 * 32 * 3), np.uint8)
+    assert loader._copy.targetoptions["nogil"]
+    loader._copy(file.data, file.starts, out)
+    assert (out == np.stack([file.data[start : start + out.shape[1]] for start in file.starts])).all()

@@ -53,14 +53,16 @@ _BLOCKS = 2
 
 
 def row_pool(name: str) -> Callable[..., None]:
-    """Return `over_rows(function, *arrays)`, which calls `function` on contiguous blocks of rows in a private pool.
+    """Return `over_rows(function, *arrays, least=1)`, which calls `function` on contiguous blocks of rows in a private
+    pool, each of about `least` rows or more.
 
     `function` must release the GIL; all arrays have the same number of rows. It returns when all blocks are done.
     """
     pool = ThreadPoolExecutor(THREADS, name)
 
-    def over_rows(function: Callable[..., None], *arrays: npt.NDArray[Any]) -> None:
-        edges = np.linspace(0, len(arrays[0]), _BLOCKS * THREADS + 1).astype(int)
+    def over_rows(function: Callable[..., None], *arrays: npt.NDArray[Any], least: int = 1) -> None:
+        count = min(_BLOCKS * THREADS, max(1, len(arrays[0]) // least))
+        edges = np.linspace(0, len(arrays[0]), count + 1).astype(int)
         blocks = [slice(start, stop) for start, stop in itertools.pairwise(edges) if start < stop]
         list(pool.map(lambda block: function(*(array[block] for array in arrays)), blocks))
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from simclr.core import thread_pool
+from simclr.core import compiled, thread_pool
 from simclr.core.errors import UserError
 from simclr.data import crop, cut
 from simclr.data.beton import JPEG, Beton
@@ -32,6 +32,8 @@ from simclr.device import transfer
 from simclr.device.transfer import Parcel
 
 _JPEG = int(JPEG)
+_BLOCK_BYTES = 1 << 18
+"""Raw pixels that a thread copies at least: fewer are not worth the call."""
 _over_rows = thread_pool.row_pool("decode")
 
 
@@ -92,9 +94,11 @@ def _decode_and_crop_rows(data: npt.NDArray[np.uint8], *rows: npt.NDArray[Any]) 
     _decode_and_crop(data, starts, sizes, modes, heights, widths, damaged, tuple(pairs[::2]), tuple(pairs[1::2]))
 
 
-def _copy(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], out: npt.NDArray[np.uint8]) -> None:
-    for row, start in zip(out, starts, strict=True):
-        row[:] = data[start : start + row.size]  # without the GIL, so that threads wait for the disk in parallel
+@compiled.njit
+def _copy(data, starts, out):  # type: ignore[no-untyped-def]
+    """Compiled, because threads that copy a row at a time would take the GIL from the thread that trains."""
+    for i in range(len(starts)):
+        out[i] = data[starts[i] : starts[i] + out.shape[1]]
 
 
 def decodable(jpeg: bytes, height: int, width: int) -> bool:
@@ -105,7 +109,8 @@ def decodable(jpeg: bytes, height: int, width: int) -> bool:
 
 def _read_whole(beton: Beton, samples: npt.NDArray[np.int64], out: Tensor) -> None:
     """Copy the images of a uniform file into `out` (B, H, W, 3)."""
-    _over_rows(partial(_copy, beton.data), beton.starts[samples], out.flatten(1).numpy())
+    images = out.flatten(1).numpy()
+    _over_rows(partial(_copy, beton.data), beton.starts[samples], images, least=-(-_BLOCK_BYTES // images.shape[1]))
 
 
 def _read_crops(beton: Beton, samples: npt.NDArray[np.int64], crops: Sequence[Crops], outs: Sequence[Tensor]) -> None:

@@ -10,6 +10,8 @@ It needs PyTorch, and what the stages import; no network, no DVC.
 """
 
 import argparse
+import importlib.util
+import json
 import os
 import re
 import signal
@@ -82,8 +84,8 @@ class Scale:
         return self.device.type == "cuda"
 
     def recipe(self, size: int, *changes: str) -> Recipe:
-        """CIFAR-10's by default at 32 px, ImageNet's with a batch of 256 at 224 px."""
-        preset, overrides = ("cifar10", ()) if size == 32 else ("imagenet", ("pretrain.batch_size=256",))
+        """That of CIFAR-10 in 100 epochs at 32 px, ImageNet's with a batch of 256 at 224 px."""
+        preset, overrides = ("cifar10_100_epochs", ()) if size == 32 else ("imagenet", ("pretrain.batch_size=256",))
         return contest.recipe(preset, *overrides, *(() if self.real else _TINY), *changes)
 
     def data(self, size: int, count: int) -> PretrainData:
@@ -149,7 +151,8 @@ def _machine(scale: Scale) -> None:
 
 
 def _tests(scale: Scale) -> None:
-    options = ("-c", os.devnull, "--rootdir=.", "-p", "no:cacheprovider", "-o", "pythonpath=.", "-q", "-ra")
+    options = ["-c", os.devnull, "--rootdir=.", "-p", "no:cacheprovider", "-o", "pythonpath=."]
+    options += ["-q", "-ra", "--tb=short", "--show-capture=no"]
     marker = ("-o", "markers=gpu: needs a CUDA device")  # which pyproject.toml, left out here, declares
     command = [sys.executable, "-m", "pytest", *options, *marker, "-m", "gpu", "tests/gpu/test_gpu.py"]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -199,12 +202,15 @@ def _step(scale: Scale, size: int) -> None:
 
 def _cifar(scale: Scale) -> None:
     """By the stages, as programs."""
-    epochs = 100 if scale.real else 2
-    overrides = [f"pretrain.epochs={epochs}", f"pretrain.validation.every_epochs={epochs // 2}", "embed.map_points=500"]
+    overrides = ["pretrain.validation.every_epochs=20", "embed.map_points=500", "linear_eval.augmented.epochs=12"]
     if not scale.real:
         overrides += [*_TINY, "pretrain.batch_size=64", "pretrain.views.resolution=8", "linear_eval.augmented.epochs=1"]
+        overrides += ["pretrain.epochs=2"]
     for name in ("fetch", "convert", "pretrain", "embed", "linear_eval", "draw"):
         print(f"- {name}: {_stage(scale, name, overrides):.1f} s", flush=True)
+    for name in ("pretrain", "embed", "linear_eval"):
+        metrics = json.loads((scale.folder / f"reports/{name}/metrics.json").read_text())
+        print(f"- {name}: {json.dumps(metrics)}")
 
 
 def _ranks(scale: Scale) -> None:
@@ -227,9 +233,10 @@ def _stage(scale: Scale, name: str, overrides: list[str], **environment: str) ->
     source = ["fetch.source=digits"]
     if scale.images is not None:
         source = ["fetch.source=folder", f"fetch.folder='{scale.images.absolute()}'"]
-    values = presets.compose("cifar10", [*overrides, *source])
+    values = presets.compose("cifar10_100_epochs", [*overrides, *source])
     (scale.folder / "params.yaml").write_text(presets.apply(values, (ROOT / "params.yaml").read_text()))
-    own = {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
+    paths = [str(ROOT / "src"), *_stand_in_for_dvc(scale.folder), os.environ.get("PYTHONPATH", "")]
+    own = {"PYTHONPATH": os.pathsep.join(paths)}
     own |= {"DVC_ROOT": str(scale.folder), "DVC_EXP_NAME": "evidence"}
     began = time.perf_counter()
     command = [sys.executable, str(ROOT / "stages" / f"{name}.py")]
@@ -237,6 +244,18 @@ def _stage(scale: Scale, name: str, overrides: list[str], **environment: str) ->
     if done.returncode:
         sys.exit(f"{name} ended with {done.returncode}")
     return time.perf_counter() - began
+
+
+def _stand_in_for_dvc(folder: Path) -> list[str]:
+    """Where DVC is missing, a module that ignores no file: the folder source asks DVC which files it would miss."""
+    if importlib.util.find_spec("dvc"):
+        return []
+    package = folder / "without_dvc" / "dvc"
+    package.mkdir(parents=True, exist_ok=True)
+    (package / "__init__.py").touch()
+    (package / "fs.py").write_text("localfs = None\n")
+    (package / "ignore.py").write_text("def DvcIgnoreFilter(*_): return lambda root, *names: names\n")
+    return [str(package.parent)]
 
 
 def _forms(scale: Scale) -> None:
@@ -254,6 +273,27 @@ def _forms(scale: Scale) -> None:
                 f"| {clock.seconds[-1]:.3f} | {clock.gibibytes:.2f} | {clock.seconds[0]:.1f} |",
                 flush=True,
             )
+
+
+def _options(scale: Scale) -> None:
+    """What an option costs: the last of some epochs of a few steps."""
+    print("| | ms a step | GiB | against the first |\n|---|--:|--:|--:|")
+    changed = (
+        "", "pretrain.online_probe.lr=0.1", "pretrain.views.small.count=4", "pretrain.views.count=4",
+        "pretrain.loss=trimmed", "pretrain.loss=reweighted", "pretrain.loss=decoupled", "models.resnet.norm=group",
+        "pretrain.compile=true", "pretrain.compile=true pretrain.views.count=4", "pretrain.batch_size=4096",
+        "pretrain.batch_size=4096 pretrain.piece_size=512", "pretrain.batch_size=8192 pretrain.piece_size=512",
+    )  # fmt: skip
+    steps = 24 if scale.real else 1
+    first = None
+    for changes in changed if scale.real else changed[:3]:
+        chosen = scale.recipe(32, *changes.split())
+        batch_size = chosen.parameters.batch_size
+        count = max(1, 512 * steps // batch_size) * batch_size if scale.real else batch_size
+        clock = _trained(chosen, scale.data(32, count), 3)
+        step = 1000 * clock.seconds[-1] / (count // batch_size)
+        first = first or step
+        print(f"| {changes or 'as is'} | {step:.2f} | {clock.gibibytes:.2f} | {step / first:.2f} x |", flush=True)
 
 
 def _loss(scale: Scale) -> None:
@@ -317,6 +357,7 @@ PARTS = {
     "step-224": Part("A step at 224 px", 75, lambda scale: _step(scale, 224)),
     "cifar": Part("100 epochs, and what the features are worth", 330, _cifar),
     "forms": Part("Epochs with and without torch.compile and cuDNN's benchmark", 180, _forms),
+    "options": Part("What options cost at 32 px", 150, _options),
     "ranks": Part("Two ranks on one GPU", 90, _ranks),
     "loss": Part("NT-Xent", 40, _loss),
     "views": Part("Views alone", 40, _views),

@@ -85,7 +85,7 @@ def test_losses_are_those_of_the_cpu(name: str, changes: dict[str, Any]) -> None
         value_of(
             option(name, **changes),
             z,
-            replace(batch, keys=batch.keys.to(z.device), labels=batch.labels.to(z.device)),
+            replace(batch, **{name: getattr(batch, name).to(z.device) for name in ("keys", "labels", "samples")}),
             session,
         )
         for z, session in ((here, CPU), (there, GPU))

@@ -18,7 +18,7 @@ from simclr.core import entry, params, processor_params
 from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
-AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "draw")
+AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "evaluate", "draw")
 """Stages that run after data/beton has been updated to params.yaml."""
 
 
@@ -51,7 +51,7 @@ def check(known: bool) -> None:
     """
     from simclr.check import pipeline
     from simclr.data import converted
-    from simclr.evaluation.embed import embed_params
+    from simclr.embed import embed_params
     from simclr.training import pretrain_params
 
     checked = pipeline(params.read())

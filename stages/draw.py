@@ -2,18 +2,24 @@
 
 from pathlib import Path
 
-from simclr.core import arrays, entry, fingerprint
+from simclr.core import arrays, entry, fingerprint, tables
+from simclr.core.atomic import replacing
 from simclr.data import converted, loader
 from simclr.data.beton import Beton
-from simclr.evaluation.linear_eval.confusion import confusion
+from simclr.linear_eval.confusion import confusion
 from simclr.report import charts, map_picture, sheets
 from simclr.thumbnails.view_grid import view_grid
 from simclr.tracking import provenance
 
 BETON, VIEWS = Path("data/beton"), Path("data/views.safetensors")
 EMBEDDING, SCORES = Path("data/embedding.safetensors"), Path("data/scores.safetensors")
-REPORTS = Path("reports/draw")
+TABLES, REPORTS = Path("reports/evaluate/tables"), Path("reports/draw")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
+TITLES = {
+    "health": "Variance in the first principal components of the representations of test, %",
+    "invariance": "Cosine similarity of an image and a view of it, by augmentation",
+    "verification": "Two test images of one class: true positives by false positives, %",
+}
 PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
 
 
@@ -30,6 +36,7 @@ def main() -> None:
     sheets.picture(REPORTS / "views.png", view_grid(pairs))
     draw_embedding(embedding, splits["train"], splits["test"], info.classes)
     draw_probes(scores, info.classes)
+    draw_evaluations()
     inputs = {path.stem: fingerprint.of_file(path) for path in (VIEWS, EMBEDDING, SCORES)}
     provenance.write(Path(__file__), [], {"data": fingerprint.of_values(info.digests), **inputs})
     print(f"draw: {len(list(REPORTS.rglob('*.png')))} pictures in {REPORTS}")
@@ -73,6 +80,14 @@ def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
         [100 * matrix.trace() / matrix.sum() for matrix in counts.values()],
         "Top-1 accuracy of the linear probe on test, %",
     )
+
+
+def draw_evaluations() -> None:
+    with replacing(REPORTS / "evaluations") as folder:
+        folder.mkdir()
+        for path in sorted(TABLES.glob("*.csv")):
+            title = TITLES.get(path.stem, path.stem)
+            charts.table_chart(folder / f"{path.stem}.png", tables.read_csv(path, "evaluate"), title)
 
 
 if __name__ == "__main__":

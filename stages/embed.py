@@ -8,9 +8,9 @@ from simclr.core import arrays, entry, fingerprint, params, tables
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
-from simclr.evaluation.embed.embed_params import EmbedParams, check
-from simclr.evaluation.embed.embedding_map import tsne
-from simclr.evaluation.embed.neighbors import examples, knn_accuracy
+from simclr.embed.embed_params import EmbedParams, check
+from simclr.embed.embedding_map import tsne
+from simclr.embed.neighbors import examples, knn_accuracy
 from simclr.features import encode, encoder_file, feature_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder

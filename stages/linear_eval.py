@@ -9,14 +9,14 @@ from simclr.core import entry, fingerprint, params, tables
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
-from simclr.evaluation.linear_eval import scores_file
-from simclr.evaluation.linear_eval.augmented_probe import probe_augmented
-from simclr.evaluation.linear_eval.baselines import pixel_features, untrained_features
-from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_features
-from simclr.evaluation.linear_eval.confusion import confusion
-from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
-from simclr.evaluation.linear_eval.scores import topk_accuracy, true_labels
 from simclr.features import encode, encoder_file, feature_file
+from simclr.linear_eval import scores_file
+from simclr.linear_eval.augmented_probe import probe_augmented
+from simclr.linear_eval.baselines import pixel_features, untrained_features
+from simclr.linear_eval.cached_probe import ProbeResult, probe_features
+from simclr.linear_eval.confusion import confusion
+from simclr.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.linear_eval.scores import topk_accuracy, true_labels
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 FEATURES, SCORES = Path("data/features"), Path("data/scores.safetensors")
 REPORTS = Path("reports/linear_eval")
-PREDICTIONS = 10_000  # in the table for `dvc plots`, at most: Git keeps it
+PREDICTIONS = 10_000
+"""Rows of the table for `dvc plots` and scripts/review-comment, at most: Git keeps it."""
 
 
 def main() -> None:
@@ -81,12 +82,12 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
     }
     tables.write_json(REPORTS / "metrics.json", metrics)
     counts = confusion(results["pretrained"].scores.numpy(), labels.numpy())
-    predicted = results["pretrained"].scores.argmax(dim=1).tolist()
+    predicted, augmented = (results[name].scores.argmax(dim=1).tolist() for name in ("pretrained", "augmented"))
     tables.write_csv(
         REPORTS / "predictions.csv",
         [
-            {"actual": classes[actual], "predicted": classes[guess]}
-            for actual, guess in list(zip(labels.tolist(), predicted, strict=True))[:PREDICTIONS]
+            {"actual": classes[actual], "predicted": classes[guess], "augmented": classes[other]}
+            for actual, guess, other in list(zip(labels.tolist(), predicted, augmented, strict=True))[:PREDICTIONS]
         ],
     )
     tables.write_csv(

@@ -18,6 +18,7 @@ def main() -> None:
         ("pretrain.model", "models", pipeline_params.pretrain.model),
         ("pretrain.method", "methods", pipeline_params.pretrain.method),
         ("pretrain.loss", "losses", pipeline_params.pretrain.loss),
+        ("evaluate.evaluations", "evaluations", ", ".join(pipeline_params.evaluate.evaluations)),
         ("pretrain.views.augmentations", "augment", ", ".join(pipeline_params.pretrain.views.augmentations)),
     ):
         print(f"{key}: {selected}; there are {', '.join(options.names(package))}")

@@ -8,13 +8,14 @@ from simclr.core import options, params
 from simclr.core.errors import UserError
 from simclr.core.options import Option
 from simclr.core.processor_params import ProcessorParams
-from simclr.evaluation.embed.embed_params import EmbedParams
-from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.embed.embed_params import EmbedParams
+from simclr.evaluations import EvaluateParams
+from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
 from simclr.training import recipe
 from simclr.training.pretrain_params import PretrainParams
 
-PLUG_POINTS = ("augment", "losses", "methods", "models")
+PLUG_POINTS = ("augment", "evaluations", "losses", "methods", "models")
 """Sections with a subsection for each option: see `options`."""
 
 
@@ -27,11 +28,13 @@ class Pipeline:
     losses: dict[str, Option]
     methods: dict[str, Option]
     models: dict[str, Option]
+    evaluations: dict[str, Option]
     fetch: FetchParams
     convert: ConvertParams
     pretrain: PretrainParams
     embed: EmbedParams
     linear_eval: LinearEvalParams
+    evaluate: EvaluateParams
 
 
 def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline:

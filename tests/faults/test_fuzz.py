@@ -27,8 +27,8 @@ from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.data import beton, cut, loader
 from simclr.data.beton import JPEG, RAW, Beton, StoredImage
-from simclr.evaluation.embed.embed_params import EmbedParams
-from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
+from simclr.embed.embed_params import EmbedParams
+from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
 from simclr.training.pretrain_params import PretrainParams
 from tests.helpers import programs

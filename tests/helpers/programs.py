@@ -22,10 +22,11 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "draw")
+STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "evaluate", "draw")
 TINY = {
     "pretrain__epochs": 2, "models__resnet__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
+    "evaluations__invariance__images": 20, "evaluations__verification__epochs": 1,
     "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
 }  # fmt: skip
 """What makes the digits a matter of seconds."""
@@ -35,6 +36,7 @@ OUTPUTS = {
     "pretrain": ["models", "data/views.safetensors", "reports/pretrain"],
     "embed": ["data/features", "data/embedding.safetensors", "reports/embed"],
     "linear_eval": ["data/scores.safetensors", "reports/linear_eval"],
+    "evaluate": ["reports/evaluate"],
     "draw": ["reports/draw"],
 }
 

@@ -2,13 +2,18 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
+from scipy.stats import binomtest
+from scripts.review import markdown
+from scripts.review.verdict import Verdict
 
 from tests.helpers.programs import unread
 
@@ -133,11 +138,11 @@ def test_the_comment_has_what_changed_and_only_that(clone: Path) -> None:
     ]  # fmt: skip
     assert sections["Compared with `slow`"].startswith("`dvc.lock` is up to date: ")
     header, _, *rows = cells(sections["Metrics"])
-    assert header == ["Path", "Metric", "slow", "workspace", "Change"]
-    assert rows == [["reports/metrics.json", "accuracy", "0.75", "0.5", "-0.25"]]
+    assert header == ["path", "name", "before", "now", "change"]
+    assert rows == [["`reports/metrics.json`", "`accuracy`", "0.75", "0.5", "-0.25"]]
     header, _, *rows = cells(sections["Parameters"])
-    assert header == ["Path", "Param", "slow", "workspace"]
-    assert rows == [["params.yaml", "train.lr", "0.25", "0.5"]]
+    assert header == ["path", "name", "before", "now"]
+    assert rows == [["`params.yaml`", "`train.lr`", "0.25", "0.5"]]
     assert sections["Plots, pictures and other outputs"].splitlines() == [
         "- `reports/loss.csv` changed",
         "- `reports/map.png` changed",
@@ -159,7 +164,7 @@ def test_a_comparison_without_a_difference_says_so(clone: Path) -> None:
 
 def test_a_base_without_a_pipeline_makes_everything_new(clone: Path) -> None:
     sections = comment(clone, "empty")
-    assert cells(sections["Metrics"])[2] == ["reports/metrics.json", "accuracy", "-", "0.5", "-"]
+    assert cells(sections["Metrics"])[2] == ["`reports/metrics.json`", "`accuracy`", "-", "0.5", "-"]
     assert sections["Plots, pictures and other outputs"].splitlines()[:4] == [
         f"- `{path}` is new" for path in ("images.txt", "reports/loss.csv", "reports/map.png", "reports/views.png")
     ]
@@ -196,7 +201,7 @@ def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -
     file = clone / "reports" / "train" / "run.json"
     file.parent.mkdir()
     file.write_text(json.dumps(record))
-    words = "- `train`: cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14"
+    words = "- `train`: `cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14`"
     assert comment(clone, "fast")["Made by"] == words
     file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
     assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"  # as of results from DVC's run cache
@@ -213,8 +218,8 @@ def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: P
 def test_metrics_that_cannot_be_read_are_mentioned(clone: Path) -> None:
     clone.joinpath("reports/metrics.json").unlink()
     metrics = comment(clone, "slow")["Metrics"].split("\n\n")
-    assert cells(metrics[0])[2] == ["reports/metrics.json", "accuracy", "0.75", "-", "-"]
-    assert metrics[1:] == ["> DVC failed to load some metrics for following revisions: 'workspace'."]
+    assert cells(metrics[0])[2] == ["`reports/metrics.json`", "`accuracy`", "0.75", "-", "-"]
+    assert metrics[1:] == ["> `DVC failed to load some metrics for following revisions: 'workspace'.`"]
 
 
 def test_a_long_table_is_cut(clone: Path) -> None:
@@ -239,9 +244,74 @@ def test_an_invalid_pipeline_ends_in_one_line(clone: Path, file: str, old: str, 
 
 
 def test_an_unknown_base_ends_in_one_line(clone: Path) -> None:
-    for base in ("nowhere", "--help", ""):
+    for base in ("nowhere", ""):
         assert failure(clone, base).startswith(f"there is no Git revision {base} here; ")
-    assert failure(clone) == "usage: scripts/review-comment BASE, a Git revision"
+    done = run(clone, str(SCRIPT), check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].endswith("the following arguments are required: BASE")
+
+
+def predict(folder: Path, wrong: set[int], images: int = 60) -> None:
+    """Have predictions in `folder`, of which those of `wrong` are."""
+    rows = [f"{i % 3},{(i + (i in wrong)) % 3}" for i in range(images)]
+    (folder / "reports/linear_eval").mkdir(parents=True, exist_ok=True)
+    (folder / "reports/linear_eval/predictions.csv").write_text("\n".join(["actual,predicted", *rows, ""]))
+
+
+def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
+    assert "Verdict" not in comment(clone, "fast")
+    predict(clone, set(range(20)))
+    assert comment(clone, "fast")["Verdict"] == "None: there is no table of predictions before."
+    commit(clone, "predicted")
+    for wrong, row in (
+        (set(range(30)), ["66.67", "50.00", "-16.67 ± 9.43", "0 gained, 10 lost", "0.002", "**worse**"]),
+        (set(range(8)), ["66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost", "0.00049", "**better**"]),
+        (set(range(2, 19)), ["66.67", "71.67", "+5.00 ± 5.51", "3 gained, 0 lost", "0.25", "within noise"]),
+    ):
+        predict(clone, wrong)
+        table, note = comment(clone, "predicted")["Verdict"].split("\n\n")
+        assert cells(table)[2] == ["linear probe", *row]
+        assert "noise of the test set, with one seed each" in note
+        done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
+        assert done.returncode == (2 if "worse" in row[-1] else 0)
+        assert "### Verdict" in done.stdout
+    predict(clone, set(), images=50)
+    none = "None: the test images are not the same (60 before, 50 now)."
+    assert comment(clone, "predicted")["Verdict"] == none
+
+
+def test_nothing_that_an_author_writes_is_markup(clone: Path) -> None:
+    """A comment is posted with a token."""
+    evil = "`x`|y<img src=//e>\n# @admins [a](//b)"
+    clone.joinpath("params.yaml").write_text(json.dumps({"prepare": {"seed": 0, evil: evil}, "train": {"lr": 0.5}}))
+    clone.joinpath("reports/metrics.json").write_text(json.dumps({evil: 1.0}))
+    done = run(clone, str(SCRIPT), "fast").stdout
+    quoted = [line for line in done.splitlines() if "admins" in line]
+    assert quoted
+    for line in quoted:
+        outside = re.sub(r"(?<!`)(`+)(?!`).+?(?<!`)\1(?!`)", "", line)  # without spans of code
+        assert not set("<#@[").intersection(outside)
+        bars = len(re.findall(r"(?<!\\)\|", line))
+        assert bars == (6 if "metrics.json" in line else 5)
+
+
+def test_a_comment_is_never_longer_than_github_takes() -> None:
+    text = "\n".join(f"line {i}" for i in range(20_000))
+    assert len(markdown.cut(text)) <= 65_536
+    assert markdown.cut(text).startswith("line 0\nline 1\n")
+    assert markdown.cut("short") == "short"
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0, 0), (5, 0), (0, 5), (9, 1), (30, 20), (700, 500)])
+def test_p_values_are_those_of_the_binomial_test(gained: int, lost: int) -> None:
+    found = Verdict("x", 5000, 4000, 4000 + gained - lost, gained, lost)
+    expected = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    assert found.p_value == pytest.approx(expected)
+    before, after = np.zeros(5000), np.zeros(5000)
+    before[:lost], after[lost : lost + gained] = 1, 1
+    change = 100 * (after - before)
+    assert found.difference == pytest.approx(change.mean())
+    assert found.margin == pytest.approx(1.959964 * change.std() / 5000**0.5)
 
 
 def test_no_script_of_the_workflow_has_anything_pasted_into_it() -> None:

@@ -71,11 +71,28 @@ def test_the_metrics_have_the_baselines_beside_the_probe(done: Path) -> None:
     assert len(confusion) == 360
     right = sum(row["actual"] == row["predicted"] for row in confusion)
     assert 100 * right / 360 == pytest.approx(metrics["pretrained"]["top1"], abs=1e-3)
+    right = sum(row["actual"] == row["augmented"] for row in confusion)
+    assert 100 * right / 360 == pytest.approx(metrics["augmented"]["top1"], abs=1e-3)
+
+
+def test_a_picture_of_each_evaluation_is_drawn(done: Path) -> None:
+    names = {path.stem for path in (done / "reports/draw/evaluations").iterdir()}
+    assert names == set(json.loads((done / "reports/evaluate/metrics.json").read_text()))
+
+
+def test_an_evaluation_that_is_not_listed_leaves_nothing(done: Path, tmp_path: Path) -> None:
+    ready("evaluate", done, tmp_path)
+    for listed_names in (["health"], []):
+        change(tmp_path, **TINY, evaluate__evaluations=listed_names)
+        assert run("evaluate", tmp_path).code == 0
+        assert list(json.loads((tmp_path / "reports/evaluate/metrics.json").read_text())) == listed_names
+        tables = [path.stem for path in (tmp_path / "reports/evaluate/tables").iterdir()]
+        assert tables == listed_names
 
 
 def test_event_files_stand_under_the_experiments_name(done: Path) -> None:
     folders = {path.parent.relative_to(done).as_posix() for path in (done / "runs").rglob("events.out*")}
-    assert folders == {f"runs/tested/{name}" for name in ("pretrain", "embed", "linear_eval")}
+    assert folders == {f"runs/tested/{name}" for name in ("pretrain", "embed", "linear_eval", "evaluate")}
 
 
 def test_pictures_are_drawn_again_from_what_the_stages_wrote(done: Path, tmp_path: Path) -> None:

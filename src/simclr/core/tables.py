@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from simclr.core import atomic
+from simclr.core.errors import UserError
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -73,6 +74,31 @@ def _scalar(value: Any, key: str) -> float | str:
     if isinstance(value, int | str):
         return value
     raise TypeError(f"{key} is a {type(value).__name__}, not a number or a text")
+
+
+def read_csv(path: Path, stage: str) -> list[dict[str, float | str]]:
+    """Read the rows that `write_csv` wrote in `stage`; what reads as a number is one.
+
+    Raises:
+        UserError: the file is missing, or holds no table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{key: _number_or_text(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); the {stage} stage writes it") from error
+    except (UnicodeDecodeError, csv.Error, AttributeError) as error:
+        raise UserError(f"{path}: damaged; the {stage} stage writes it") from error
+    if not rows:
+        raise UserError(f"{path}: damaged; the {stage} stage writes it")
+    return rows
+
+
+def _number_or_text(value: str) -> float | str:
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:

@@ -1,6 +1,6 @@
 """Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +42,48 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[
             for (row, column), number in np.ndenumerate(counts):
                 color = "white" if shares[row, column] > 0.4 else "0.2" if number else "0.7"
                 axes.text(column, row, str(number), color=color, size=7, ha="center", va="center_baseline")
+
+
+def table_chart(path: Path, rows: Sequence[Mapping[str, float | str]], title: str) -> None:
+    """A table as lines over its first column or, where that has texts, as bars beside them.
+
+    Args:
+        path: the PNG file; its parent folders are made.
+        rows: at least one, all with the same two columns or more; all but the first column are numbers.
+        title: stands above the chart.
+    """
+    first, *others = (column for column in rows[0])
+    keys, series = [row[first] for row in rows], {column: [float(row[column]) for row in rows] for column in others}
+    if any(isinstance(key, str) for key in keys):
+        for column, values in series.items():
+            _bars(path, [str(key) for key in keys], values, title, column)
+        return
+    with open_figure(path, 760, 420) as figure:
+        axes = figure.add_subplot(
+            title=title, xlabel=_label(first), ylabel=_label(others[0]) if len(others) == 1 else ""
+        )
+        axes.grid()
+        for color, (column, values) in zip(COLORS, series.items(), strict=False):
+            axes.plot([float(key) for key in keys], values, color=color, linewidth=1.5, label=_label(column))
+        if len(others) > 1:
+            axes.legend()
+
+
+def _bars(path: Path, names: Sequence[str], values: Sequence[float], title: str, quantity: str) -> None:
+    with open_figure(path, 760, 90 + 30 * len(names)) as figure:
+        low, high = min(0.0, *values), max(0.0, *values)
+        axes = figure.add_subplot(title=title, xlabel=_label(quantity), xlim=(low * 1.12, high * 1.12 or 1.0))
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        bars = axes.barh(range(len(names)), values, height=0.62, color=COLORS[0])
+        axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=4)
+        axes.set_yticks(range(len(names)), [shorten(_label(name), 40) for name in names])
+        axes.invert_yaxis()
+
+
+def _label(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def accuracy_bars(path: Path, names: Sequence[str], values: Sequence[float], title: str) -> None:

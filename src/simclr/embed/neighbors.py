@@ -8,7 +8,7 @@ import numpy.typing as npt
 from simclr.core.randomness import permutation
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.evaluation.embed.embed_params import EmbedParams
+from simclr.embed.embed_params import EmbedParams
 from simclr.features import knn
 from simclr.features.encode import Features
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from simclr.evaluation.linear_eval import scores_file
+from simclr.linear_eval import scores_file
 
 
 def test_scores_come_back_with_their_labels(tmp_path: Path) -> None:

@@ -16,8 +16,6 @@ from simclr.core.options import Option
 from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.evaluation.linear_eval.cached_probe import ProbeResult, probe_result
-from simclr.evaluation.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.features.encode import Features
 from simclr.features.encoder import Encoder
 from simclr.features.encoder_file import freeze
@@ -25,6 +23,8 @@ from simclr.features.eval_transform import EvalTransform
 from simclr.learning import optimizer, placement
 from simclr.learning.learner import Learner
 from simclr.learning.schedule import scaled_lr, warmup_cosine
+from simclr.linear_eval.cached_probe import ProbeResult, probe_result
+from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.methods.classifier import Classifier
 from simclr.tracking import progress
 from simclr.views.compose import Views

@@ -18,13 +18,13 @@ from simclr.data import beton
 from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.evaluation.linear_eval import augmented_probe, baselines, cached_probe, logistic_regression
-from simclr.evaluation.linear_eval.cached_probe import ProbeResult
-from simclr.evaluation.linear_eval.confusion import confusion
-from simclr.evaluation.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
-from simclr.evaluation.linear_eval.scores import topk_accuracy
 from simclr.features.encode import Features
 from simclr.features.eval_transform import EvalTransform
+from simclr.linear_eval import augmented_probe, baselines, cached_probe, logistic_regression
+from simclr.linear_eval.cached_probe import ProbeResult
+from simclr.linear_eval.confusion import confusion
+from simclr.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
+from simclr.linear_eval.scores import topk_accuracy
 from simclr.methods import classifier
 from simclr.models.resnet import Encoder
 from tests.helpers.augmentations import views

@@ -9,7 +9,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from simclr.core.randomness import permutation
-from simclr.evaluation.embed.embed_params import EmbedParams
+from simclr.embed.embed_params import EmbedParams
 from simclr.features.encode import Features
 
 

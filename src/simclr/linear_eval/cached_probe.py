@@ -11,10 +11,10 @@ from torch import Tensor
 
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.evaluation.linear_eval import logistic_regression
-from simclr.evaluation.linear_eval.linear_eval_params import CachedParams
 from simclr.features.encode import Features
 from simclr.features.knn import accuracy
+from simclr.linear_eval import logistic_regression
+from simclr.linear_eval.linear_eval_params import CachedParams
 
 
 @dataclass(frozen=True)

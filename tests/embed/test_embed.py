@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 from simclr.core.errors import UserError
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.evaluation.embed import embed_params, embedding_map, neighbors
-from simclr.evaluation.embed.embed_params import EmbedParams
+from simclr.embed import embed_params, embedding_map, neighbors
+from simclr.embed.embed_params import EmbedParams
 from simclr.features.encode import Features, encode_splits, gather_to_main
 from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder

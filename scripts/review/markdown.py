@@ -1,0 +1,36 @@
+"""Markdown that what it quotes cannot break out of.
+
+A comment is posted with a token, and quotes what the author of a pull request can write: names of classes and of
+parameters, and their values.
+"""
+
+import re
+from collections.abc import Sequence
+
+LONGEST = 65_536
+"""Characters of a comment on GitHub."""
+
+
+def code(text: str, longest: int = 200) -> str:
+    """`text`, or its first characters, as one line of code, in which nothing is markup, a link or a mention; for cells
+    of tables too."""
+    line = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split())
+    line = f"{line[:longest]}..." if len(line) > longest else line
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    padding = " " if line.startswith("`") or line.endswith("`") or not line else ""
+    # a table ends a cell at a bar even within code
+    return f"{fence}{padding}{line}{padding}{fence}".replace("|", "\\|")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are Markdown already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """`text`, or as many of its first lines as a comment holds."""
+    if len(text) <= longest:
+        return text
+    rest = "\n\n(cut here: a comment holds no more)\n"
+    return text[: longest - len(rest)].rpartition("\n")[0] + rest

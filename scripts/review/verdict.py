@@ -1,0 +1,93 @@
+"""Better, worse or within noise: two classifiers on the same test images, compared image by image."""
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+ALPHA = 0.05
+"""From this p-value on a difference counts as noise."""
+_NORMAL = 1.959964
+"""The 97.5 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A classifier before and after, on N test images."""
+
+    name: str
+    """The column of the table of predictions."""
+    images: int
+    right_before: int
+    right_after: int
+    gained: int
+    """Images that only the one after has right."""
+    lost: int
+    """Images that only the one before has right."""
+
+    @property
+    def difference(self) -> float:
+        """Of the accuracy, in percentage points."""
+        return 100 * (self.gained - self.lost) / self.images
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the 95 % interval of the difference, in percentage points (Wald, paired)."""
+        changed = self.gained + self.lost
+        variance = changed - (self.gained - self.lost) ** 2 / self.images
+        return 100 * _NORMAL * math.sqrt(max(0.0, variance)) / self.images
+
+    @property
+    def p_value(self) -> float:
+        """Of McNemar's exact test: how likely so uneven a split of the changed images is, if both are as good."""
+        changed = self.gained + self.lost
+        fewer = min(self.gained, self.lost)
+        tail = sum(math.comb(changed, k) for k in range(fewer + 1))
+        return min(1.0, float(2 * tail / 2**changed))
+
+    @property
+    def word(self) -> str:
+        if self.p_value >= ALPHA:
+            return "within noise"
+        return "better" if self.gained > self.lost else "worse"
+
+
+def verdicts(before: str, after: str) -> list[Verdict]:
+    """Compare two tables of predictions: CSV with the column `actual`, and a column for each classifier.
+
+    Raises:
+        ValueError: a table is none, or the test images are not the same; says which.
+    """
+    tables = [_columns(before, "before"), _columns(after, "now")]
+    first, second = (table["actual"] for table in tables)
+    if first != second:
+        sizes = f"{len(first)} before, {len(second)} now" if len(first) != len(second) else "their classes differ"
+        raise ValueError(f"the test images are not the same ({sizes})")
+    return [
+        _verdict(name, first, tables[0][name], tables[1][name])
+        for name in tables[0]
+        if name != "actual" and name in tables[1]
+    ]
+
+
+def _columns(text: str, when: str) -> dict[str, list[str]]:
+    rows = list(csv.reader(io.StringIO(text)))
+    if len(rows) < 2 or "actual" not in rows[0] or any(len(row) != len(rows[0]) for row in rows):
+        raise ValueError(f"there is no table of predictions {when}")
+    return {name: [row[place] for row in rows[1:]] for place, name in enumerate(rows[0])}
+
+
+def _verdict(name: str, actual: list[str], before: list[str], after: list[str]) -> Verdict:
+    def right(predicted: list[str]) -> Iterator[bool]:
+        return (guess == truth for guess, truth in zip(predicted, actual, strict=True))
+
+    pairs = list(zip(right(before), right(after), strict=True))
+    return Verdict(
+        name=name,
+        images=len(actual),
+        right_before=sum(first for first, _ in pairs),
+        right_after=sum(second for _, second in pairs),
+        gained=pairs.count((False, True)),
+        lost=pairs.count((True, False)),
+    )

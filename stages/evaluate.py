@@ -1,0 +1,69 @@
+"""Stage `evaluate`: the frozen encoder judged by the evaluations that `evaluate` lists, in reports/evaluate."""
+
+from functools import partial
+from pathlib import Path
+
+from simclr.core import entry, fingerprint, options, params, tables
+from simclr.core.atomic import replacing
+from simclr.data import converted
+from simclr.distributed import launch
+from simclr.distributed.session import open_session
+from simclr.evaluations import EvaluateParams, Findings, Subject
+from simclr.features import encoder_file, feature_file
+from simclr.tracking import provenance
+from simclr.tracking.tensorboard import Board, run_folder
+
+BETON, MODEL, FEATURES = Path("data/beton"), Path("models/encoder.safetensors"), Path("data/features")
+REPORTS = Path("reports/evaluate")
+SPLITS = ("train", "val", "test")
+
+
+def main() -> None:
+    values = params.read()
+    option = partial(options.checked, values=values, origin=str(params.FILE))
+    parameters = params.load("evaluate", EvaluateParams)
+    evaluations = [option("evaluations", name) for name in parameters.evaluations]
+    augmentations = {name: option("augment", name) for name in options.names("augment")}
+    launch.on_every_gpu()
+    info = converted.load_info(BETON)
+    encoder, transform = encoder_file.load(MODEL, params.lookup(values, "pretrain.model"))
+    with open_session() as session:
+        subject = Subject(
+            encoder=encoder.to(session.device),
+            transform=transform,
+            augmentations=augmentations,
+            pretrained_with=params.lookup(values, "pretrain.views.augmentations"),
+            splits={name: converted.open_split(BETON, name) for name in SPLITS},
+            features={name: feature_file.load(FEATURES, name, session) for name in SPLITS},
+            seed=parameters.seed,
+            session=session,
+        )
+        findings = {item.name: item.module.evaluate(item.parameters, subject) for item in evaluations}
+        if not session.is_main:
+            return
+    report(findings)
+    provenance.write(
+        Path(__file__),
+        [],
+        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
+        [encoder_file.option(encoder), *(item.path for item in (*evaluations, *augmentations.values()))],
+        session.device,
+        {0: session.world_size},
+    )
+
+
+def report(findings: dict[str, Findings]) -> None:
+    metrics = {name: found.metrics for name, found in findings.items()}
+    tables.write_json(REPORTS / "metrics.json", metrics)
+    with replacing(REPORTS / "tables") as folder:
+        folder.mkdir()
+        for name, found in findings.items():
+            if found.table:
+                tables.write_csv(folder / f"{name}.csv", found.table)
+    with Board(run_folder("evaluate")) as board:
+        board.scalars({f"{name}/{key}": value for name in metrics for key, value in metrics[name].items()}, 0)
+    print(f"evaluate: {', '.join(findings) or 'nothing'}; {sum(map(len, metrics.values()))} metrics in {REPORTS}")
+
+
+if __name__ == "__main__":
+    entry.run("evaluate", main)

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup repro relock test test-faults test-processors lint lock bench bench-accuracy compare gpu-evidence \
-	board clean
+	report board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ compare: setup ## compare losses over seeds, or another of benchmarks/sweeps: SW
 
 gpu-evidence: setup ## measure what one GPU shows in ten minutes; IMAGES=folder with train/<class>/* and test/<class>/*
 	python -m benchmarks.gpu_evidence $(if $(IMAGES),--images "$(IMAGES)")
+
+report: setup ## one page that compares the last commit and the workspace, or EXPS="main an-experiment workspace"
+	scripts/report-page $(EXPS)
 
 board: setup ## TensorBoard over all experiments of this clone
 	tensorboard --logdir runs

@@ -1,0 +1,93 @@
+"""Metrics, parameters and tables of a revision, as flat values."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from review.revision import Revision
+
+_METRICS = re.compile(r"reports/(\w+)/metrics\.json")
+_KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
+
+
+def metrics(revision: Revision) -> dict[str, float]:
+    """The numbers of every reports/<stage>/metrics.json, by stage and key."""
+    found = {}
+    for path in revision.files("reports"):
+        if stage := _METRICS.fullmatch(path):
+            content = _json(revision.read(path))
+            found |= {f"{stage[1]}.{key}": value for key, value in flat(content).items() if _is_number(value)}
+    return found
+
+
+def parameters(revision: Revision) -> dict[str, Any]:
+    """All values of params.yaml by their dotted keys."""
+    try:
+        content = YAML(typ="safe").load(_text(revision.read("params.yaml")))
+    except YAMLError:
+        return {}
+    return flat(content)
+
+
+def comments(revision: Revision) -> dict[str, str]:
+    """The comment above each key of params.yaml, by its dotted key."""
+    found: dict[str, str] = {}
+    keys: list[tuple[int, str]] = []
+    above: list[str] = []
+    for line in _text(revision.read("params.yaml")).splitlines():
+        if line.strip().startswith("#"):
+            above.append(line.strip().lstrip("# "))
+        elif match := _KEY.match(line):
+            indent = len(match[1])
+            keys = [(depth, key) for depth, key in keys if depth < indent] + [(indent, match[2])]
+            if above:
+                found[".".join(key for _, key in keys)] = " ".join(above)
+            above = []
+        else:
+            above = []
+    return found
+
+
+def table(revision: Revision, path: str) -> list[dict[str, str]]:
+    """The rows of a CSV file; none if it is missing or no table."""
+    rows = list(csv.reader(io.StringIO(_text(revision.read(path)))))
+    if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
+        return []
+    return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def record(revision: Revision, stage: str) -> dict[str, Any]:
+    """reports/<stage>/run.json."""
+    content = _json(revision.read(f"reports/{stage}/run.json"))
+    return content if isinstance(content, dict) else {}
+
+
+def flat(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings under dotted keys."""
+    if not isinstance(values, Mapping):
+        return {prefix.rstrip("."): values} if prefix else {}
+    leaves: dict[str, Any] = {}
+    for key, value in values.items():
+        leaves |= flat(value, f"{prefix}{key}.")
+    return leaves
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(content: bytes | None) -> str:
+    return (content or b"").decode(errors="replace")
+
+
+def _json(content: bytes | None) -> Any:
+    try:
+        return json.loads(content or b"{}")
+    except ValueError:
+        return {}

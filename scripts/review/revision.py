@@ -1,0 +1,87 @@
+"""What an experiment left in Git: the files of a commit, of an experiment of DVC, or of the workspace."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+WORKSPACE = "workspace"
+
+
+class UnknownError(Exception):
+    """There is no such revision; says why."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A `commit` under the `name` that was given for it; without a commit the workspace."""
+
+    name: str
+    commit: str
+
+    def read(self, path: str) -> bytes | None:
+        """The content of the file `path`, relative to the current folder; None if there is none."""
+        if not self.commit:
+            return Path(path).read_bytes() if Path(path).is_file() else None
+        done = subprocess.run(["git", "show", f"{self.commit}:./{path}"], capture_output=True, check=False)
+        return None if done.returncode else done.stdout
+
+    def files(self, folder: str) -> list[str]:
+        """The sorted paths of all files in and below `folder`."""
+        if not self.commit:
+            return sorted(path.as_posix() for path in Path(folder).rglob("*") if path.is_file())
+        return sorted(git("ls-tree", "-r", "-z", "--name-only", self.commit, f"./{folder}/").split("\0")[:-1])
+
+    @property
+    def described(self) -> str:
+        """Commit, day and subject."""
+        return git("show", "--no-patch", "--format=%h, %cs: %s", self.commit).strip() if self.commit else ""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment of DVC: a commit that no branch has."""
+
+    name: str
+    commit: str
+    base: str
+    """The commit it began at."""
+    day: str
+
+
+def experiments() -> list[Experiment]:
+    """All of this repository, the latest first."""
+    fields = "%(refname)%09%(objectname)%09%(committerdate:short)"
+    lines = git("for-each-ref", "--sort=-committerdate", f"--format={fields}", "refs/exps").splitlines()
+    found = []
+    for ref, commit, day in (line.split("\t") for line in lines):
+        parts = ref.removeprefix("refs/exps/").split("/")
+        if len(parts) == 3:  # others are DVC's own: refs/exps/stash, ...
+            found.append(Experiment(parts[2], commit, parts[0] + parts[1], day))
+    return found
+
+
+def resolve(name: str) -> Revision:
+    """The revision that `name` means: "workspace", an experiment, or anything that Git takes for a commit.
+
+    Raises:
+        UnknownError: nothing is called so.
+    """
+    if name == WORKSPACE:
+        return Revision(name, "")
+    commits = {item.commit for item in experiments() if item.name == name}
+    if len(commits) > 1:
+        raise UnknownError(
+            f"{len(commits)} experiments are called {name}; give the commit of one: {', '.join(commits)}"
+        )
+    commit = next(iter(commits), "") or git(
+        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
+    )
+    if not commit:
+        raise UnknownError(f"there is no experiment, branch or commit {name}; {WORKSPACE} is what is not committed")
+    return Revision(name, commit.strip())
+
+
+def git(*arguments: str) -> str:
+    """What Git prints; nothing if it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, errors="replace", check=False)
+    return "" if done.returncode else done.stdout

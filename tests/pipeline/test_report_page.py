@@ -1,0 +1,212 @@
+"""scripts/report-page in a scratch repository; the page is opened in Chromium where that is installed."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.pipeline.test_review import ROOT, commit, predict, run
+
+SCRIPT = ROOT / "scripts" / "report-page"
+EVIL = "<script>alert('x')</script>&\"' onload=\"y\""
+VOID = {"meta", "img"}
+
+
+def report(folder: Path, epochs: int, top1: float, wrong: set[int], shade: int) -> None:
+    """Have in `folder` what stages leave."""
+    reports = folder / "reports"
+    (folder / "params.yaml").write_text(
+        f"# all\npretrain:\n  # how often\n  # each image\n  epochs: {epochs}\n  seed: 0\n"
+    )
+    predict(folder, wrong)
+    (reports / "pretrain").mkdir(exist_ok=True)
+    (reports / "draw").mkdir(exist_ok=True)
+    (reports / "pretrain/loss.csv").write_text(
+        "epoch,loss\n" + "".join(f"{k},{10 / k}\n" for k in range(1, epochs + 1))
+    )
+    (reports / "pretrain/run.json").write_text(json.dumps({"device": "cpu", "versions": {"torch": "2.14"}}))
+    (reports / "linear_eval/metrics.json").write_text(json.dumps({"pretrained": {"top1": top1, "top5": 100.0}}))
+    (reports / "linear_eval/classes.csv").write_text(f"class,accuracy\ncat,{top1}\n{EVIL.replace(chr(34), '')},50.0\n")
+    Image.new("RGB", (64, 64), (shade, 0, 0)).save(reports / "draw/map.png")
+    Image.new("RGB", (64, 64)).save(reports / "draw/views.png")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with the commits `before` and `after`, and two experiments that differ in a seed."""
+    folder = tmp_path_factory.mktemp("page") / "origin"
+    folder.mkdir()
+    run(folder, "git", "init", "--quiet")
+    report(folder, 3, 66.6667, set(range(20)), 0)
+    commit(folder, "before")
+    report(folder, 5, 86.6667, set(range(8)), 200)
+    commit(folder, "after")
+    base = run(folder, "git", "rev-parse", "after").stdout.strip()
+    for seed, top1 in ((1, 80.0), (2, 90.0)):
+        report(folder, 5, top1, set(range(8)), 200)
+        text = (folder / "params.yaml").read_text()
+        (folder / "params.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
+        commit(folder, f"seed-{seed}")
+        run(folder, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/exp-{seed}", f"seed-{seed}")
+        run(folder, "git", "reset", "--quiet", "--hard", "after")
+    return folder
+
+
+@pytest.fixture
+def clone(origin: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(origin, tmp_path / "clone"))
+
+
+def page(folder: Path, *names: str) -> str:
+    done = run(folder, str(SCRIPT), *names)
+    assert done.stdout.startswith("runs/report.html: ")
+    return (folder / "runs/report.html").read_text()
+
+
+class Balance(HTMLParser):
+    """Fails at an element that is not closed; keeps texts, and the addresses that the page would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        assert not [key for key, _ in attrs if key.startswith("on")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def rows(text: str, section: str) -> list[list[str]]:
+    """The cells of all rows of tables in a section."""
+    body = text.partition(f'<section id="{section}">')[2].partition("</section>")[0]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in re.findall(r"<tr>(.*?)</tr>", body)]
+    return [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in cells]
+
+
+def test_two_commits_side_by_side(clone: Path) -> None:
+    text = page(clone, "before", "after")
+    assert ["linear_eval.pretrained.top1", "66.6667", "86.6667", "+20"] in rows(text, "metrics")
+    assert ["linear_eval.pretrained.top5", "100", "100", "="] in rows(text, "metrics")
+    assert rows(text, "parameters-that-differ")[1:] == [["pretrain.epochs", "3", "5", "how often each image"]]
+    assert rows(text, "verdict")[1:] == [
+        ["after", "linear probe", "66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost of 60", "better (p 0.00049)"]
+    ]
+    assert ["cat", "66.6667", "86.6667", "+20"] in rows(text, "classes")
+    assert text.count("<polyline") == 2
+    assert text.count("data:image/png") == 3  # the map of each, the views once
+    assert "views.png (the same)" in text
+    assert "map.png (differs)" in text
+    assert ["after", "device: cpu", "torch 2.14"] in rows(text, "made-by")
+
+
+def test_experiments_and_their_seeds(clone: Path) -> None:
+    text = page(clone, "exp-1", "workspace")
+    found = rows(text, "all-experiments")
+    assert [found[1][2], found[1][1]] == ["85.00 ± 7.07", "2"]
+    assert {row[0]: row[-2] for row in found[3:]} == {"exp-1": "pretrain.seed=1", "exp-2": "pretrain.seed=2"}
+    assert ["pretrain.seed", "1", "0", ""] in rows(text, "parameters-that-differ")
+
+
+def test_without_arguments_it_is_the_last_commit_and_the_workspace(clone: Path) -> None:
+    report(clone, 5, 70.0, set(range(8)), 200)
+    assert ["linear_eval.pretrained.top1", "86.6667", "70", "-16.67"] in rows(page(clone), "metrics")
+
+
+def test_the_page_is_whole_and_asks_for_nothing(clone: Path) -> None:
+    text = page(clone, "before", "after", "exp-1")
+    found = Balance(text)
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in found.addresses)
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttp", text)
+
+
+def test_whatever_an_author_writes_is_text(clone: Path) -> None:
+    evil = {"pretrain": {EVIL: EVIL, "epochs": 5}}
+    (clone / "params.yaml").write_text(f"# {EVIL}\n{json.dumps(evil)}\n")
+    (clone / "reports/linear_eval/metrics.json").write_text(json.dumps({EVIL: 1.0}))
+    (clone / "reports/pretrain/run.json").write_text(json.dumps({"device": EVIL, "versions": {EVIL: EVIL}}))
+    (clone / "reports/pretrain/loss.csv").write_text("epoch,</script><b>\n1,2\n2,3\n")
+    run(clone, "git", "commit", "--quiet", "--all", "--message", EVIL)
+    text = page(clone, "before", "HEAD")
+    assert text.count("<script") == 1
+    assert EVIL in "".join(Balance(text).texts)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["nowhere"], "there is no experiment, branch or commit nowhere; workspace is what is not committed"),
+        (["--", "--all"], "there is no experiment, branch or commit --all; "),
+        ([f"HEAD~{k}" for k in range(9)], "9 revisions are too many to compare; it takes 8 at most"),
+        (["before", "empty"], "empty has no metrics in reports/ here"),
+    ],
+)
+def test_what_cannot_be_compared_ends_in_one_line(names: list[str], message: str, clone: Path) -> None:
+    run(clone, "git", "switch", "--quiet", "--orphan", "bare")
+    run(clone, "git", "commit", "--quiet", "--allow-empty", "--message", "empty")
+    run(clone, "git", "tag", "empty")
+    done = run(clone, str(SCRIPT), *names, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"report-page: {message}")
+    assert done.stderr.count("\n") == 1
+    assert not (clone / "runs").exists()
+
+
+def test_two_experiments_of_one_name_are_told_apart_by_their_commits(clone: Path) -> None:
+    first, second = (run(clone, "git", "rev-parse", name).stdout.strip() for name in ("seed-1", "seed-2"))
+    run(clone, "git", "update-ref", f"refs/exps/{first[:2]}/{first[2:]}/exp-1", second)
+    done = run(clone, str(SCRIPT), "exp-1", check=False)
+    assert done.stderr.startswith("report-page: 2 experiments are called exp-1; give the commit of one: ")
+    page(clone, first)
+
+
+PROBE = """
+document.querySelectorAll("details").forEach(details => { details.open = true; });
+Object.assign(document.body.style, {width: "360px", margin: "0"});
+const free = [...document.querySelectorAll("body *")].filter(element => !element.parentElement.closest(".box, svg"));
+const root = document.documentElement.dataset;
+root.right = Math.max(...free.map(element => element.getBoundingClientRect().right));
+const table = document.querySelector("#metrics table");
+const names = () => [...table.tBodies[0].rows].map(row => row.cells[0].textContent);
+table.querySelectorAll("thead button")[1].click();
+root.up = names().join();
+table.querySelectorAll("thead button")[1].click();
+root.down = names().join();
+document.querySelector("#metrics input[type=checkbox]").click();
+root.differing = [...table.tBodies[0].rows].filter(row => !row.hidden).length;
+"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_the_page_in_a_browser(clone: Path) -> None:
+    """No error, no overflow at 360 px, tables that sort and filter."""
+    text = page(clone, "before", "after")
+    caught = "<script>window.onerror = message => { document.documentElement.dataset.error = message; };</script>"
+    probed = text.replace("<script>", f"{caught}<script>", 1).replace("</body>", f"<script>{PROBE}</script></body>")
+    (clone / "probe.html").write_text(probed)
+    done = subprocess.run(
+        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom",
+         f"--user-data-dir={clone / 'browser'}", (clone / "probe.html").as_uri()],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', done.stdout.partition(">")[2].partition(">")[0]))
+    assert "error" not in found, found
+    assert 0 < float(found["right"]) <= 360
+    assert found["up"].split(",") == found["down"].split(",")[::-1]
+    assert found["differing"] == "1"

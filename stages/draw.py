@@ -4,6 +4,7 @@ from pathlib import Path
 
 from simclr.core import arrays, entry, fingerprint, tables
 from simclr.core.atomic import replacing
+from simclr.core.errors import UserError
 from simclr.data import converted, loader
 from simclr.data.beton import Beton
 from simclr.linear_eval.confusion import confusion
@@ -18,6 +19,7 @@ ROWS, COLUMNS = 10, 12  # of a contact sheet
 TITLES = {
     "health": "Variance in the first principal components of the representations of test, %",
     "invariance": "Cosine similarity of an image and a view of it, by augmentation",
+    "knn": "Top-1 accuracy on test by the number of nearest neighbors, %",
     "verification": "Two test images of one class: true positives by false positives, %",
 }
 PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
@@ -83,11 +85,14 @@ def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
 
 
 def draw_evaluations() -> None:
+    if not TABLES.is_dir():
+        raise UserError(f"{TABLES}: no such folder; the evaluate stage writes it")
     with replacing(REPORTS / "evaluations") as folder:
         folder.mkdir()
+        (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
         for path in sorted(TABLES.glob("*.csv")):
             title = TITLES.get(path.stem, path.stem)
-            charts.table_chart(folder / f"{path.stem}.png", tables.read_csv(path, "evaluate"), title)
+            charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from simclr.core import entry, fingerprint, options, params, tables
 from simclr.core.atomic import replacing
+from simclr.core.errors import UserError
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -12,6 +13,7 @@ from simclr.evaluations import EvaluateParams, Findings, Subject
 from simclr.features import encoder_file, feature_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
+from simclr.views.compose import ViewParams
 
 BETON, MODEL, FEATURES = Path("data/beton"), Path("models/encoder.safetensors"), Path("data/features")
 REPORTS = Path("reports/evaluate")
@@ -23,6 +25,7 @@ def main() -> None:
     option = partial(options.checked, values=values, origin=str(params.FILE))
     parameters = params.load("evaluate", EvaluateParams)
     evaluations = [option("evaluations", name) for name in parameters.evaluations]
+    views = params.check(params.lookup(values, "pretrain.views"), ViewParams, "pretrain.views", str(params.FILE))
     augmentations = {name: option("augment", name) for name in options.names("augment")}
     launch.on_every_gpu()
     info = converted.load_info(BETON)
@@ -32,12 +35,13 @@ def main() -> None:
             encoder=encoder.to(session.device),
             transform=transform,
             augmentations=augmentations,
-            pretrained_with=params.lookup(values, "pretrain.views.augmentations"),
+            pretrained_with=views.augmentations,
             splits={name: converted.open_split(BETON, name) for name in SPLITS},
             features={name: feature_file.load(FEATURES, name, session) for name in SPLITS},
             seed=parameters.seed,
             session=session,
         )
+        check(subject)
         findings = {item.name: item.module.evaluate(item.parameters, subject) for item in evaluations}
         if not session.is_main:
             return
@@ -52,11 +56,24 @@ def main() -> None:
     )
 
 
+def check(subject: Subject) -> None:
+    """Compare the features with the images and the encoder.
+
+    Raises:
+        UserError: they are those of others, or not finite.
+    """
+    for name, features in subject.features.items():
+        expected = len(subject.splits[name]), subject.encoder.dimension
+        if (features.count, features.h.shape[1]) != expected or not features.h.isfinite().all():
+            raise UserError(f"{FEATURES}/{name}.safetensors: not of these images and this encoder; run the embed stage")
+
+
 def report(findings: dict[str, Findings]) -> None:
     metrics = {name: found.metrics for name, found in findings.items()}
     tables.write_json(REPORTS / "metrics.json", metrics)
     with replacing(REPORTS / "tables") as folder:
         folder.mkdir()
+        (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
         for name, found in findings.items():
             if found.table:
                 tables.write_csv(folder / f"{name}.csv", found.table)

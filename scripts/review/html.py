@@ -1,7 +1,6 @@
 """HTML in which every text is escaped, and charts as SVG."""
 
 import base64
-import math
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,6 +8,8 @@ from typing import Any
 
 COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#00966f", "#a96b59", "#e76300", "#717581")
 """Of columns: those of M. A. Petroff 2021 that differ most, and a green."""
+LARGEST = 4 << 20
+"""Bytes of a picture."""
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 260, 56, 34, 10
 
 
@@ -54,14 +55,16 @@ def table(header: Sequence[Any], rows: Sequence[Sequence[Any]], **attributes: An
 
 
 def picture(content: bytes, description: str) -> Markup:
-    """A PNG file within the page."""
+    """A PNG file within the page; words in place of what is none, or large."""
+    if not content.startswith(b"\x89PNG") or len(content) > LARGEST:
+        return tag("p", f"no PNG file of at most {LARGEST >> 20} MiB")
     encoded = base64.b64encode(content).decode()
     return Markup(f'<img src="data:image/png;base64,{encoded}" alt="{escape(description)}" loading="lazy">')
 
 
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], colors: Mapping[str, str], x: str, y: str) -> Markup:
-    """A chart of points (x, y) by name, joined by lines."""
-    points = [point for own in series.values() for point in own if all(map(math.isfinite, point))]
+    """A chart of finite points (x, y) by name, joined by lines."""
+    points = [point for own in series.values() for point in own]
     if not points:
         return Markup("")
     (left, right), (low, high) = ((min(values), max(values)) for values in zip(*points, strict=True))

@@ -12,20 +12,19 @@ LONGEST = 65_536
 
 
 def code(text: str, longest: int = 200) -> str:
-    """`text`, or its first characters, as one line of code, in which nothing is markup, a link or a mention; for cells
-    of tables too."""
+    """`text`, or its first characters, as one line of code, in which nothing is markup, a link or a mention."""
     line = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split())
     line = f"{line[:longest]}..." if len(line) > longest else line
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     padding = " " if line.startswith("`") or line.endswith("`") or not line else ""
-    # a table ends a cell at a bar even within code
-    return f"{fence}{padding}{line}{padding}{fence}".replace("|", "\\|")
+    return f"{fence}{padding}{line}{padding}{fence}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of cells that are Markdown already."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    # a bar ends a cell even within code
+    return "\n".join(f"| {' | '.join(cell.replace('|', f'{chr(92)}|') for cell in cells)} |" for cells in lines)
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

@@ -27,9 +27,9 @@ for (const table of document.querySelectorAll("table.filterable")) {
   const search = Object.assign(document.createElement("input"), {type: "search", placeholder: "filter rows"});
   search.setAttribute("aria-label", "filter rows");
   tools.append(search);
-  const differs = row => [...row.cells].some(cell => /^[+-]/.test(cell.textContent));
+  const differs = row => [...row.cells].slice(Number(table.dataset.differences)).some(cell => cell.textContent !== "=");
   let only = null;
-  if (rows.some(row => [...row.cells].some(cell => cell.textContent === "="))) {
+  if (rows.some(row => row.cells.length > Number(table.dataset.differences))) {
     const label = document.createElement("label");
     only = Object.assign(document.createElement("input"), {type: "checkbox"});
     label.append(only, " only what differs");

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from review import results, verdict
+from review.experiments_table import number_cell, of_experiments
 from review.html import COLORS, Markup, join, lines, picture, table, tag
 from review.revision import Experiment, Revision
 
@@ -15,10 +15,6 @@ PREDICTIONS = "reports/linear_eval/predictions.csv"
 PROBES = {"predicted": "linear probe", "augmented": "through the encoder"}
 STAGES = ("linear_eval", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
-MAIN = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
-"""The metrics of the table of experiments."""
-MOST_EXPERIMENTS = 200
-"""In the table, the latest ones."""
 _HERE = Path(__file__).parent
 
 
@@ -62,7 +58,7 @@ def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: st
         "Classes": _classes(columns),
         "Pictures": _pictures(columns),
         "Made by": _records(columns),
-        "All experiments": _experiments(experiments),
+        "All experiments": of_experiments(experiments),
     }
     shown = {name: body for name, body in sections.items() if body}
     links = tag("nav", *(tag("a", name, href=f"#{_anchor(name)}") for name in shown))
@@ -124,29 +120,28 @@ def _verdicts(columns: Sequence[Column]) -> Markup:
 
 
 def _metrics(columns: Sequence[Column]) -> Markup:
-    names = dict.fromkeys(name for column in columns for name in column.metrics)
     order = {stage: number for number, stage in enumerate(STAGES)}
-    rows = []
-    for name in sorted(names, key=lambda name: order.get(name.partition(".")[0], len(order))):
-        values = [column.metrics.get(name) for column in columns]
-        cells = [name, *(_number(value) for value in values)]
-        cells += [_difference(values[0], value) for value in values[1:]]
-        rows.append(cells)
-    header = [
-        "",
-        *(column.name for column in columns),
-        *(f"{column.name} - {columns[0].name}" for column in columns[1:]),
-    ]
-    return table(header, rows, class_="sortable filterable")
+    names = dict.fromkeys(name for column in columns for name in column.metrics)
+    rows = sorted(names, key=lambda name: order.get(name.partition(".")[0], len(order)))
+    return _compared("", rows, [column.metrics for column in columns], columns)
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def _compared(
+    title: str, rows: Sequence[str], values: Sequence[Mapping[str, float]], columns: Sequence[Column]
+) -> Markup:
+    """A table of the `rows` of each column's `values`, and of their differences to those of the first."""
+    cells = []
+    for row in rows:
+        own = [by_row.get(row) for by_row in values]
+        cells.append([row, *map(number_cell, own), *(_difference(own[0], value) for value in own[1:])])
+    names = [column.name for column in columns]
+    header = [title, *names, *(f"{name} - {names[0]}" for name in names[1:])]
+    return table(header, cells, class_="sortable filterable", data_differences=1 + len(columns))
 
 
 def _difference(before: float | None, after: float | None) -> str:
     if before is None or after is None:
-        return ""
+        return "=" if before is after else "new" if before is None else "gone"
     return f"{after - before:+.4g}" if after != before else "="
 
 
@@ -186,36 +181,20 @@ def _curves(columns: Sequence[Column]) -> Markup:
 
 def _points(rows: Sequence[Mapping[str, str]], quantity: str) -> Iterator[tuple[float, float]]:
     for row in rows:
-        try:
-            yield float(row["epoch"]), float(row[quantity])
-        except ValueError:
-            continue
+        epoch, value = results.number(row["epoch"]), results.number(row[quantity])
+        if epoch is not None and value is not None:
+            yield epoch, value
 
 
 def _classes(columns: Sequence[Column]) -> Markup:
     """The accuracy of the linear probe on each class."""
-    by_column = [
-        {
-            row["class"]: float(row["accuracy"])
-            for row in results.table(column.revision, "reports/linear_eval/classes.csv")
-        }
-        for column in columns
-    ]
-    names = dict.fromkeys(name for accuracies in by_column for name in accuracies)
-    rows = [
-        [
-            name,
-            *(_number(accuracies.get(name)) for accuracies in by_column),
-            *(_difference(by_column[0].get(name), accuracies.get(name)) for accuracies in by_column[1:]),
-        ]
-        for name in names
-    ]
-    header = [
-        "linear probe, %",
-        *(item.name for item in columns),
-        *(f"{item.name} - {columns[0].name}" for item in columns[1:]),
-    ]
-    return table(header, rows, class_="sortable filterable") if rows else Markup("")
+    by_column = []
+    for column in columns:
+        rows = results.table(column.revision, "reports/linear_eval/classes.csv")
+        accuracies = {row.get("class", ""): results.number(row.get("accuracy")) for row in rows}
+        by_column.append({name: value for name, value in accuracies.items() if value is not None})
+    names = list(dict.fromkeys(name for accuracies in by_column for name in accuracies))
+    return _compared("linear probe, %", names, by_column, columns) if names else Markup("")
 
 
 def _pictures(columns: Sequence[Column]) -> Markup:
@@ -242,7 +221,7 @@ def _records(columns: Sequence[Column]) -> Markup:
     rows = []
     for column in columns:
         record = results.record(column.revision, "pretrain")
-        versions = ", ".join(f"{name} {number}" for name, number in record.get("versions", {}).items())
+        versions = ", ".join(f"{name} {number}" for name, number in results.flat(record.get("versions")).items())
         machine = ", ".join(
             f"{name.replace('_', ' ')}: {record[name]}"
             for name in ("device", "instructions", "threads")
@@ -250,44 +229,3 @@ def _records(columns: Sequence[Column]) -> Markup:
         )
         rows.append([column.name, machine or "not recorded", versions])
     return table(["pretrain", "machine", "versions"], rows)
-
-
-def _experiments(experiments: Sequence[Experiment]) -> Markup:
-    """Each in a row, and before them those that differ in seeds alone, together."""
-    rows, groups = [], dict[str, list[dict[str, float]]]()
-    for item in experiments[:MOST_EXPERIMENTS]:
-        found, changed = results.metrics(Revision(item.name, item.commit)), _changed(item)
-        metrics = [_number(found.get(name)) for name in MAIN]
-        apply = tag("code", f"dvc exp apply {item.name}")
-        rows.append([item.name, item.day, *metrics, " ".join(changed), apply])
-        same = " ".join(change for change in changed if not change.partition("=")[0].endswith(".seed"))
-        groups.setdefault(f"{item.base[:7]} {same}", []).append(found)
-    if not rows:
-        return Markup("")
-    header = [*(name.partition(".")[2].replace(".", " ") for name in MAIN), "changed"]
-    parts = [table(["", "day", *header, "into the workspace"], rows, class_="sortable filterable")]
-    if seeds := [row for name, group in groups.items() if len(group) > 1 for row in [_seeds(name, group)]]:
-        words = "Those that differ in seeds alone, together: mean ± standard deviation."
-        parts = [tag("p", words), table(["begun at", "seeds", *header], seeds, class_="sortable"), *parts]
-    return join(*parts)
-
-
-def _seeds(name: str, group: Sequence[Mapping[str, float]]) -> list[str]:
-    base, _, changed = name.partition(" ")
-    cells = []
-    for metric in MAIN:
-        values = [found[metric] for found in group if metric in found]
-        spread = f"{mean(values):.2f} ± {stdev(values):.2f}" if len(values) > 1 else ""
-        cells.append(spread)
-    return [base, str(len(group)), *cells, changed]
-
-
-def _changed(item: Experiment) -> list[str]:
-    """What the experiment has in params.yaml that the commit it began at has not."""
-    before, after = _at(item.base), _at(item.commit)
-    return [f"{name}={after[name]}" for name in after if before.get(name) != after[name]]
-
-
-@cache
-def _at(commit: str) -> dict[str, Any]:
-    return results.parameters(Revision(commit, commit))

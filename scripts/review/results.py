@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 from review.revision import Revision
 
 _METRICS = re.compile(r"reports/(\w+)/metrics\.json")
+_LARGEST = 1e300
 _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 
 
@@ -22,17 +23,17 @@ def metrics(revision: Revision) -> dict[str, float]:
     for path in revision.files("reports"):
         if stage := _METRICS.fullmatch(path):
             content = _json(revision.read(path))
-            found |= {f"{stage[1]}.{key}": value for key, value in flat(content).items() if _is_number(value)}
+            numbers = {f"{stage[1]}.{key}": _number(value) for key, value in flat(content).items()}
+            found |= {key: value for key, value in numbers.items() if value is not None}
     return found
 
 
 def parameters(revision: Revision) -> dict[str, Any]:
     """All values of params.yaml by their dotted keys."""
     try:
-        content = YAML(typ="safe").load(_text(revision.read("params.yaml")))
-    except YAMLError:
+        return flat(YAML(typ="safe").load(_text(revision.read("params.yaml"))))
+    except (YAMLError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return flat(content)
 
 
 def comments(revision: Revision) -> dict[str, str]:
@@ -56,7 +57,10 @@ def comments(revision: Revision) -> dict[str, str]:
 
 def table(revision: Revision, path: str) -> list[dict[str, str]]:
     """The rows of a CSV file; none if it is missing or no table."""
-    rows = list(csv.reader(io.StringIO(_text(revision.read(path)))))
+    try:
+        rows = list(csv.reader(io.StringIO(_text(revision.read(path)), newline="")))
+    except csv.Error:
+        return []
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         return []
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
@@ -78,8 +82,17 @@ def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     return leaves
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def number(text: Any) -> float | None:
+    """What reads as a number that can be drawn; else None."""
+    try:
+        value = float(text)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return value if abs(value) < _LARGEST else None
+
+
+def _number(value: Any) -> float | None:
+    return number(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _text(content: bytes | None) -> str:
@@ -89,5 +102,5 @@ def _text(content: bytes | None) -> str:
 def _json(content: bytes | None) -> Any:
     try:
         return json.loads(content or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}

@@ -21,7 +21,8 @@ class Revision:
     def read(self, path: str) -> bytes | None:
         """The content of the file `path`, relative to the current folder; None if there is none."""
         if not self.commit:
-            return Path(path).read_bytes() if Path(path).is_file() else None
+            file = Path(path)
+            return file.read_bytes() if file.is_file() and not file.is_symlink() else None
         done = subprocess.run(["git", "show", f"{self.commit}:./{path}"], capture_output=True, check=False)
         return None if done.returncode else done.stdout
 
@@ -73,12 +74,13 @@ def resolve(name: str) -> Revision:
         raise UnknownError(
             f"{len(commits)} experiments are called {name}; give the commit of one: {', '.join(commits)}"
         )
-    commit = next(iter(commits), "") or git(
-        "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
-    )
-    if not commit:
+    if commit := git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip():
+        if commits - {commit}:
+            raise UnknownError(f"{name} is an experiment, and a branch, tag or commit; give the commit of one of them")
+        commits.add(commit)
+    if not commits:
         raise UnknownError(f"there is no experiment, branch or commit {name}; {WORKSPACE} is what is not committed")
-    return Revision(name, commit.strip())
+    return Revision(name, commits.pop())
 
 
 def git(*arguments: str) -> str:

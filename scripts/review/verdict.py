@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 ALPHA = 0.05
 """From this p-value on a difference counts as noise."""
@@ -43,8 +44,11 @@ class Verdict:
         """Of McNemar's exact test: how likely so uneven a split of the changed images is, if both are as good."""
         changed = self.gained + self.lost
         fewer = min(self.gained, self.lost)
-        tail = sum(math.comb(changed, k) for k in range(fewer + 1))
-        return min(1.0, float(2 * tail / 2**changed))
+        ways = tail = 1  # of choosing 0 of the changed images, then up to `fewer`
+        for k in range(fewer):
+            ways = ways * (changed - k) // (k + 1)
+            tail += ways
+        return min(1.0, float(Fraction(2 * tail, 2**changed)))
 
     @property
     def word(self) -> str:
@@ -64,15 +68,16 @@ def verdicts(before: str, after: str) -> list[Verdict]:
     if first != second:
         sizes = f"{len(first)} before, {len(second)} now" if len(first) != len(second) else "their classes differ"
         raise ValueError(f"the test images are not the same ({sizes})")
-    return [
-        _verdict(name, first, tables[0][name], tables[1][name])
-        for name in tables[0]
-        if name != "actual" and name in tables[1]
-    ]
+    if gone := tables[0].keys() - tables[1].keys():
+        raise ValueError(f"there are no predictions now of {', '.join(sorted(gone))}")
+    return [_verdict(name, first, own, tables[1][name]) for name, own in tables[0].items() if name != "actual"]
 
 
 def _columns(text: str, when: str) -> dict[str, list[str]]:
-    rows = list(csv.reader(io.StringIO(text)))
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error:
+        rows = []
     if len(rows) < 2 or "actual" not in rows[0] or any(len(row) != len(rows[0]) for row in rows):
         raise ValueError(f"there is no table of predictions {when}")
     return {name: [row[place] for row in rows[1:]] for place, name in enumerate(rows[0])}

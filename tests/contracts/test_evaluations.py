@@ -41,9 +41,10 @@ def test_findings_are_numbers_that_can_be_written_and_drawn(name: str, tmp_path:
     assert json.loads((tmp_path / "metrics.json").read_text()) == pytest.approx(found.metrics, rel=1e-5)
     if found.table:
         tables.write_csv(tmp_path / "table.csv", found.table)
-        rows = tables.read_csv(tmp_path / "table.csv", "evaluate")
-        assert [list(row) for row in rows] == [list(row) for row in found.table]
-        charts.table_chart(tmp_path / "table.png", rows, name)
+        columns = tables.read_table(tmp_path / "table.csv", "evaluate")
+        assert list(columns) == list(found.table[0])
+        assert {len(column) for column in columns.values()} == {len(found.table)}
+        charts.table_chart(tmp_path / "table.png", columns, name)
         assert (tmp_path / "table.png").stat().st_size > 1000
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from simclr.core.errors import UserError
-from simclr.core.tables import write_csv, write_json
+from simclr.core.tables import read_table, write_csv, write_json
 
 
 def test_json_is_written_to_the_letter(tmp_path):
@@ -119,3 +119,23 @@ def test_tables_and_board_are_imported_without_the_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_a_table_comes_back_by_columns(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", [{"k": 1, "a": 0.5, "b": -1}, {"k": 2, "a": 1e-7, "b": 3}])
+    assert read_table(tmp_path / "t.csv", "evaluate") == {"k": [1.0, 2.0], "a": [0.5, 1e-7], "b": [-1.0, 3.0]}
+    write_csv(tmp_path / "t.csv", [{"name": "crop, flip", "a": 1}, {"name": "ä", "a": 2}])
+    assert read_table(tmp_path / "t.csv", "evaluate") == {"name": ["crop, flip", "ä"], "a": [1.0, 2.0]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"a,b\n", b"a\n1\n", b"a,b\n1\n", b"a,b\n1,2,3\n", b"a,b\n1,x\n", b"a,b\n1,\n", b"a,b\n1,nan\n",
+     b"a,b\n1,inf\n", b"a,b\n1,1e308\n", b"a,b\n1\r2,3\n", b"\xff,\x00\n", b"a,a\n1,2\n"],
+)  # fmt: skip
+def test_a_table_that_is_none_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"t\.csv: damaged; the evaluate stage writes it"):
+        read_table(tmp_path / "t.csv", "evaluate")
+    with pytest.raises(UserError, match=r"cannot be read \(No such file or directory\); the evaluate stage writes it"):
+        read_table(tmp_path / "none.csv", "evaluate")

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr.evaluations import Findings, Subject, invariance
+from simclr.evaluations import Findings, Subject, health, invariance
 from simclr.evaluations.invariance import Params
 from tests.helpers.ranks import ALONE
-from tests.helpers.subjects import SIDE, subject
+from tests.helpers.subjects import SIDE, Pixels, subject
 
 
 def evaluated(frozen: Subject, images: int = 100) -> Findings:
@@ -45,6 +45,20 @@ def test_what_changes_nothing_has_a_similarity_of_one(tmp_path: Path) -> None:
     assert found["all"] == pytest.approx(1, abs=1e-6)
     assert found["alignment"] == pytest.approx(0, abs=1e-6)
     assert list(found) == ["jitter", "crop", "all", "other_image", "alignment"]
+
+
+def test_a_dead_encoder_is_no_good_one(tmp_path: Path) -> None:
+    dead = Pixels()
+    dead.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Threshold(1e9, 0.0))
+    found = evaluated(subject(tmp_path, ALONE, dead)).metrics
+    assert set(found.values()) == {0.0}
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_it_sees_the_part_of_an_image_that_the_evaluation_sees(share: float, tmp_path: Path) -> None:
+    frozen = subject(tmp_path, ALONE, share=share)
+    alike = health.evaluate(health.Params(images=100), frozen).metrics["similarity"]
+    assert evaluated(frozen).metrics["other_image"] == pytest.approx(alike, abs=1e-5)
 
 
 def test_different_images_by_a_loop(tmp_path: Path) -> None:

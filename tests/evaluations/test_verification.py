@@ -77,6 +77,13 @@ def test_the_network_learns_what_the_cosine_cannot_see(tmp_path: Path) -> None:
     assert found["auc"] > 90 > 65 > found["cosine_auc"]
 
 
+def test_a_rate_that_diverges_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"evaluations.verification.lr = 1e\+20 is not allowed; it takes a lower rate: "
+    ):
+        verification.evaluate(replace(PARAMETERS, lr=1e20), subject(tmp_path, ALONE))
+
+
 def test_a_curve_rises_from_left_to_right(tmp_path: Path) -> None:
     table = verification.evaluate(replace(PARAMETERS, epochs=1), subject(tmp_path, ALONE)).table
     assert list(table[0]) == ["false_positives", "network", "cosine"]

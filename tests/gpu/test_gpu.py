@@ -151,11 +151,10 @@ def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
             torch.testing.assert_close(state[name], value)
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_two_ranks_on_one_gpu_train_as_one_process_does(compiled: bool, tmp_path: Path) -> None:
+def test_two_ranks_on_one_gpu_train_as_one_process_does(tmp_path: Path) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
-    chosen = recipe(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1, compile=compiled)
+    chosen = recipe(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1)
     whole = pretrain.pretrain(chosen, data, GPU, RunContext())
     for (history, _), _ in on_ranks(2, on_rank, data, chosen):
         for ours, theirs in zip(history, whole.history, strict=True):

@@ -34,7 +34,14 @@ class Pixels(Encoder):
         return h
 
 
-def subject(folder: Path, session: Session, encoder: Encoder | None = None, train: int = 40, test: int = 24) -> Subject:
+def subject(
+    folder: Path,
+    session: Session,
+    encoder: Encoder | None = None,
+    train: int = 40,
+    test: int = 24,
+    share: float = 1.0,
+) -> Subject:
     """`encoder`, or the pixels, on noise of three classes, of which each is a shade."""
     folder.mkdir(exist_ok=True)
     splits = {}
@@ -43,7 +50,7 @@ def subject(folder: Path, session: Session, encoder: Encoder | None = None, trai
         images = (noise(count, SIDE, seed) // 4 + (60 * labels)[:, None, None, None]).astype(np.uint8)
         path = folder / f"{name}-{session.rank}.beton"
         splits[name] = stored(path, images, labels)
-    transform = EvalTransform(size=SIDE, crop_share=1.0, mean=[0.4] * 3, std=[0.2] * 3)
+    transform = EvalTransform(size=SIDE, crop_share=share, mean=[0.4] * 3, std=[0.2] * 3)
     encoder = freeze(encoder or Pixels())
     return Subject(
         encoder=encoder,

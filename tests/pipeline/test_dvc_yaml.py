@@ -122,7 +122,7 @@ def test_evaluation_never_runs_the_pretraining(path: Path) -> None:
 
 def test_no_other_stage_draws() -> None:
     others = {path for stage in STAGES if stage != "draw" for path in paths(STAGES[stage].get("plots", []))}
-    assert {Path(path).suffix for path in others} == {".csv"}
+    assert {Path(path).suffix for path in others - {"reports/evaluate/tables"}} == {".csv"}
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -30,7 +30,8 @@ def report(folder: Path, epochs: int, top1: float, wrong: set[int], shade: int) 
         "epoch,loss\n" + "".join(f"{k},{10 / k}\n" for k in range(1, epochs + 1))
     )
     (reports / "pretrain/run.json").write_text(json.dumps({"device": "cpu", "versions": {"torch": "2.14"}}))
-    (reports / "linear_eval/metrics.json").write_text(json.dumps({"pretrained": {"top1": top1, "top5": 100.0}}))
+    metrics = {"pretrained": {"top1": top1, "top5": 100.0}, "chosen": {"log10_l2": -3.0}}
+    (reports / "linear_eval/metrics.json").write_text(json.dumps(metrics))
     (reports / "linear_eval/classes.csv").write_text(f"class,accuracy\ncat,{top1}\n{EVIL.replace(chr(34), '')},50.0\n")
     Image.new("RGB", (64, 64), (shade, 0, 0)).save(reports / "draw/map.png")
     Image.new("RGB", (64, 64)).save(reports / "draw/views.png")
@@ -174,6 +175,63 @@ def test_two_experiments_of_one_name_are_told_apart_by_their_commits(clone: Path
     done = run(clone, str(SCRIPT), "exp-1", check=False)
     assert done.stderr.startswith("report-page: 2 experiments are called exp-1; give the commit of one: ")
     page(clone, first)
+
+
+SPOILT = {
+    "metrics.json": [b"[" * 100_000, b'{"a": NaN, "b": 1e999}', b'{"a": ' + b"9" * 400 + b"}", b"\xff", b"[]"],
+    "classes.csv": [b"a,b\n1,2\n", b"class,accuracy\nx,foo\n", b"a\rb,c\n1,2", b"\xff\x00"],
+    "predictions.csv": [b"actual,predicted\n1\r2,3\n", b"actual\n" + b"x" * 140_000],
+    "../pretrain/loss.csv": [b"epoch,loss\n1,3\n2,nan\n3,2\n4,inf\n", b"epoch,loss\n1,1e308\n2,-1e308\n"],
+    "../pretrain/run.json": [b'{"versions": []}', b"null", b'{"versions": null, "device": [1]}'],
+    "../../params.yaml": [b"a: 2001-99-99", b"a: !!int x", b"a: &x {b: *x}", b'a: "\\ud800"', b"[", b"\xff: 1"],
+    "../draw/map.png": [b"", b"no picture", b"\x89PNG" + bytes(5 << 20)],
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_cannot_be_read_is_left_out(name: str, clone: Path) -> None:
+    for content in SPOILT[name]:
+        shutil.rmtree(clone / "runs", ignore_errors=True)
+        run(clone, "git", "checkout", "--quiet", "after", "--", ".")
+        (clone / "reports/linear_eval" / name).write_bytes(content)
+        (clone / "reports/embed").mkdir(exist_ok=True)
+        (clone / "reports/embed/metrics.json").write_text('{"knn_top1": 1.0}')
+        text = page(clone, "before", "workspace")
+        Balance(text)
+        assert "nan" not in "".join(re.findall(r'points="([^"]*)"', text))
+        assert len(text) < 2_000_000
+
+
+def test_an_older_page_stays_where_none_can_be_written(clone: Path) -> None:
+    text = page(clone, "before", "after")
+    assert run(clone, str(SCRIPT), "nowhere", check=False).returncode == 1
+    assert run(clone, str(SCRIPT), "after", "--output", "params.yaml/x", check=False).stderr.startswith(
+        "report-page: params.yaml/x: cannot be written ("
+    )
+    assert (clone / "runs/report.html").read_text() == text
+
+
+def test_experiments_of_other_code_are_not_put_together(clone: Path) -> None:
+    base = run(clone, "git", "rev-parse", "after").stdout.strip()
+    (clone / "src").mkdir()
+    (clone / "src/loss.py").write_text("pass")
+    report(clone, 5, 10.0, set(range(8)), 200)
+    (clone / "params.yaml").write_text((clone / "params.yaml").read_text().replace("seed: 0", "seed: 3"))
+    commit(clone, "other-code")
+    run(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/exp-3", "other-code")
+    run(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/exp-4", "seed-2")  # the same run twice
+    found = rows(page(clone, "after"), "all-experiments")
+    assert found[1][1:3] == ["2", "85.00 ± 7.07"]
+    assert [row[-2] for row in found if row[0] == "exp-3"] == ["pretrain.seed=3 (other code)"]
+
+
+def test_a_name_of_two_things_is_refused(clone: Path) -> None:
+    base = run(clone, "git", "rev-parse", "after").stdout.strip()
+    run(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/before", "seed-1")
+    done = run(clone, str(SCRIPT), "before", check=False)
+    assert done.stderr == (
+        "report-page: before is an experiment, and a branch, tag or commit; give the commit of one of them\n"
+    )
 
 
 PROBE = """

@@ -261,7 +261,7 @@ def predict(folder: Path, wrong: set[int], images: int = 60) -> None:
 def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
     assert "Verdict" not in comment(clone, "fast")
     predict(clone, set(range(20)))
-    assert comment(clone, "fast")["Verdict"] == "None: there is no table of predictions before."
+    assert comment(clone, "fast")["Verdict"] == "None: `there is no table of predictions before`"
     commit(clone, "predicted")
     for wrong, row in (
         (set(range(30)), ["66.67", "50.00", "-16.67 ± 9.43", "0 gained, 10 lost", "0.002", "**worse**"]),
@@ -276,8 +276,35 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
         assert done.returncode == (2 if "worse" in row[-1] else 0)
         assert "### Verdict" in done.stdout
     predict(clone, set(), images=50)
-    none = "None: the test images are not the same (60 before, 50 now)."
+    none = "None: `the test images are not the same (60 before, 50 now)`"
     assert comment(clone, "predicted")["Verdict"] == none
+
+
+@pytest.mark.parametrize("spoil", ["missing", "renamed", "cut", "damaged"])
+def test_a_probe_that_cannot_be_compared_any_more_is_no_pass(spoil: str, clone: Path) -> None:
+    predict(clone, set(range(20)))
+    commit(clone, "predicted")
+    file = clone / "reports/linear_eval/predictions.csv"
+    text = file.read_text()
+    file.unlink()
+    if spoil != "missing":
+        file.write_bytes(
+            {"renamed": text.replace("predicted", "guessed"), "cut": text[:40], "damaged": "actual\r\0\udcff"}[
+                spoil
+            ].encode(errors="surrogateescape")
+        )
+    done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert "### Verdict\n\nNone: `" in done.stdout
+    assert run(clone, str(SCRIPT), "fast", "--fail-on", "worse").stdout  # which has none
+
+
+@pytest.mark.parametrize("lock", ["[", "stages: []", "stages: {a: 1}", "stages: {a: {outs: [{md5: x}]}}"])
+def test_a_lock_that_is_damaged_ends_in_one_line(lock: str, clone: Path) -> None:
+    (clone / "dvc.lock").write_text(lock)
+    run(clone, "git", "commit", "--quiet", "--all", "--message", "damaged")
+    run(clone, "git", "checkout", "--quiet", "fast", "--", "dvc.lock")
+    assert failure(clone, "HEAD").startswith("a dvc.lock is damaged (")
 
 
 def test_nothing_that_an_author_writes_is_markup(clone: Path) -> None:

@@ -325,6 +325,16 @@ def test_a_penalty_makes_small_what_it_is_on(kind: str, most: float, name: str, 
     assert sizes(most)[kind] < 0.9 * sizes(0.0)[kind]
 
 
+def test_ranks_that_share_a_gpu_cannot_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = Session(rank=0, world_size=2, device=torch.device("cuda"))
+    monkeypatch.setattr("torch.distributed.get_backend", lambda: "gloo")
+    pretrain.check_session(recipe(compile=False).parameters, shared)
+    with pytest.raises(UserError, match=r"pretrain.compile = true is not allowed; .* where processes share a GPU"):
+        pretrain.check_session(recipe(compile=True).parameters, shared)
+    monkeypatch.setattr("torch.distributed.get_backend", lambda: "nccl")
+    pretrain.check_session(recipe(compile=True).parameters, shared)
+
+
 def test_bf16_runs_on_a_cpu_at_native_speed_and_is_refused_where_it_would_take_ten_times_as_long(
     data: PretrainData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

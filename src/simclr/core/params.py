@@ -35,6 +35,7 @@ _KINDS: dict[Any, str] = {
     bool: "true or false",
     str: "a text",
     list[float]: "a list of numbers",
+    list[int]: "a list of integers",
     list[str]: "a list of names",
 }
 
@@ -103,6 +104,11 @@ def interval(low: float, high: float) -> Any:
 def each_above(low: float) -> Any:
     """A field for a non-empty list of numbers > `low`."""
     return _field(f"a list of numbers > {low}", lambda value: len(value) > 0 and all(item > low for item in value))
+
+
+def each_at_least(low: int) -> Any:
+    """A field for a non-empty list of integers >= `low`."""
+    return _field(f"a list of integers >= {low}", lambda value: len(value) > 0 and all(item >= low for item in value))
 
 
 def read(path: Path = FILE) -> dict[str, Any]:

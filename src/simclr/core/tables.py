@@ -13,6 +13,9 @@ import numpy as np
 from simclr.core import atomic
 from simclr.core.errors import UserError
 
+_LARGEST = 1e300
+"""Of numbers that can be drawn."""
+
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write nested mappings of numbers, texts and booleans, in their order, as a metrics file of DVC.
@@ -76,29 +79,35 @@ def _scalar(value: Any, key: str) -> float | str:
     raise TypeError(f"{key} is a {type(value).__name__}, not a number or a text")
 
 
-def read_csv(path: Path, stage: str) -> list[dict[str, float | str]]:
-    """Read the rows that `write_csv` wrote in `stage`; what reads as a number is one.
+def read_table(path: Path, stage: str) -> dict[str, list[float] | list[str]]:
+    """Read the columns of a table that `write_csv` wrote in `stage`: numbers, or texts in the first column.
 
     Raises:
-        UserError: the file is missing, or holds no table.
+        UserError: the file is missing, or holds no such table.
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{key: _number_or_text(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            header, *rows = csv.reader(file)
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            first, *others = zip(header, columns, strict=True)
+            numbers = {name: _finite(column) for name, column in others}
+            if not numbers or len({first[0], *numbers}) < len(header):
+                raise ValueError("one column, or two of one name")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the {stage} stage writes it") from error
-    except (UnicodeDecodeError, csv.Error, AttributeError) as error:
+    except (ValueError, csv.Error) as error:  # UnicodeDecodeError too
         raise UserError(f"{path}: damaged; the {stage} stage writes it") from error
-    if not rows:
-        raise UserError(f"{path}: damaged; the {stage} stage writes it")
-    return rows
-
-
-def _number_or_text(value: str) -> float | str:
     try:
-        return float(value)
+        return {first[0]: _finite(first[1]), **numbers}
     except ValueError:
-        return value
+        return {first[0]: first[1], **numbers}
+
+
+def _finite(column: list[str]) -> list[float]:
+    values = [float(text) for text in column]
+    if not all(abs(value) < _LARGEST for value in values):
+        raise ValueError("not finite")
+    return values
 
 
 def flat(values: Mapping[Any, Any], prefix: str = "") -> dict[str, bool | float | str]:

@@ -33,6 +33,11 @@ class Session:
         """Whether this is rank 0, which writes and reports."""
         return self.rank == 0
 
+    @property
+    def shares_gpu(self) -> bool:
+        """Whether several processes share a GPU: see `open_session`."""
+        return self.world_size > 1 and self.device.type == "cuda" and dist.get_backend() == "gloo"
+
     def gather_rows(self, rows: Tensor) -> Tensor:
         """All-gather `rows` in rank order: (n, ...) of each rank to (world_size * n, ...); no gradient flows."""
         if self.world_size == 1:

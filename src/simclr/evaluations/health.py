@@ -61,14 +61,16 @@ def effective_rank(h: Tensor) -> float:
 
 def _uniformity(u: Tensor) -> tuple[float, float]:
     """The uniformity and the mean similarity of the unit vectors `u` (N, D)."""
+    lengths = u.square().sum(dim=1)
     potential, similarity = u.new_zeros((), dtype=torch.float64), u.new_zeros((), dtype=torch.float64)
     for start in range(0, len(u), _ROWS):
         with precision.full(u.device):
             similarities = u[start : start + _ROWS] @ u.T
         similarities.diagonal(start).fill_(0.0)
         similarity += similarities.double().sum()
-        # |u - v|^2 = 2 - 2 u . v
-        similarities.sub_(1).mul_(4).exp_().diagonal(start).fill_(0.0)
-        potential += similarities.double().sum()
+        # |u - v|^2 = |u|^2 + |v|^2 - 2 u . v, where |u| is 1, or 0 of a representation that is 0
+        squares = lengths[start : start + _ROWS, None] + lengths - 2 * similarities
+        squares.mul_(-2).exp_().diagonal(start).fill_(0.0)
+        potential += squares.double().sum()
     pairs = len(u) * (len(u) - 1)
     return (potential / pairs).log().item(), (similarity / pairs).item()

@@ -43,11 +43,11 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     together = [subject.augmentations[name] for name in subject.pretrained_with]
     first, second = _encoded(subject, samples, together, 2)
     similarities["all"] = (_mean_similarity(plain, first) + _mean_similarity(plain, second)) / 2
-    # over all pairs of different images: the square of the sum of unit vectors, less the pairs of each with itself
-    total = plain.sum(dim=0).square().sum().item()
-    similarities["other_image"] = (total - len(plain)) / (len(plain) * (len(plain) - 1))
+    # over all pairs of different images: the square of the sum, less the pairs of each with itself
+    total = plain.sum(dim=0).square().sum() - plain.square().sum()
+    similarities["other_image"] = total.item() / (len(plain) * (len(plain) - 1))
     return Findings(
-        {**similarities, "alignment": 2 - 2 * _mean_similarity(first, second)},
+        {**similarities, "alignment": (first - second).square().sum(dim=1).mean().item()},
         [{"augmentation": name, "similarity": value} for name, value in similarities.items()],
     )
 
@@ -67,7 +67,7 @@ def _mean_similarity(u: Tensor, v: Tensor) -> float:
 def _encoded(subject: Subject, samples: Indices, augmentations: Sequence[Option], count: int) -> list[Tensor]:
     """Normalised h (n, D) float64 of `count` views of the `samples`, on every rank."""
     session, transform = subject.session, subject.transform
-    views = Views(augmentations, count, transform.size, subject.seed)
+    views = Views(augmentations, count, transform.size, subject.seed, share=transform.crop_share)
     stream = ViewStream(subject.splits["test"], (views,), session.device)
     own = samples[shares.own(len(samples), session)]
     parts: list[list[Tensor]] = [[] for _ in range(count)]

@@ -36,8 +36,8 @@ _RATES = np.linspace(0, 1, 51)
 class Params:
     """`evaluations.verification` of params.yaml."""
 
-    pairs: int = params.at_least(2)
-    hidden: int = params.at_least(1)
+    pairs: int = params.between(2, 1_000_000)
+    hidden: int = params.between(1, 8192)
     epochs: int = params.at_least(1)
     lr: float = params.above(0)
 
@@ -55,7 +55,7 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     """See `evaluations`.
 
     Raises:
-        UserError: a split has no two images of one class, or one class alone.
+        UserError: a split has no two images of one class, or one class alone; or the network's weights diverge.
     """
     train, val, test = (
         _pairs(subject, split, parameters.pairs, number) for number, split in enumerate(("train", "val", "test"))
@@ -154,4 +154,7 @@ def _trained(parameters: Params, pairs: _Pairs, seed: int) -> nn.Module:
             loss.backward()
             optimizer.step()
             schedule.step()
+    if not all(weight.isfinite().all() for weight in head.parameters()):
+        takes = "a lower rate: the network's weights are not finite with it"
+        raise params.refusal("evaluations.verification.lr", parameters.lr, takes)
     return head

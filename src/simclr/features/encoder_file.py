@@ -31,9 +31,12 @@ def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
     atomic.write_bytes(path, serialise(weights, metadata={"encoder": json.dumps(description)}))
 
 
-def load(path: Path, model: str) -> tuple[Encoder, EvalTransform]:
-    """Load an encoder of `model`, which is `pretrain.model`, that `save` wrote: in eval mode and without gradients, on
-    the CPU.
+def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
+    """Load an encoder that `save` wrote: in eval mode and without gradients, on the CPU.
+
+    Args:
+        path: the file.
+        model: `pretrain.model`; None allows any model.
 
     Raises:
         UserError: the file is missing, damaged, not an encoder of this project, or of another model.
@@ -42,13 +45,16 @@ def load(path: Path, model: str) -> tuple[Encoder, EvalTransform]:
         with safe_open(path, "pt") as file:
             description = json.loads(file.metadata()["encoder"])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        if description["model"] != model:
+        if model is not None and description["model"] != model:
             written = one_line(description["model"])
             raise UserError(
                 f"{path}: its model is {written}, but pretrain.model is {one_line(model)}; "
                 f"set that to {written}, or run the pretrain stage"
             )
-        encoder: Encoder = options.module("models", model).Encoder(**description["architecture"])
+        if description["model"] not in options.names("models"):
+            written, there_are = one_line(description["model"]), ", ".join(options.names("models"))
+            raise UserError(f"{path}: its model is {written}, which is not here; there are: {there_are}")
+        encoder: Encoder = options.module("models", description["model"]).Encoder(**description["architecture"])
         encoder.load_state_dict(weights)
         transform = EvalTransform(**description["transform"])
     except OSError as error:

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from PIL import Image
 from torch import Tensor
 
+from simclr.data import crop
 from simclr.device.constant import constant
 
 
@@ -17,6 +21,16 @@ class EvalTransform:
     """Side of the central crop as a share of the image's shorter side."""
     mean: list[float]
     std: list[float]
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """A PIL image of any size and mode to (3, S, S): the encoder's input, but for the rounding of pixels."""
+        [(top, left, height, width)] = crop.central_boxes(
+            np.array([image.height]), np.array([image.width]), self.crop_share
+        ).tolist()
+        box = (left, top, left + width, top + height)
+        square = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR, box)
+        pixels = torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
+        return self.normalise(pixels[None] / 255)[0]
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to zero mean and unit variance over the training split."""

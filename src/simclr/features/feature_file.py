@@ -34,7 +34,10 @@ def load(folder: Path, split: str, session: Session) -> Features:
     try:
         with safe_open(path, "pt") as file:
             slices = [file.get_slice(name) for name in ("h", "labels")]
-            count = slices[0].get_shape()[0]
+            shapes = [rows.get_shape() for rows in slices]
+            if [len(shape) for shape in shapes] != [2, 1] or shapes[0][0] != shapes[1][0]:
+                raise KeyError
+            count = shapes[0][0]
             h, labels = (rows[shares.own(count, session)].to(session.device) for rows in slices)
             return Features(h.to(torch.float32), labels, count)
     except OSError as error:

@@ -1,9 +1,11 @@
 """Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
@@ -44,42 +46,50 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[
                 axes.text(column, row, str(number), color=color, size=7, ha="center", va="center_baseline")
 
 
-def table_chart(path: Path, rows: Sequence[Mapping[str, float | str]], title: str) -> None:
+def table_chart(path: Path, columns: Mapping[str, Sequence[float] | Sequence[str]], title: str) -> None:
     """A table as lines over its first column or, where that has texts, as bars beside them.
 
     Args:
         path: the PNG file; its parent folders are made.
-        rows: at least one, all with the same two columns or more; all but the first column are numbers.
+        columns: two or more, by name, of one length; all but the first are numbers.
         title: stands above the chart.
     """
-    first, *others = (column for column in rows[0])
-    keys, series = [row[first] for row in rows], {column: [float(row[column]) for row in rows] for column in others}
-    if any(isinstance(key, str) for key in keys):
-        for column, values in series.items():
-            _bars(path, [str(key) for key in keys], values, title, column)
+    (first, keys), *others = columns.items()
+    series = {name: [float(value) for value in values] for name, values in others}
+    if isinstance(keys[0], str):
+        _bars(path, [str(key) for key in keys], series, title)
         return
     with open_figure(path, 760, 420) as figure:
-        axes = figure.add_subplot(
-            title=title, xlabel=_label(first), ylabel=_label(others[0]) if len(others) == 1 else ""
-        )
+        axes = figure.add_subplot(title=title, xlabel=_label(first))
         axes.grid()
-        for color, (column, values) in zip(COLORS, series.items(), strict=False):
-            axes.plot([float(key) for key in keys], values, color=color, linewidth=1.5, label=_label(column))
-        if len(others) > 1:
-            axes.legend()
+        for color, (name, values) in zip(cycle(COLORS), series.items(), strict=False):
+            axes.plot([float(key) for key in keys], values, color=color, linewidth=1.5, label=_label(name))
+        _name(axes, series, axes.set_ylabel)
 
 
-def _bars(path: Path, names: Sequence[str], values: Sequence[float], title: str, quantity: str) -> None:
-    with open_figure(path, 760, 90 + 30 * len(names)) as figure:
-        low, high = min(0.0, *values), max(0.0, *values)
-        axes = figure.add_subplot(title=title, xlabel=_label(quantity), xlim=(low * 1.12, high * 1.12 or 1.0))
+def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]], title: str) -> None:
+    values = [value for own in series.values() for value in own]
+    low, high, thickness = min(0.0, *values), max(0.0, *values), 0.7 / len(series)
+    with open_figure(path, 760, 90 + 30 * len(values)) as figure:
+        axes = figure.add_subplot(title=title, xlim=(low * 1.12, high * 1.12 or 1.0))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
-        bars = axes.barh(range(len(names)), values, height=0.62, color=COLORS[0])
-        axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=4)
-        axes.set_yticks(range(len(names)), [shorten(_label(name), 40) for name in names])
+        for number, (color, (name, own)) in enumerate(zip(cycle(COLORS), series.items(), strict=False)):
+            places = [place + (number + 0.5) * thickness - 0.35 for place in range(len(names))]
+            bars = axes.barh(places, own, height=0.9 * thickness, color=color, label=_label(name))
+            axes.bar_label(bars, [f"{value:.3g}" for value in own], padding=4)
+        axes.set_yticks(range(len(names)), [shorten(name, 40) for name in drawable([_label(name) for name in names])])
         axes.invert_yaxis()
+        _name(axes, series, axes.set_xlabel)
+
+
+def _name(axes: Axes, series: Mapping[str, object], label: Callable[[str], object]) -> None:
+    """Name one series by a label of its axis, and several by a legend."""
+    if len(series) == 1:
+        label(_label(*series))
+    else:
+        axes.legend()
 
 
 def _label(name: str) -> str:

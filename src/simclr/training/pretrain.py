@@ -67,7 +67,8 @@ def check_session(parameters: PretrainParams, session: Session) -> None:
     """Compare `parameters` with the processes and the device.
 
     Raises:
-        UserError: the processes cannot share the batch or its pieces, or bf16 is far too slow.
+        UserError: the processes cannot share the batch or its pieces, bf16 is far too slow, or the network cannot be
+            compiled.
     """
     for key, size in (("batch_size", parameters.batch_size), ("piece_size", parameters.piece_size)):
         if size and size % session.world_size:
@@ -78,6 +79,8 @@ def check_session(parameters: PretrainParams, session: Session) -> None:
             "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
         )
         raise params.refusal("pretrain.precision", "bf16", takes)
+    if parameters.compile and session.shares_gpu:  # seen to fail on an H100 with torch 2.11
+        raise params.refusal("pretrain.compile", True, "false where processes share a GPU")
 
 
 def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunContext) -> PretrainResult:

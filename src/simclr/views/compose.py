@@ -53,7 +53,7 @@ class Views:
     """`count` views of each sample, of `resolution` pixels, by `augmentations` in this order.
 
     A view is a function of the seed, the epoch, the sample's index and the view's number, of which `first` is the
-    first. Without an augmentation that crops, a view is the central square.
+    first. Without an augmentation that crops, a view is the central square, whose side is `share` of the shorter side.
     """
 
     augmentations: Sequence[Option]
@@ -61,12 +61,13 @@ class Views:
     resolution: int
     seed: int
     first: int = 0
+    share: float = 1.0
 
     def draw(self, samples: Ints, epoch: int, heights: Ints, widths: Ints) -> tuple[Ints, dict[str, Values]]:
         """Draw the views of the `samples` (B,), indices into the whole data set, with images of `heights` x `widths`
         pixels: the boxes (B, V, 4) to crop (see `data.crop`), and the values of each other augmentation by its name.
         """
-        boxes = crop.central_boxes(heights, widths, share=1.0)[:, None].repeat(self.count, axis=1)
+        boxes = crop.central_boxes(heights, widths, self.share)[:, None].repeat(self.count, axis=1)
         drawn: dict[str, Values] = {}
         for augmentation in self.augmentations:
             draws = self.draws(augmentation.name, samples, epoch)

@@ -23,7 +23,7 @@ CODE = (
     )
     + (ROOT / "Makefile").read_text()
 )
-OUTS = ("data/raw", "data/beton", "data/views", "data/features", "data/embedding", "data/scores")
+OUTS = ("reports/seeds.json", "data/raw", "data/beton", "data/views", "data/features", "data/embedding", "data/scores")
 OF_OTHERS = {"CUDA_VISIBLE_DEVICES"}
 """Variables that only libraries read."""
 

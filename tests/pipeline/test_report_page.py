@@ -7,6 +7,7 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -223,6 +224,32 @@ def test_experiments_of_other_code_are_not_put_together(clone: Path) -> None:
     found = rows(page(clone, "after"), "all-experiments")
     assert found[1][1:3] == ["2", "85.00 ± 7.07"]
     assert [row[-2] for row in found if row[0] == "exp-3"] == ["pretrain.seed=3 (other code)"]
+
+
+def seeds(folder: Path, *arguments: str) -> str:
+    """What scripts/seeds says, of which failures are one line."""
+    done = run(folder, str(ROOT / "scripts" / "seeds"), *arguments, check=False)
+    assert done.returncode == (1 if done.stderr else 0)
+    assert (done.stdout + done.stderr).count("\n") == 1
+    return done.stdout or done.stderr
+
+
+def test_mean_and_deviation_over_seeds_are_a_file_of_metrics(clone: Path) -> None:
+    file = clone / "reports/seeds.json"
+    assert seeds(clone) == "reports/seeds.json: 3 seeds\n"  # with the commit itself
+    values = [86.6667, 80.0, 90.0]
+    found = json.loads(file.read_text())
+    assert found["seeds"] == 3
+    assert found["linear_eval_pretrained_top1"]["mean"] == pytest.approx(np.mean(values), rel=1e-5)
+    assert found["linear_eval_pretrained_top1"]["sd"] == pytest.approx(np.std(values, ddof=1), rel=1e-5)
+    assert list(found) == ["seeds", "linear_eval_pretrained_top1"]  # the others are not in these reports
+    content = file.read_bytes()
+    assert seeds(clone, "exp-1") == "reports/seeds.json: 3 seeds\n"
+    assert file.read_bytes() == content
+    assert seeds(clone, "before").startswith("seeds: no experiment differs from before in seeds alone")
+    assert seeds(clone, "workspace").startswith("seeds: the workspace is no commit")
+    assert seeds(clone, "nowhere").startswith("seeds: there is no experiment, branch or commit nowhere")
+    assert file.read_bytes() == content
 
 
 def test_a_name_of_two_things_is_refused(clone: Path) -> None:

@@ -1,0 +1,51 @@
+"""Which runs differ in seeds alone: the same code, and the same parameters but for those called seed."""
+
+from collections.abc import Iterable
+from functools import cache
+from statistics import mean, stdev
+from typing import Any
+
+from review import results
+from review.revision import Revision, git
+
+METRICS = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
+"""Those that are averaged over seeds."""
+_CODE = ("src", "stages", "dvc.yaml")
+
+
+def is_seed(name: str) -> bool:
+    return name.rpartition(".")[2] == "seed"
+
+
+def but_for_seeds(commit: str) -> tuple[str, ...]:
+    """The code and the parameters of a commit; equal for runs that differ in seeds alone."""
+    values = parameters(commit)
+    return code(commit), *(f"{name}={values[name]}" for name in sorted(values) if not is_seed(name))
+
+
+def of(commit: str) -> tuple[str, ...]:
+    """All its seeds."""
+    values = parameters(commit)
+    return tuple(f"{name}={values[name]}" for name in sorted(values) if is_seed(name))
+
+
+def spread(commits: Iterable[str], name: str) -> tuple[float, float] | None:
+    """Mean and standard deviation of a metric over two commits or more that have it."""
+    values = [value for commit in commits if (value := metrics(commit).get(name)) is not None]
+    return (mean(values), stdev(values)) if len(values) > 1 else None
+
+
+@cache
+def parameters(commit: str) -> dict[str, Any]:
+    return results.parameters(Revision(commit, commit))
+
+
+@cache
+def metrics(commit: str) -> dict[str, float]:
+    return results.metrics(Revision(commit, commit))
+
+
+@cache
+def code(commit: str) -> str:
+    """What Git calls the code of a commit by."""
+    return " ".join(git("rev-parse", "--verify", "--quiet", f"{commit}:./{path}").strip() for path in _CODE)

@@ -17,10 +17,10 @@ EMBEDDING, SCORES = Path("data/embedding.safetensors"), Path("data/scores.safete
 TABLES, REPORTS = Path("reports/evaluate/tables"), Path("reports/draw")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
 TITLES = {
-    "health": "Variance in the first principal components of the representations of test, %",
+    "health": "Share of the variance in the first principal components of the representations of test, %",
     "invariance": "Cosine similarity of an image and a view of it, by augmentation",
     "knn": "Top-1 accuracy on test by the number of nearest neighbors, %",
-    "verification": "Two test images of one class: true positives by false positives, %",
+    "verification": "Are two test images of one class? True positives by false positives, %",
 }
 PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
 

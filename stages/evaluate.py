@@ -12,7 +12,6 @@ from simclr.distributed.session import open_session
 from simclr.evaluations import EvaluateParams, Findings, Subject
 from simclr.features import encoder_file, feature_file
 from simclr.tracking import provenance
-from simclr.tracking.tensorboard import Board, run_folder
 from simclr.views.compose import ViewParams
 
 BETON, MODEL, FEATURES = Path("data/beton"), Path("models/encoder.safetensors"), Path("data/features")
@@ -77,8 +76,6 @@ def report(findings: dict[str, Findings]) -> None:
         for name, found in findings.items():
             if found.table:
                 tables.write_csv(folder / f"{name}.csv", found.table)
-    with Board(run_folder("evaluate")) as board:
-        board.scalars({f"{name}/{key}": value for name in metrics for key, value in metrics[name].items()}, 0)
     print(f"evaluate: {', '.join(findings) or 'nothing'}; {sum(map(len, metrics.values()))} metrics in {REPORTS}")
 
 

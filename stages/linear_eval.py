@@ -98,9 +98,7 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
         ],
     )
     with Board(run_folder("linear_eval")) as board:
-        board.hparams(
-            params.read(), {f"linear_eval/{name}_top1": accuracy["top1"] for name, accuracy in accuracies.items()}
-        )
+        board.hparams(params.read(), {f"test/{name}_top1": accuracy["top1"] for name, accuracy in accuracies.items()})
     print(
         f"linear_eval: test top-1 {accuracies['pretrained']['top1']:.2f} % (raw pixels "
         f"{accuracies['raw_pixels']['top1']:.2f} %, untrained encoder {accuracies['untrained']['top1']:.2f} %)"

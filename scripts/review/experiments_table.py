@@ -14,9 +14,13 @@ def of_experiments(experiments: Sequence[Experiment]) -> Markup:
     """Each in a row, and before them those that differ in seeds alone, together."""
     rows = []
     groups: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = {}
+    bases = {item.base: Experiment(item.base[:10], item.base, item.base, "") for item in experiments[:MOST]}
+    for item in bases.values():
+        if seeds.metrics(item.commit):
+            groups.setdefault(seeds.but_for_seeds(item.commit), {})[seeds.of(item.commit)] = item
     for item in experiments[:MOST]:
         cells = [number_cell(seeds.metrics(item.commit).get(name)) for name in seeds.METRICS]
-        rows.append([item.name, item.day, *cells, _changed(item), tag("code", f"dvc exp apply {item.name}")])
+        rows.append([item.name, item.day, *cells, changed(item), tag("code", f"dvc exp apply {item.name}")])
         # the same run twice counts once
         groups.setdefault(seeds.but_for_seeds(item.commit), {})[seeds.of(item.commit)] = item
     if not rows:
@@ -36,10 +40,10 @@ def number_cell(value: float | None) -> str:
 def _over_seeds(group: Sequence[Experiment]) -> list[str]:
     found = (seeds.spread([item.commit for item in group], name) for name in seeds.METRICS)
     cells = ["" if spread is None else f"{spread[0]:.2f} ± {spread[1]:.2f}" for spread in found]
-    return [f"{group[0].name}, ...", str(len(group)), *cells, _changed(group[0], with_seeds=False)]
+    return [", ".join(item.name for item in group), str(len(group)), *cells, changed(group[-1], with_seeds=False)]
 
 
-def _changed(item: Experiment, *, with_seeds: bool = True) -> str:
+def changed(item: Experiment, *, with_seeds: bool = True) -> str:
     """What the experiment has in params.yaml that the commit it began at has not."""
     before, after = seeds.parameters(item.base), seeds.parameters(item.commit)
     if not before:

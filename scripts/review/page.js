@@ -31,7 +31,7 @@ for (const table of document.querySelectorAll("table.filterable")) {
   let only = null;
   if (rows.some(row => row.cells.length > Number(table.dataset.differences))) {
     const label = document.createElement("label");
-    only = Object.assign(document.createElement("input"), {type: "checkbox"});
+    only = Object.assign(document.createElement("input"), {type: "checkbox", checked: rows.some(differs)});
     label.append(only, " only what differs");
     tools.append(label);
   }
@@ -42,6 +42,7 @@ for (const table of document.querySelectorAll("table.filterable")) {
       row.hidden = !words.every(word => text.includes(word)) || Boolean(only && only.checked && !differs(row));
     }
   };
+  show();
   search.addEventListener("input", show);
   if (only) only.addEventListener("change", show);
   table.parentElement.before(tools);

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from review import results, verdict
-from review.experiments_table import number_cell, of_experiments
+from review.experiments_table import changed, number_cell, of_experiments
 from review.html import COLORS, Markup, join, lines, picture, table, tag
 from review.revision import Experiment, Revision
 
 PREDICTIONS = "reports/linear_eval/predictions.csv"
-PROBES = {"predicted": "linear probe", "augmented": "through the encoder"}
+PROBES = {"predicted": "linear probe", "augmented": "augmented probe"}
 STAGES = ("linear_eval", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 _HERE = Path(__file__).parent
@@ -71,7 +71,10 @@ def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: st
     )  # fmt: skip
     script = tag("script", Markup((_HERE / "page.js").read_text()))
     html = tag(
-        "html", tag("head", head), tag("body", tag("h1", title), _heading(columns), links, body, script), lang="en"
+        "html",
+        tag("head", head),
+        tag("body", tag("h1", title), _heading(columns, experiments), links, body, script),
+        lang="en",
     )
     return f"<!DOCTYPE html>\n{html}\n"
 
@@ -80,14 +83,16 @@ def _anchor(name: str) -> str:
     return name.lower().replace(" ", "-")
 
 
-def _heading(columns: Sequence[Column]) -> Markup:
+def _heading(columns: Sequence[Column], experiments: Sequence[Experiment]) -> Markup:
     """What each column is, and the commands that make it again."""
     rows = []
+    of_experiment = {item.commit: f"{item.day}: {changed(item)}" for item in experiments}
     for number, column in enumerate(columns):
         revision = column.revision
         again = f"git checkout {revision.commit[:12]} && dvc repro" if revision.commit else "dvc repro"
         name = join(tag("i", class_="key", style=f"background:{COLORS[number % len(COLORS)]}"), column.name)
-        rows.append([name, revision.described or "not committed", tag("code", again)])
+        said = of_experiment.get(revision.commit) or revision.described or "not committed"
+        rows.append([name, said, tag("code", again)])
     return table(["", "what", "again"], rows)
 
 
@@ -98,20 +103,21 @@ def _verdicts(columns: Sequence[Column]) -> Markup:
         try:
             found = verdict.verdicts(*tables)
         except ValueError as reason:
-            rows.append([column.name, "", "", "", "", "", f"none: {reason}"])
+            rows.append([column.name, f"none: {reason}", "", "", "", "", ""])
             continue
         for item in found:
             rows.append(
                 [
-                    column.name, PROBES.get(item.name, item.name), f"{100 * item.right_before / item.images:.2f}",
+                    column.name,
+                    tag("b", f"{item.word} (p {item.p_value:.2g})", class_=item.word.replace(" ", "-")),
+                    PROBES.get(item.name, item.name), f"{100 * item.right_before / item.images:.2f}",
                     f"{100 * item.right_after / item.images:.2f}", f"{item.difference:+.2f} ± {item.margin:.2f}",
                     f"{item.gained} gained, {item.lost} lost of {item.images}",
-                    tag("b", f"{item.word} (p {item.p_value:.2g})", class_=item.word.replace(" ", "-")),
                 ]
             )  # fmt: skip
     if not rows:
         return Markup("")
-    header = ["", "top-1 on test, %", first.name, "here", "difference", "images", "verdict"]
+    header = ["", "verdict", "top-1 on test, %", first.name, "its own", "difference", "images"]
     note = (
         f"The same test images, one by one: McNemar's exact test, noise from p = {verdict.ALPHA} on; 95 % intervals. "
         "This is the noise of the test set, with one seed each; another seed moves both."

@@ -52,7 +52,7 @@ def test_the_table_ends_with_all_of_the_variance(tmp_path: Path) -> None:
     found = health.evaluate(Params(images=100), with_features(subject(tmp_path, ALONE), "test", h))
     variances = torch.linalg.eigvalsh(torch.cov(h.double().T)).flip(0)
     assert [row["components"] for row in found.table] == [1, 2, 3, 4, 5]
-    assert [row["variance"] for row in found.table] == pytest.approx(
+    assert [row["cumulative_variance"] for row in found.table] == pytest.approx(
         (100 * variances.cumsum(0) / variances.sum()).tolist()
     )
 

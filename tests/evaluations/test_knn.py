@@ -30,7 +30,7 @@ def test_accuracies_are_those_of_scikit_learn(tmp_path: Path) -> None:
         low, high = wilson(int(right.sum()), 60)
         assert (found.metrics[f"top1_k{k}_low"], found.metrics[f"top1_k{k}_high"]) == (100 * low, 100 * high)
     assert [row["neighbors"] for row in found.table] == [1, 2, 5, 10, 20]
-    assert found.table[-1]["top1"] == found.metrics["top1_k20"]
+    assert found.table[-1]["accuracy"] == found.metrics["top1_k20"]
 
 
 def test_no_more_neighbors_than_the_smallest_class_has(tmp_path: Path) -> None:

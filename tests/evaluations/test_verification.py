@@ -86,7 +86,7 @@ def test_a_rate_that_diverges_is_refused(tmp_path: Path) -> None:
 
 def test_a_curve_rises_from_left_to_right(tmp_path: Path) -> None:
     table = verification.evaluate(replace(PARAMETERS, epochs=1), subject(tmp_path, ALONE)).table
-    assert list(table[0]) == ["false_positives", "network", "cosine"]
+    assert list(table[0]) == ["false_positives", "network", "cosine", "chance"]
     for column in table[0]:
         values = [float(row[column]) for row in table]
         assert values == sorted(values)

@@ -23,7 +23,11 @@ CODE = (
     )
     + (ROOT / "Makefile").read_text()
 )
-OUTS = ("reports/seeds.json", "data/raw", "data/beton", "data/views", "data/features", "data/embedding", "data/scores")
+OUTS = (
+    "data/raw", "data/beton", "data/views", "data/features", "data/embedding", "data/scores", "models/encoder",
+    "reports/seeds.json",
+)  # fmt: skip
+"""What is there after a run."""
 OF_OTHERS = {"CUDA_VISIBLE_DEVICES"}
 """Variables that only libraries read."""
 

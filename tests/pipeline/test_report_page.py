@@ -107,7 +107,7 @@ def test_two_commits_side_by_side(clone: Path) -> None:
     assert ["linear_eval.pretrained.top5", "100", "100", "="] in rows(text, "metrics")
     assert rows(text, "parameters-that-differ")[1:] == [["pretrain.epochs", "3", "5", "how often each image"]]
     assert rows(text, "verdict")[1:] == [
-        ["after", "linear probe", "66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost of 60", "better (p 0.00049)"]
+        ["after", "better (p 0.00049)", "linear probe", "66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost of 60"]
     ]
     assert ["cat", "66.6667", "86.6667", "+20"] in rows(text, "classes")
     assert text.count("<polyline") == 2
@@ -120,7 +120,8 @@ def test_two_commits_side_by_side(clone: Path) -> None:
 def test_experiments_and_their_seeds(clone: Path) -> None:
     text = page(clone, "exp-1", "workspace")
     found = rows(text, "all-experiments")
-    assert [found[1][2], found[1][1]] == ["85.00 ± 7.07", "2"]
+    assert found[1][1:3] == ["3", "85.56 ± 5.09"]  # with the commit that they began at
+    assert found[1][0].count(",") == 2
     assert {row[0]: row[-2] for row in found[3:]} == {"exp-1": "pretrain.seed=1", "exp-2": "pretrain.seed=2"}
     assert ["pretrain.seed", "1", "0", ""] in rows(text, "parameters-that-differ")
 
@@ -222,7 +223,7 @@ def test_experiments_of_other_code_are_not_put_together(clone: Path) -> None:
     run(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/exp-3", "other-code")
     run(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/exp-4", "seed-2")  # the same run twice
     found = rows(page(clone, "after"), "all-experiments")
-    assert found[1][1:3] == ["2", "85.00 ± 7.07"]
+    assert found[1][1:3] == ["3", "85.56 ± 5.09"]  # with the commit that they began at
     assert [row[-2] for row in found if row[0] == "exp-3"] == ["pretrain.seed=3 (other code)"]
 
 
@@ -230,22 +231,29 @@ def seeds(folder: Path, *arguments: str) -> str:
     """What scripts/seeds says, of which failures are one line."""
     done = run(folder, str(ROOT / "scripts" / "seeds"), *arguments, check=False)
     assert done.returncode == (1 if done.stderr else 0)
-    assert (done.stdout + done.stderr).count("\n") == 1
+    assert not done.stderr or (done.stdout, done.stderr.count("\n")) == ("", 1)
     return done.stdout or done.stderr
 
 
 def test_mean_and_deviation_over_seeds_are_a_file_of_metrics(clone: Path) -> None:
     file = clone / "reports/seeds.json"
-    assert seeds(clone) == "reports/seeds.json: 3 seeds\n"  # with the commit itself
+    base = run(clone, "git", "rev-parse", "HEAD").stdout[:10]
+    said = f"reports/seeds.json: 3 seeds of {base}, exp-2, exp-1\n  linear_eval.pretrained.top1: 85.56 ± 5.09\n"
+    assert seeds(clone) == said
     values = [86.6667, 80.0, 90.0]
     found = json.loads(file.read_text())
     assert found["seeds"] == 3
     assert found["linear_eval_pretrained_top1"]["mean"] == pytest.approx(np.mean(values), rel=1e-5)
     assert found["linear_eval_pretrained_top1"]["sd"] == pytest.approx(np.std(values, ddof=1), rel=1e-5)
-    assert list(found) == ["seeds", "linear_eval_pretrained_top1"]  # the others are not in these reports
+    assert found["commit"] == base
+    assert list(found) == [
+        "commit",
+        "runs",
+        "seeds",
+        "linear_eval_pretrained_top1",
+    ]  # the others are not in these reports
+    assert "3 seeds" in seeds(clone, "exp-1")
     content = file.read_bytes()
-    assert seeds(clone, "exp-1") == "reports/seeds.json: 3 seeds\n"
-    assert file.read_bytes() == content
     assert seeds(clone, "before").startswith("seeds: no experiment differs from before in seeds alone")
     assert seeds(clone, "workspace").startswith("seeds: the workspace is no commit")
     assert seeds(clone, "nowhere").startswith("seeds: there is no experiment, branch or commit nowhere")
@@ -273,8 +281,10 @@ table.querySelectorAll("thead button")[1].click();
 root.up = names().join();
 table.querySelectorAll("thead button")[1].click();
 root.down = names().join();
+const shown = () => [...table.tBodies[0].rows].filter(row => !row.hidden).length;
+root.differing = shown();
 document.querySelector("#metrics input[type=checkbox]").click();
-root.differing = [...table.tBodies[0].rows].filter(row => !row.hidden).length;
+root.all = shown();
 """
 
 
@@ -294,4 +304,4 @@ def test_the_page_in_a_browser(clone: Path) -> None:
     assert "error" not in found, found
     assert 0 < float(found["right"]) <= 360
     assert found["up"].split(",") == found["down"].split(",")[::-1]
-    assert found["differing"] == "1"
+    assert (found["differing"], found["all"]) == ("1", "3")

@@ -41,7 +41,7 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     components = sorted({round(last ** (point / (_POINTS - 1))) for point in range(_POINTS)} | {0}) if last else [0]
     return Findings(
         {"effective_rank": effective_rank(h), "uniformity": uniformity, "similarity": similarity},
-        [{"components": k + 1, "variance": shares[k].item()} for k in components],
+        [{"components": k + 1, "cumulative_variance": shares[k].item()} for k in components],
     )
 
 

@@ -49,4 +49,4 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
             f"top1_k{k}": 100 * right(k) / test.count, f"top1_k{k}_low": 100 * low, f"top1_k{k}_high": 100 * high
         }  # fmt: skip
     steps = sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes})
-    return Findings(metrics, [{"neighbors": k, "top1": 100 * right(k) / test.count} for k in steps])
+    return Findings(metrics, [{"neighbors": k, "accuracy": 100 * right(k) / test.count} for k in steps])

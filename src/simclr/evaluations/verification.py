@@ -8,7 +8,7 @@ train; its threshold is the one with the highest accuracy on pairs of val. On pa
 - auc: the area under the receiver operating characteristic of its logits, in percent.
 - cosine_accuracy, cosine_auc: the same of the cosine similarity, which learns nothing.
 
-The table is the receiver operating characteristic of both.
+The table is the receiver operating characteristic of both: the true positives, in percent, by the false ones.
 """
 
 from collections.abc import Callable
@@ -77,6 +77,8 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
         false, true, _ = roc_curve(same, on_test)
         for row, rate in zip(table, np.interp(_RATES, false, true).tolist(), strict=True):
             row[name] = 100 * rate
+    for row in table:
+        row["chance"] = row["false_positives"]
     return Findings(metrics, table)
 
 

@@ -78,7 +78,7 @@ def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]
         for number, (color, (name, own)) in enumerate(zip(cycle(COLORS), series.items(), strict=False)):
             places = [place + (number + 0.5) * thickness - 0.35 for place in range(len(names))]
             bars = axes.barh(places, own, height=0.9 * thickness, color=color, label=_label(name))
-            axes.bar_label(bars, [f"{value:.3g}" for value in own], padding=4)
+            axes.bar_label(bars, [f"{value:.3f}" for value in own], padding=4)
         axes.set_yticks(range(len(names)), [shorten(name, 40) for name in drawable([_label(name) for name in names])])
         axes.invert_yaxis()
         _name(axes, series, axes.set_xlabel)

@@ -200,15 +200,15 @@ class Trainer:
 
     def _log(self, result: StepResult, probe_loss: Tensor | None) -> None:
         self._check()
-        values = {
-            "loss": self.session.mean(result.loss), "gradient_norm": result.norm, **result.scalars()
-        }  # fmt: skip
+        values = {"gradient_norm": result.norm, **result.scalars()}
         if probe_loss is not None:
             values["probe_loss"] = probe_loss
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
         scalars["train/similarity"] = self._collapse_alarm.similarity(result.outputs[0], self.step)
-        epoch = self.step / self.epoch_steps
-        self.board.scalars({**scalars, "train/lr": self.lr(self.step - 1), "train/epoch": epoch}, self.step)
+        scalars["train/epoch"] = self.step / self.epoch_steps
+        # TensorBoard sorts its groups: these come first
+        curves = {"loss": self.session.mean(result.loss).item(), "lr": self.lr(self.step - 1)}
+        self.board.scalars({**{f"curves/{name}": value for name, value in curves.items()}, **scalars}, self.step)
 
     def _log_speed(self, samples_per_second: float) -> None:
         if self.session.device.type == "cuda":
@@ -231,7 +231,7 @@ class Trainer:
             self.parameters.views.count * self.parameters.batch_size // self.learner.pieces // self.session.world_size,
             self.session, self._pause,
         )  # fmt: skip
-        self.board.scalars({f"validation/{name}": value for name, value in accuracies.items()}, self.step)
+        self.board.scalars({f"curves/val_{name}": value for name, value in accuracies.items()}, self.step)
         return accuracies
 
     def pairs(self) -> npt.NDArray[np.uint8]:

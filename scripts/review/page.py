@@ -11,8 +11,6 @@ from review.experiments_table import changed, number_cell, of_experiments
 from review.html import COLORS, Markup, join, lines, picture, table, tag
 from review.revision import Experiment, Revision
 
-PREDICTIONS = "reports/linear_eval/predictions.csv"
-PROBES = {"predicted": "linear probe", "augmented": "augmented probe"}
 STAGES = ("linear_eval", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 _HERE = Path(__file__).parent
@@ -99,7 +97,7 @@ def _heading(columns: Sequence[Column], experiments: Sequence[Experiment]) -> Ma
 def _verdicts(columns: Sequence[Column]) -> Markup:
     first, rows = columns[0], []
     for column in columns[1:]:
-        tables = [(item.revision.read(PREDICTIONS) or b"").decode(errors="replace") for item in (first, column)]
+        tables = [(item.revision.read(verdict.PREDICTIONS) or b"").decode(errors="replace") for item in (first, column)]
         try:
             found = verdict.verdicts(*tables)
         except ValueError as reason:
@@ -110,7 +108,7 @@ def _verdicts(columns: Sequence[Column]) -> Markup:
                 [
                     column.name,
                     tag("b", f"{item.word} (p {item.p_value:.2g})", class_=item.word.replace(" ", "-")),
-                    PROBES.get(item.name, item.name), f"{100 * item.right_before / item.images:.2f}",
+                    verdict.PROBES.get(item.name, item.name), f"{100 * item.right_before / item.images:.2f}",
                     f"{100 * item.right_after / item.images:.2f}", f"{item.difference:+.2f} ± {item.margin:.2f}",
                     f"{item.gained} gained, {item.lost} lost of {item.images}",
                 ]

@@ -19,7 +19,7 @@ _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 
 def metrics(revision: Revision) -> dict[str, float]:
     """The numbers of every reports/<stage>/metrics.json, by stage and key."""
-    found = {}
+    found: dict[str, float] = {}
     for path in revision.files("reports"):
         if stage := _METRICS.fullmatch(path):
             content = _json(revision.read(path))

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+PREDICTIONS = "reports/linear_eval/predictions.csv"
+PROBES = {"predicted": "linear probe", "augmented": "augmented probe"}
+"""The columns of that file, in words."""
 ALPHA = 0.05
 """From this p-value on a difference counts as noise."""
 _NORMAL = 1.959964

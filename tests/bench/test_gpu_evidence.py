@@ -1,6 +1,7 @@
 """What `make gpu-evidence` does, rehearsed on a CPU."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,15 +14,26 @@ from benchmarks.gpu_evidence import PARTS, Scale, section
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["machine", "loss", "views", "step-32"])
+@pytest.mark.parametrize("name", ["machine", "loss", "views", "step-32", "options"])
 def test_a_part_prints_its_figures(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     PARTS[name].show(Scale(CPU, tmp_path, None))
     printed = capsys.readouterr().out
     expected = {
         "machine": f"torch {torch.__version__}", "loss": "| 64 | dense | ", "views": "| 16 of 224 px | ",
-        "step-32": "ms a step of 8 samples",
+        "step-32": "ms a step of 8 samples", "options": "| pretrain.online_probe.lr=0.1 | ",
     }  # fmt: skip
     assert expected[name] in printed
+
+
+def test_the_folder_source_works_where_dvc_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gpu_evidence._stand_in_for_dvc(tmp_path) == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    [folder] = gpu_evidence._stand_in_for_dvc(tmp_path)
+    code = (
+        "from simclr.sources import folder; reader = folder._Reader(folder.Path('x')); reader.admit('', ['a'], ['b'])"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(gpu_evidence.ROOT / "src"), folder])}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
 def test_what_fails_or_hangs_costs_itself_alone() -> None:

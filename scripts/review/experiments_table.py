@@ -13,23 +13,16 @@ MOST = 200
 def of_experiments(experiments: Sequence[Experiment]) -> Markup:
     """Each in a row, and before them those that differ in seeds alone, together."""
     rows = []
-    groups: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = {}
-    bases = {item.base: Experiment(item.base[:10], item.base, item.base, "") for item in experiments[:MOST]}
-    for item in bases.values():
-        if seeds.metrics(item.commit):
-            groups.setdefault(seeds.but_for_seeds(item.commit), {})[seeds.of(item.commit)] = item
     for item in experiments[:MOST]:
         cells = [number_cell(seeds.metrics(item.commit).get(name)) for name in seeds.METRICS]
         rows.append([item.name, item.day, *cells, changed(item), tag("code", f"dvc exp apply {item.name}")])
-        # the same run twice counts once
-        groups.setdefault(seeds.but_for_seeds(item.commit), {})[seeds.of(item.commit)] = item
     if not rows:
         return Markup("")
     header = [*(name.partition(".")[2].replace(".", " ") for name in seeds.METRICS), "changed"]
     parts = [table(["", "day", *header, "into the workspace"], rows, class_="sortable filterable")]
-    if groups_of_seeds := [_over_seeds(list(group.values())) for group in groups.values() if len(group) > 1]:
+    if over_seeds := [_over_seeds(group) for group in seeds.groups(experiments[:MOST]).values() if len(group) > 1]:
         words = "Those with the same code and parameters but for seeds, together: mean ± standard deviation."
-        parts = [tag("p", words), table(["", "seeds", *header], groups_of_seeds, class_="sortable"), *parts]
+        parts = [tag("p", words), table(["", "seeds", *header], over_seeds, class_="sortable"), *parts]
     return join(*parts)
 
 

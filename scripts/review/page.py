@@ -108,11 +108,11 @@ def _verdicts(columns: Sequence[Column]) -> Markup:
                 [
                     column.name,
                     tag("b", f"{item.word} (p {item.p_value:.2g})", class_=item.word.replace(" ", "-")),
-                    verdict.PROBES.get(item.name, item.name), f"{100 * item.right_before / item.images:.2f}",
-                    f"{100 * item.right_after / item.images:.2f}", f"{item.difference:+.2f} ± {item.margin:.2f}",
+                    verdict.PROBES.get(item.name, item.name),
+                    *item.cells,
                     f"{item.gained} gained, {item.lost} lost of {item.images}",
                 ]
-            )  # fmt: skip
+            )
     if not rows:
         return Markup("")
     header = ["", "verdict", "top-1 on test, %", first.name, "its own", "difference", "images"]

@@ -6,11 +6,23 @@ from statistics import mean, stdev
 from typing import Any
 
 from review import results
-from review.revision import Revision, git
+from review.revision import Experiment, Revision, git
 
 METRICS = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
 """Those that are averaged over seeds."""
 _CODE = ("src", "stages", "dvc.yaml")
+
+
+def groups(experiments: Iterable[Experiment]) -> dict[tuple[str, ...], list[Experiment]]:
+    """The experiments, and the commits they began at as far as those have results, by `but_for_seeds`: those that
+    differ in seeds alone together, in the order of their seeds. The same run twice counts once."""
+    experiments = list(experiments)
+    bases = {item.base: Experiment(item.base[:10], item.base, item.base, "") for item in experiments}
+    by_seeds: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = {}
+    for item in [*bases.values(), *experiments]:
+        if metrics(item.commit):
+            by_seeds.setdefault(but_for_seeds(item.commit), {})[of(item.commit)] = item
+    return {key: [group[own] for own in sorted(group)] for key, group in by_seeds.items()}
 
 
 def is_seed(name: str) -> bool:

@@ -54,6 +54,12 @@ class Verdict:
         return min(1.0, float(Fraction(2 * tail, 2**changed)))
 
     @property
+    def cells(self) -> list[str]:
+        """The accuracy before and after, in percent, and the difference with its 95 % interval."""
+        accuracies = (100 * right / self.images for right in (self.right_before, self.right_after))
+        return [*(f"{accuracy:.2f}" for accuracy in accuracies), f"{self.difference:+.2f} ± {self.margin:.2f}"]
+
+    @property
     def word(self) -> str:
         if self.p_value >= ALPHA:
             return "within noise"

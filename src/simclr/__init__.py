@@ -1,7 +1,9 @@
-"""Declarative SimCLR experiments: the library behind the stages of dvc.yaml, and the encoders that they make.
+"""Declarative SimCLR experiments: the library behind the stages of dvc.yaml, and the encoders that they make:
 
-encoder, prepare = simclr.load_encoder("models/encoder.safetensors")
-h = encoder(prepare(PIL.Image.open("cat.jpg"))[None])
+    encoder, prepare = simclr.load_encoder("models/encoder.safetensors")
+    h = encoder(prepare(PIL.Image.open("cat.jpg"))[None])
+
+Importing it holds a CPU's libraries to one instruction set: see `core.processor`.
 """
 
 from typing import TYPE_CHECKING

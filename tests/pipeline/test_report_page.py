@@ -238,7 +238,7 @@ def seeds(folder: Path, *arguments: str) -> str:
 def test_mean_and_deviation_over_seeds_are_a_file_of_metrics(clone: Path) -> None:
     file = clone / "reports/seeds.json"
     base = run(clone, "git", "rev-parse", "HEAD").stdout[:10]
-    said = f"reports/seeds.json: 3 seeds of {base}, exp-2, exp-1\n  linear_eval.pretrained.top1: 85.56 ± 5.09\n"
+    said = f"reports/seeds.json: 3 seeds of {base}, exp-1, exp-2\n  linear_eval.pretrained.top1: 85.56 ± 5.09\n"
     assert seeds(clone) == said
     values = [86.6667, 80.0, 90.0]
     found = json.loads(file.read_text())

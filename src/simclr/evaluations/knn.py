@@ -8,7 +8,6 @@ name has the k that was used. The table is the accuracy by k, up to the largest.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from simclr.core import params
 from simclr.core.interval import wilson
@@ -38,15 +37,12 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     classes = int(max(split.labels.max() for split in subject.splits.values())) + 1
     votes = shares.all_gather(train.labels, train.count, session)[nearest]
 
-    def right(k: int) -> int:
+    accuracies = {}
+    for k in sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes}):
         scores = knn.scores(similarities[:, :k], votes[:, :k], classes, parameters.temperature)
-        return int(torch.sum(scores.argmax(dim=1) == labels))
-
+        accuracies[k] = knn.accuracy(scores, labels)
     metrics: dict[str, float] = {}
     for k in sizes:
-        low, high = wilson(right(k), test.count)
-        metrics |= {
-            f"top1_k{k}": 100 * right(k) / test.count, f"top1_k{k}_low": 100 * low, f"top1_k{k}_high": 100 * high
-        }  # fmt: skip
-    steps = sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes})
-    return Findings(metrics, [{"neighbors": k, "accuracy": 100 * right(k) / test.count} for k in steps])
+        low, high = wilson(round(accuracies[k] * test.count), test.count)
+        metrics |= {f"top1_k{k}": 100 * accuracies[k], f"top1_k{k}_low": 100 * low, f"top1_k{k}_high": 100 * high}
+    return Findings(metrics, [{"neighbors": k, "accuracy": 100 * accuracy} for k, accuracy in accuracies.items()])

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image
 
-from simclr.conversion import convert as module
+from simclr.conversion import channel_statistics
 from simclr.conversion.convert import ConvertParams, convert, encode
 from simclr.conversion.splits import stratified
 from simclr.core import params, thread_pool
@@ -385,15 +385,20 @@ def test_statistics_are_those_of_all_training_pixels(tmp_path: Path) -> None:
     assert found.std == list(report["std"].values())
 
 
-def test_statistics_of_files_of_different_sizes(tmp_path: Path) -> None:
+def test_statistics_are_of_the_pixels_that_are_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel_statistics, "_BATCH", 3)
     given = of_all_kinds(tmp_path / "images")
     given.splits["val"] = given.splits["test"]
-    report = convert(parameters(), given, tmp_path / "beton")
-    pixels = np.concatenate(
-        [decode_image.decode(path.read_bytes(), "x").reshape(-1, 3) for path in (tmp_path / "images").iterdir()]
-    )
-    np.testing.assert_allclose(list(report["mean"].values()), pixels.mean(axis=0) / 255, rtol=1e-12)
-    np.testing.assert_allclose(list(report["std"].values()), pixels.std(axis=0) / 255, rtol=1e-12)
+    report = convert(parameters(max_resolution=128), given, tmp_path / "beton")
+    stored = converted.open_split(tmp_path / "beton", "train")
+    assert {RAW, JPEG} == set(stored.modes)
+    images = []
+    for sample in range(len(stored)):
+        data = stored.data[stored.starts[sample] : stored.starts[sample] + stored.sizes[sample]]
+        images.append(data if stored.modes[sample] == RAW else decode_image.decode(data.tobytes(), "x"))
+    pixels = np.concatenate([image.reshape(-1, 3) for image in images]) / 255
+    np.testing.assert_allclose(list(report["mean"].values()), pixels.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(list(report["std"].values()), pixels.std(axis=0), rtol=1e-12)
 
 
 def test_a_channel_of_one_value_can_still_be_divided_by_its_deviation(tmp_path: Path) -> None:
@@ -407,7 +412,7 @@ def test_a_channel_of_one_value_can_still_be_divided_by_its_deviation(tmp_path: 
 
 
 def test_of_many_images_a_part_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MEASURED", 1)
+    monkeypatch.setattr(channel_statistics, "_MEASURED", 1)
     given = plain()
     reds = {image[..., 0].mean() / 255 for image in given.splits["train"].images}
     found = [convert(parameters(seed=seed), given, tmp_path / "beton")["mean"]["red"] for seed in range(8)]

@@ -1,7 +1,6 @@
 """Conversion of source images to .beton files: splits, size and storage of every image, and statistics."""
 
 import io
-import math
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from simclr.conversion import channel_statistics
 from simclr.conversion.splits import stratified
 from simclr.core import fingerprint, params, thread_pool
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
-from simclr.core.randomness import permutation
 from simclr.data import beton
 from simclr.data.beton import JPEG, RAW, StoredImage
 from simclr.data.converted import DatasetInfo, save_info, split_path
@@ -29,8 +28,6 @@ from simclr.tracking import progress
 
 _SMALL = 64
 """The longer side in pixels up to which `storage: auto` stores images raw."""
-_MEASURED = 50_000
-"""The largest number of training images for the mean and the standard deviation."""
 
 
 @dataclass(kw_only=True)
@@ -81,7 +78,7 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
         for name in ("train", "val", "test", "unlabelled"):
             if name in subsets:
                 report[name] = _write(parameters, subsets[name], split_path(folder, name))
-        mean, std = _statistics(subsets["train"], parameters.seed)
+        mean, std = channel_statistics.measure(beton.read(split_path(folder, "train")), parameters.seed)
         digests = {name: fingerprint.of_file(split_path(folder, name)) for name in subsets}
         save_info(folder, DatasetInfo(source.classes, mean, std, digests))
     colors = ("red", "green", "blue")
@@ -137,20 +134,3 @@ def encode(image: Pixels | source_images.Jpeg, parameters: ConvertParams) -> Sto
 
 def _pixels(image: Pixels | source_images.Jpeg) -> Pixels:
     return decode(image.data, "a JPEG that fetch accepted") if isinstance(image, source_images.Jpeg) else image
-
-
-def _statistics(subset: _Subset, seed: int) -> tuple[list[float], list[float]]:
-    """Each channel's mean and standard deviation (1 where it has none), values from 0 to 1, over pixels."""
-
-    def histograms(sample: int) -> npt.NDArray[np.int64]:
-        pixels = _pixels(subset.split.read(sample))
-        return np.stack([np.bincount(channel, minlength=256) for channel in pixels.reshape(-1, 3).T])
-
-    measured = subset.samples[permutation(len(subset.samples), seed)[:_MEASURED]].tolist()
-    counts = sum(prefetch(histograms, measured, thread_pool.THREADS), np.zeros((3, 256), np.int64))
-    mean, std = [], []
-    for channel in counts:  # in integers, so that all machines round alike
-        count, total, squares = (int(channel @ np.arange(256) ** power) for power in range(3))
-        mean.append(total / count / 255)
-        std.append(math.sqrt(count * squares - total**2) / count / 255 or 1.0)
-    return mean, std

@@ -4,7 +4,7 @@ data/embedding.safetensors, kNN accuracy in reports/embed.
 
 from pathlib import Path
 
-from simclr.core import arrays, entry, fingerprint, params, tables
+from simclr.core import arrays, entry, fingerprint, params, params_file, tables
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -27,7 +27,7 @@ def main() -> None:
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     check(parameters, len(splits["train"]), len(splits["test"]))
-    encoder, transform = encoder_file.load(MODEL, params.lookup(params.read(), "pretrain.model"))
+    encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
         train, test = share["train"], share["test"]

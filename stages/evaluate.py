@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from simclr.core import entry, fingerprint, options, params, tables
+from simclr.core import entry, fingerprint, options, params, params_file, tables
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.data import converted
@@ -20,15 +20,17 @@ SPLITS = ("train", "val", "test")
 
 
 def main() -> None:
-    values = params.read()
-    option = partial(options.checked, values=values, origin=str(params.FILE))
+    values, origin = params_file.read(), str(params_file.FILE)
+    option = partial(options.checked, values=values, origin=origin)
     parameters = params.load("evaluate", EvaluateParams)
     evaluations = [option("evaluations", name) for name in parameters.evaluations]
-    views = params.check(params.lookup(values, "pretrain.views"), ViewParams, "pretrain.views", str(params.FILE))
+    views = params.check(
+        params_file.lookup(values, "pretrain.views"), ViewParams, "pretrain.views", str(params_file.FILE)
+    )
     augmentations = {name: option("augment", name) for name in options.names("augment")}
     launch.on_every_gpu()
     info = converted.load_info(BETON)
-    encoder, transform = encoder_file.load(MODEL, params.lookup(values, "pretrain.model"))
+    encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
     with open_session() as session:
         subject = Subject(
             encoder=encoder.to(session.device),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr.core import entry, fingerprint, params, tables
+from simclr.core import entry, fingerprint, params, params_file, tables
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -36,7 +36,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    encoder, transform = encoder_file.load(MODEL, params.lookup(params.read(), "pretrain.model"))
+    encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     with open_session() as session:
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {
@@ -98,7 +98,9 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
         ],
     )
     with Board(run_folder("linear_eval")) as board:
-        board.hparams(params.read(), {f"test/{name}_top1": accuracy["top1"] for name, accuracy in accuracies.items()})
+        board.hparams(
+            params_file.read(), {f"test/{name}_top1": accuracy["top1"] for name, accuracy in accuracies.items()}
+        )
     print(
         f"linear_eval: test top-1 {accuracies['pretrained']['top1']:.2f} % (raw pixels "
         f"{accuracies['raw_pixels']['top1']:.2f} %, untrained encoder {accuracies['untrained']['top1']:.2f} %)"

@@ -23,7 +23,7 @@ from benchmarks.compare import speed, sweep
 from benchmarks.compare.speed import Speed
 from benchmarks.compare.sweep import Sweep
 from simclr.check import PLUG_POINTS
-from simclr.core import fingerprint, params, processor, signals
+from simclr.core import fingerprint, params_file, processor, signals
 from simclr.core.errors import Stopped, UserError
 from simclr.core.printable import one_line
 from simclr.core.signals import Interruption
@@ -86,7 +86,7 @@ def plan(compared: Sweep, seeds: int) -> list[Experiment]:
 def _identity(values: dict[str, Any]) -> str:
     """Of everything that decides the results: the code in use, comments aside, its parameters, and the images of a
     folder, by their sizes and times."""
-    options = tuple(option.path for option in recipe.checked(values, str(params.FILE)).options)
+    options = tuple(option.path for option in recipe.checked(values, str(params_file.FILE)).options)
     sections = {name: section for name, section in values.items() if name not in PLUG_POINTS}
     sections |= {path: values[package][name] for path in options for package, name in [path.split(".")]}
     source, folder = values["fetch"]["source"], Path(values["fetch"]["folder"])

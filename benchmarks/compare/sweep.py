@@ -24,7 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from simclr import check, presets
-from simclr.core import params
+from simclr.core import params_file
 from simclr.core.errors import UserError
 from simclr.core.printable import join_names, one_line
 
@@ -85,8 +85,8 @@ def values(overrides: Sequence[str], origin: str) -> dict[str, Any]:
         UserError: an override is malformed, of no parameter, or of several values; or as `check.pipeline`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        changed = Path(folder, params.FILE)
-        shutil.copyfile(params.FILE, changed)
+        changed = Path(folder, params_file.FILE)
+        shutil.copyfile(params_file.FILE, changed)
         try:
             if several := [
                 override for override in to_hydra_overrides(list(overrides)) if override.is_sweep_override()
@@ -95,7 +95,7 @@ def values(overrides: Sequence[str], origin: str) -> dict[str, Any]:
             apply_overrides(changed, list(overrides))
         except (InvalidArgumentError, HydraException) as error:
             raise UserError(f"{origin}: {one_line(error.__cause__ or error, 200)}") from error
-        content = params.read(changed)
+        content = params_file.read(changed)
     check.pipeline(content, origin)
     return content
 

@@ -3,7 +3,7 @@
 import argparse
 
 from simclr.check import pipeline
-from simclr.core import entry, options, params
+from simclr.core import entry, options, params_file
 
 
 def main() -> None:
@@ -11,8 +11,8 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("check", help="check every value of params.yaml, and list the options of its plug points")
     parser.parse_args()
-    pipeline_params = pipeline(params.read())
-    print(f"{params.FILE}: every value is allowed")
+    pipeline_params = pipeline(params_file.read())
+    print(f"{params_file.FILE}: every value is allowed")
     for key, package, selected in (
         ("fetch.source", "sources", pipeline_params.fetch.source),
         ("pretrain.model", "models", pipeline_params.pretrain.model),

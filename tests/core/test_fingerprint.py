@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from simclr.core import fingerprint, params
+from simclr.core import fingerprint, params_file
 from simclr.training import recipe
 
 
@@ -104,7 +104,7 @@ def package(path: str) -> str:
 def test_the_code_of_pretraining_is_what_its_stage_depends_on() -> None:
     root = Path(__file__).parents[2]
     stages = YAML(typ="safe").load((root / "dvc.yaml").read_text())["stages"]
-    options = [option.path for option in recipe.checked(params.read(root / "params.yaml"), "").options]
+    options = [option.path for option in recipe.checked(params_file.read(root / "params.yaml"), "").options]
     of_code = {f"src/{name.replace('.', '/')}" for name in fingerprint.of_code("simclr.training.pretrain", options)}
     listed = {dep for dep in stages["pretrain"]["deps"] if dep.startswith("src/")}
     assert {package(path) for path in of_code} == {package(path) for path in listed}

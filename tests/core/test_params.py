@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import apply_overrides
 
-from simclr.core import params, tables
+from simclr.core import params, params_file, tables
 from simclr.core.errors import UserError
 from simclr.core.params import above, at_least, between, choice, each_above, interval, path
 from simclr.core.renamed import RENAMED
@@ -247,16 +247,16 @@ def test_what_is_no_file_of_sections_is_refused_with_the_line(tmp_path: Path, te
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     with pytest.raises(UserError) as caught:
-        params.read(path)
+        params_file.read(path)
     assert str(caught.value) == f"{path}: cannot be read (No such file or directory)"
     path.write_bytes(b"train: \xff\n")
     with pytest.raises(UserError) as caught:
-        params.read(path)
+        params_file.read(path)
     assert str(caught.value).startswith(f"{path}: not valid YAML: 'utf-8' codec can't decode byte 0xff")
 
 
 def test_the_shipped_file_is_readable_and_has_its_scientific_numbers_as_numbers() -> None:
-    content = params.read(SHIPPED)
+    content = params_file.read(SHIPPED)
     assert content["pretrain"]["optimizer"]["weight_decay"] == 1e-6
 
 
@@ -284,11 +284,11 @@ def test_an_old_key_names_the_new_one(old: str) -> None:
 
 
 def test_every_new_key_exists() -> None:
-    keys = tables.flat(params.read(SHIPPED)).keys()
+    keys = tables.flat(params_file.read(SHIPPED)).keys()
     assert all(any(f"{key}.".startswith(f"{new}.") for key in keys) for new in RENAMED.values())
 
 
 def test_what_stands_at_a_key_can_be_looked_up() -> None:
     content = {"a": {"b": {"c": 3}}, "d": 4}
     keys = ["a", "a.b.c", "d", "a.x", "x.y", "d.e"]
-    assert [params.lookup(content, key) for key in keys] == [{"b": {"c": 3}}, 3, 4, None, None, None]
+    assert [params_file.lookup(content, key) for key in keys] == [{"b": {"c": 3}}, 3, 4, None, None, None]

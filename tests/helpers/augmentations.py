@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from simclr.core import options, params
+from simclr.core import options, params_file
 from simclr.core.options import Option
 from simclr.views.compose import Views
 
-SHIPPED = params.read(Path(__file__).parents[2] / "params.yaml")["augment"]
+SHIPPED = params_file.read(Path(__file__).parents[2] / "params.yaml")["augment"]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PAPER = ["crop", "flip", "jitter", "grayscale", "blur", "solarize"]
 ORDER = [*PAPER, *(name for name in options.names("augment") if name not in PAPER)]

@@ -4,11 +4,11 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from simclr.core import params
+from simclr.core import params_file
 from simclr.training import recipe as recipes
 from simclr.training.recipe import Recipe
 
-SHIPPED = params.read(Path(__file__).parents[2] / "params.yaml")
+SHIPPED = params_file.read(Path(__file__).parents[2] / "params.yaml")
 TINY = {
     "epochs": 2, "batch_size": 8, "models__resnet__width": 0.125, "methods__simclr__head__hidden": 8,
     "methods__simclr__head__output": 6, "losses__nt_xent__temperature": 0.5, "views__resolution": 8,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from simclr.core import params, processor
+from simclr.core import params_file, processor
 from simclr.core.errors import UserError
 from simclr.data import converted
 from simclr.data.converted import DatasetInfo
@@ -27,7 +27,7 @@ TINY = {
     "pretrain__batch_size": 8, "models__resnet__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__neighbors": 3,
 }  # fmt: skip
-SHIPPED = params.read(ROOT / "params.yaml")
+SHIPPED = params_file.read(ROOT / "params.yaml")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -43,7 +43,7 @@ def test_it_writes_a_picture_and_a_table_and_nothing_else(tmp_path: Path, monkey
         stored(beton / f"{split}.beton", noise(24, 8, seed=0), np.arange(24) % 2)
     converted.save_info(beton, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, {}))
     before = files(tmp_path)
-    values = params.read()
+    values = params_file.read()
     command.run(values, None, None, 50)
     after = files(tmp_path)
     assert {path: after[path] for path in before} == before

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from simclr.core import params, tables
+from simclr.core import params_file, tables
 from tests.helpers.programs import ROOT
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "images/README.md", *sorted(ROOT.glob("docs/*.md"))]
 TOPS = ("src", "stages", "tests", "docs", "reports", "scripts", "benchmarks", "images", ".github")
 PACKAGES = [path.parent.name for path in ROOT.glob("src/simclr/*/__init__.py")]
-FLAT = tables.flat(params.read(ROOT / "params.yaml"))
+FLAT = tables.flat(params_file.read(ROOT / "params.yaml"))
 SECTIONS = "|".join(sorted({key.partition(".")[0] for key in FLAT}))
 CODE = (
     "".join(

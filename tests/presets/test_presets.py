@@ -13,7 +13,7 @@ from dvc.utils.serialize import modify_yaml
 
 from simclr import presets
 from simclr.conversion.convert import ConvertParams, encode
-from simclr.core import params
+from simclr.core import params_file
 from simclr.core.errors import UserError
 from simclr.data.beton import RAW
 from simclr.presets.__main__ import main
@@ -69,11 +69,11 @@ def test_params_yaml_ships_with_the_preset_digits() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_sets_every_parameter_and_keeps_comments_and_order(name: str, file: Path) -> None:
-    before = params.read(file)
+    before = params_file.read(file)
     values = presets.compose(name)
     text = presets.apply(values, SHIPPED)
     file.write_text(text, encoding="utf-8")
-    after = params.read(file)
+    after = params_file.read(file)
     assert after == values
     assert keys(after) == keys(before)
     assert {key: type(value) for key, value in leaves(after).items()} == {
@@ -105,7 +105,7 @@ def test_dvc_leaves_the_layout_as_it_is(name: str, file: Path) -> None:
         pass
     assert file.read_text(encoding="utf-8") == text
     # as `dvc exp run -S` does it, for every parameter, lists included
-    current = leaves(params.read(file))
+    current = leaves(params_file.read(file))
     apply_overrides(file, [f"{key}={json.dumps(value)}" for key, value in current.items()])
     assert file.read_text(encoding="utf-8") == text
 
@@ -127,8 +127,8 @@ def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Call
 def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Callable[..., str]) -> None:
     shown = command("show", "cifar10", "pretrain.epochs=7")
     assert command("apply", "cifar10", "pretrain.epochs=7") == shown
-    assert params.read(file) == presets.compose("cifar10", ["pretrain.epochs=7"])
-    assert params.read(file)["pretrain"]["epochs"] == 7
+    assert params_file.read(file) == presets.compose("cifar10", ["pretrain.epochs=7"])
+    assert params_file.read(file)["pretrain"]["epochs"] == 7
     assert [path.name for path in file.parent.iterdir()] == ["params.yaml"]
     assert command("apply", "cifar10", "pretrain.epochs=7") == "params.yaml has these values already\n"
 
@@ -136,7 +136,7 @@ def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Cal
 def test_overrides_exchange_parts_and_set_or_leave_parameters(file: Path, command: Callable[..., str]) -> None:
     file.write_text(SHIPPED.replace("folder: images", "folder: mine"), encoding="utf-8")
     command("apply", "cifar10", "encoder=resnet50", "linear_eval.augmented.lr=[0.1,0.2,0.3]", "~fetch.folder")
-    content = params.read(file)
+    content = params_file.read(file)
     assert content["models"]["resnet"]["depth"] == 50
     assert content["methods"]["simclr"]["head"]["hidden"] == 2048
     assert content["linear_eval"]["augmented"]["lr"] == [0.1, 0.2, 0.3]

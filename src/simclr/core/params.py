@@ -14,17 +14,12 @@ from typing import Any, TypeVar, cast, get_args
 
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
+from simclr.core import params_file
 from simclr.core.errors import UserError
 from simclr.core.printable import format_value, join_names, one_line
 from simclr.core.renamed import RENAMED
 
-FILE = Path("params.yaml")
-_DEEPEST = 32
-"""The deepest nesting of keys and lists: ruamel's time grows faster than the square of the depth of brackets."""
 _LARGEST = {float: 1e6, int: 2**32 - 1}
 """The largest absolute value of a number: beyond it, float32 and the sizes of arrays overflow."""
 T = TypeVar("T")
@@ -106,55 +101,27 @@ def each_above(low: float) -> Any:
     return _field(f"a list of numbers > {low}", lambda value: len(value) > 0 and all(item > low for item in value))
 
 
+def shares() -> Any:
+    """A field for a list of different numbers above 0 up to 1, which may be empty."""
+    return _field(
+        "a list of different numbers above 0 up to 1, or []",
+        lambda value: len(set(value)) == len(value) and all(0 < item <= 1 for item in value),
+    )
+
+
 def each_at_least(low: int) -> Any:
     """A field for a non-empty list of integers >= `low`."""
     return _field(f"a list of integers >= {low}", lambda value: len(value) > 0 and all(item >= low for item in value))
 
 
-def read(path: Path = FILE) -> dict[str, Any]:
-    """Read params.yaml as plain dicts, lists and scalars (YAML 1.2, so that 1e-05 is a number).
-
-    Raises:
-        UserError: the file is missing, is not valid YAML, repeats a key, is no mapping, has anchors or tags, or is
-            nested too deeply.
-    """
-    yaml = YAML(typ="safe", pure=True)
-    try:
-        text = path.read_text(encoding="utf-8")
-        depth = 0
-        for event in yaml.parse(text):
-            line = event.start_mark.line + 1
-            # `dvc exp run -S` would change an anchored value but not its aliases
-            if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise UserError(f"{path}: line {line} has a YAML anchor, alias or tag; only plain values are allowed")
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > _DEEPEST:
-                raise UserError(f"{path}: line {line} is nested too deeply")
-        content = yaml.load(text)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    except (YAMLError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML: {_problem(error)}") from error
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: must hold sections named after the stages, not {format_value(content)}")
-    return content
-
-
-def lookup(content: Any, key: str) -> Any:
-    """What stands, unchecked, at `key`, such as "pretrain.model", in the nested `content` of params.yaml, or None."""
-    for name in key.split("."):
-        content = content.get(name) if isinstance(content, dict) else None
-    return content
-
-
-def load(section: str, schema: type[T], path: Path = FILE) -> T:
+def load(section: str, schema: type[T], path: Path = params_file.FILE) -> T:
     """Load the section `section` of params.yaml into the dataclass `schema`, every value checked.
 
     Raises:
         UserError: an unknown or missing key, a wrong type or an impossible value; names the key, its value
-            and what is allowed; or as `read`.
+            and what is allowed; or as `params_file.read`.
     """
-    return section_of(read(path), section, schema, str(path))
+    return section_of(params_file.read(path), section, schema, str(path))
 
 
 def section_of(content: Mapping[str, Any], section: str, schema: type[T], origin: str) -> T:
@@ -211,7 +178,7 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
     return cast(T, OmegaConf.to_object(config))
 
 
-def refusal(key: str, value: Any, takes: str, origin: str = str(FILE)) -> UserError:
+def refusal(key: str, value: Any, takes: str, origin: str = str(params_file.FILE)) -> UserError:
     """The error for a `value` of `key` that is not allowed; `takes` describes the allowed ones."""
     return UserError(f"{origin}: {key} = {format_value(value)} is not allowed; it takes {takes}")
 
@@ -247,9 +214,3 @@ def _takes(field: "dataclasses.Field[Any]") -> str:
     if allowed := field.metadata.get("allowed"):
         words = allowed.words.format(kind=words)
     return words + (" or null" if optional else "")
-
-
-def _problem(error: Exception) -> str:
-    if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {one_line(error.problem, 200)}"
-    return one_line(error, 200)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from simclr.core import params
+from simclr.core import params, params_file
 from simclr.core.errors import UserError
 from simclr.core.processor import CPU, MODES, MOST_THREADS, THREADS
 
@@ -28,7 +28,7 @@ def environment(parameters: ProcessorParams) -> dict[str, str]:
     for variable, (key, value) in variables.items():
         if (present := os.environ.get(variable, value)) != value:
             raise UserError(
-                f"environment: {variable} = {present}, but {params.FILE} has processor.{key}: {value}; "
+                f"environment: {variable} = {present}, but {params_file.FILE} has processor.{key}: {value}; "
                 "what decides results belongs there"
             )
     return {variable: value for variable, (_, value) in variables.items()}

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-from simclr.core import entry, params, processor, processor_params
+from simclr.core import entry, params, params_file, processor, processor_params
 from simclr.core.processor_params import ProcessorParams
 from simclr.lr_range.overrides import overridden
 
@@ -25,7 +25,7 @@ def main() -> None:
         help="another parameter, for this test: pretrain.optimizer.name=sgd",
     )
     arguments = parser.parse_intermixed_args()
-    values = overridden(params.read(), arguments.overrides)
+    values = overridden(params_file.read(), arguments.overrides)
     _set_processor(values)
     from simclr.lr_range.command import run  # not at the top: it loads the libraries that `_set_processor` is for
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 def _set_processor(values: dict[str, object]) -> None:
     """Take over the section `processor` of the `values` of params.yaml, as `scripts/stage` does for stages."""
-    section = params.section_of(values, "processor", ProcessorParams, str(params.FILE))
+    section = params.section_of(values, "processor", ProcessorParams, str(params_file.FILE))
     os.environ.update(processor_params.environment(section))
     if processor.mode() == "native":
         for variable in processor.HELD:  # set when `simclr` was imported

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from simclr.core import fingerprint, params, signals, tables
+from simclr.core import fingerprint, params_file, signals, tables
 from simclr.core.errors import UserError
 from simclr.data import converted
 from simclr.distributed.session import open_session
@@ -41,7 +41,7 @@ def run(values: dict[str, Any], lowest: float | None, highest: float | None, ste
         UserError: a value is not allowed, nothing is converted yet, or there is more than one process.
         Stopped: as `range_test`.
     """
-    recipe = recipes.checked(values, str(params.FILE))
+    recipe = recipes.checked(values, str(params_file.FILE))
     parameters = recipe.parameters
     first, last = _range(parameters, lowest, highest)
     if not _FEWEST <= steps <= _MOST:

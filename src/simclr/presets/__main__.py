@@ -7,7 +7,7 @@ import signal
 from ruamel.yaml import YAML
 
 from simclr import presets
-from simclr.core import entry, params
+from simclr.core import entry, params_file
 from simclr.core.atomic import replacing
 
 
@@ -48,20 +48,20 @@ def _list() -> None:
 
 def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     values = presets.compose(preset, overrides)
-    params.read()  # says in one line what is wrong with the file
-    before = params.FILE.read_text(encoding="utf-8")
+    params_file.read()  # says in one line what is wrong with the file
+    before = params_file.FILE.read_text(encoding="utf-8")
     after = presets.apply(values, before)
     if before == after:
-        print(f"{params.FILE} has these values already")
+        print(f"{params_file.FILE} has these values already")
         return
     if write:
         from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
 
         pipeline(YAML(typ="safe", pure=True).load(after), " ".join([preset, *overrides]))
-        with replacing(params.FILE) as temporary:
+        with replacing(params_file.FILE) as temporary:
             temporary.write_text(after, encoding="utf-8")
-    new = f"{params.FILE} ({' '.join([preset, *overrides])})"
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params.FILE), new, lineterm="")
+    new = f"{params_file.FILE} ({' '.join([preset, *overrides])})"
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params_file.FILE), new, lineterm="")
     print("\n".join(lines))
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from simclr.core import fingerprint, params, processor, tables
+from simclr.core import fingerprint, params_file, processor, tables
 from simclr.tracking import tensorboard
 
 _BEGAN = time.monotonic()
@@ -88,8 +88,8 @@ def write(
 
 def digests(program: Path, options: Sequence[str]) -> dict[str, str]:
     """Digests of the code of the stage `program` with its `options`, and of their sections of params.yaml."""
-    values = params.read()
-    sections = {name: params.lookup(values, name) for name in (program.stem, "processor", *options)}
+    values = params_file.read()
+    sections = {name: params_file.lookup(values, name) for name in (program.stem, "processor", *options)}
     return {"code": fingerprint.of_program(program, options), "parameters": fingerprint.of_values(sections)}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from simclr.core import fingerprint, params, tables
+from simclr.core import fingerprint, params_file, tables
 from simclr.core.errors import UserError
 from simclr.thumbnails import cells
 from simclr.thumbnails.view_grid import view_grid
@@ -40,7 +40,7 @@ def run_folder(stage: str) -> Path:
     root = Path(os.environ.get("DVC_ROOT", "."))
     name = os.environ.get("DVC_EXP_NAME")
     if not name:
-        name = "workspace-" + fingerprint.of_values(tables.flat(params.read()))[:8]
+        name = "workspace-" + fingerprint.of_values(tables.flat(params_file.read()))[:8]
     return root / "runs" / name / stage
 
 

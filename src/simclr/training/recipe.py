@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from simclr.core import options, params
+from simclr.core import options, params, params_file
 from simclr.core.options import Option
 from simclr.training.pretrain_params import PretrainParams
 from simclr.views.compose import check_order
@@ -32,7 +32,7 @@ def load() -> Recipe:
     Raises:
         UserError: as `checked`.
     """
-    return checked(params.read(), str(params.FILE))
+    return checked(params_file.read(), str(params_file.FILE))
 
 
 def checked(values: dict[str, Any], origin: str) -> Recipe:

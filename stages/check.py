@@ -14,11 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import simclr
-from simclr.core import entry, params, processor_params
+from simclr.core import entry, params, params_file, processor_params
 from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
-AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "evaluate", "draw")
+AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw")
 """Stages that run after data/beton has been updated to params.yaml."""
 
 
@@ -37,7 +37,7 @@ def digest(known: bool) -> str:
     """The digest of the check's input: the check takes seconds of imports, once for the same input."""
     content = hashlib.sha256()
     code = sorted(Path(simclr.__file__).parent.rglob("*.py"))
-    for path in (params.FILE, Path(__file__), *code, *([BETON / "dataset.json"] if known else [])):
+    for path in (params_file.FILE, Path(__file__), *code, *([BETON / "dataset.json"] if known else [])):
         with suppress(OSError):
             content.update(path.read_bytes())
     return content.hexdigest()[:16]
@@ -54,7 +54,7 @@ def check(known: bool) -> None:
     from simclr.embed import embed_params
     from simclr.training import pretrain_params
 
-    checked = pipeline(params.read())
+    checked = pipeline(params_file.read())
     if known:
         split = checked.pretrain.split
         if not converted.has_split(BETON, split):

@@ -1,5 +1,6 @@
 """Stage `draw`: all pictures, in reports/draw, from the results of the other stages."""
 
+import json
 from pathlib import Path
 
 from simclr.core import arrays, entry, fingerprint, tables
@@ -14,7 +15,8 @@ from simclr.tracking import provenance
 
 BETON, VIEWS = Path("data/beton"), Path("data/views.safetensors")
 EMBEDDING, SCORES = Path("data/embedding.safetensors"), Path("data/scores.safetensors")
-TABLES, REPORTS = Path("reports/evaluate/tables"), Path("reports/draw")
+TABLES, FINETUNE = Path("reports/evaluate/tables"), Path("reports/finetune/metrics.json")
+REPORTS = Path("reports/draw")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
 TITLES = {
     "health": "Share of the variance in the first principal components of the representations of test, %",
@@ -93,6 +95,21 @@ def draw_evaluations() -> None:
         for path in sorted(TABLES.glob("*.csv")):
             title = TITLES.get(path.stem, path.stem)
             charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title)
+        if finetuned := finetune_columns():
+            title = "Top-1 accuracy on test by the share of the labels that were trained on, %"
+            charts.table_chart(folder / "finetune.png", finetuned, title)
+
+
+def finetune_columns() -> dict[str, list[float] | list[str]]:
+    """The accuracies of the finetune stage by the share of the labels; empty if it had nothing to do."""
+    try:
+        metrics = json.loads(FINETUNE.read_text(encoding="utf-8"))
+        networks = {"fine-tuned": "finetuned", "from scratch": "from_scratch"}
+        columns = {name: [float(found[key]["top1"]) for found in metrics.values()] for name, key in networks.items()}
+        names = [f"{key.removesuffix('_percent')} % ({found['labels']})" for key, found in metrics.items()]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{FINETUNE}: missing or damaged; the finetune stage writes it") from error
+    return {"labels": names, **columns} if metrics else {}
 
 
 if __name__ == "__main__":

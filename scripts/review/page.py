@@ -11,7 +11,7 @@ from review.experiments_table import changed, number_cell, of_experiments
 from review.html import COLORS, Markup, join, lines, picture, table, tag
 from review.revision import Experiment, Revision
 
-STAGES = ("linear_eval", "embed", "evaluate", "pretrain")
+STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 _HERE = Path(__file__).parent
 

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from simclr.conversion.convert import ConvertParams
-from simclr.core import options, params
+from simclr.core import options, params, params_file
 from simclr.core.errors import UserError
 from simclr.core.options import Option
 from simclr.core.processor_params import ProcessorParams
 from simclr.embed.embed_params import EmbedParams
 from simclr.evaluations import EvaluateParams
+from simclr.finetune import finetune_params
+from simclr.finetune.finetune_params import FinetuneParams
 from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
 from simclr.training import recipe
@@ -34,10 +36,11 @@ class Pipeline:
     pretrain: PretrainParams
     embed: EmbedParams
     linear_eval: LinearEvalParams
+    finetune: FinetuneParams
     evaluate: EvaluateParams
 
 
-def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline:
+def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pipeline:
     """Check the nested `values` of params.yaml; `origin` names the file in errors.
 
     Raises:
@@ -58,5 +61,6 @@ def pipeline(values: dict[str, Any], origin: str = str(params.FILE)) -> Pipeline
         )
         for name, schema in sections.items()
     }
+    finetune_params.check(checked["finetune"], origin)
     recipe.select(checked["pretrain"], lambda package, name: checked[package][name], origin)
     return Pipeline(**checked)

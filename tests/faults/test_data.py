@@ -223,7 +223,7 @@ def overwrite(path: Path, position: int, content: bytes) -> None:
         file.write(content)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval", "evaluate", "draw"])
+@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw"])
 def test_betons_that_are_not_the_right_ones(name: str, done: Path, tmp_path: Path) -> None:
     folder = with_own_betons(name, done, tmp_path, done / "data/beton")
     right = made(tmp_path)

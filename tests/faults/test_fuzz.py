@@ -23,11 +23,12 @@ from ffcv.types import ALLOC_TABLE_TYPE, FieldDescType, HeaderType
 from PIL import Image
 
 from simclr.conversion.convert import ConvertParams
-from simclr.core import params
+from simclr.core import params, params_file
 from simclr.core.errors import UserError
 from simclr.data import beton, cut, loader
 from simclr.data.beton import JPEG, RAW, Beton, StoredImage
 from simclr.embed.embed_params import EmbedParams
+from simclr.finetune.finetune_params import FinetuneParams
 from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
 from simclr.training.pretrain_params import PretrainParams
@@ -195,7 +196,7 @@ def test_a_damaged_beton_is_refused_or_taken_for_what_it_says(tmp_path: Path) ->
 SHIPPED = (programs.ROOT / "params.yaml").read_bytes()
 SCHEMAS = {
     "fetch": FetchParams, "convert": ConvertParams, "pretrain": PretrainParams, "embed": EmbedParams,
-    "linear_eval": LinearEvalParams,
+    "linear_eval": LinearEvalParams, "finetune": FinetuneParams,
 }  # fmt: skip
 LAUGHS = "".join(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 9)}]\n" for level in range(1, 9))
 SCALARS = [
@@ -285,7 +286,7 @@ def load_params(number: int, folder: Path) -> str:
     except UserError as error:
         return refused(path, error)
     assert satisfies(loaded, SCHEMAS[section]), loaded
-    assert dataclasses.asdict(loaded) == params.read(path)[section]
+    assert dataclasses.asdict(loaded) == params_file.read(path)[section]
     return "taken"
 
 

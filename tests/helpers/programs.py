@@ -22,12 +22,13 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "evaluate", "draw")
+STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw")
 TINY = {
     "pretrain__epochs": 2, "models__resnet__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
     "evaluations__invariance__images": 20, "evaluations__verification__epochs": 1,
     "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
+    "finetune__fractions": [0.1], "finetune__epochs": [1], "finetune__lr": [0.3],
 }  # fmt: skip
 """What makes the digits a matter of seconds."""
 OUTPUTS = {
@@ -36,6 +37,7 @@ OUTPUTS = {
     "pretrain": ["models", "data/views.safetensors", "reports/pretrain"],
     "embed": ["data/features", "data/embedding.safetensors", "reports/embed"],
     "linear_eval": ["data/scores.safetensors", "reports/linear_eval"],
+    "finetune": ["data/label_subsets.json", "reports/finetune"],
     "evaluate": ["reports/evaluate"],
     "draw": ["reports/draw"],
 }

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from simclr.check import pipeline
-from simclr.core import params
+from simclr.core import params, params_file
 from simclr.core.errors import UserError
 from simclr.core.processor_params import ProcessorParams, environment
 from tests.helpers.programs import ROOT, TINY, Ended, change, warm
@@ -35,6 +35,8 @@ WRONG = {
     "losses__nt_xent__temperature": (0, "losses.nt_xent.temperature = 0"),
     "embed__neighbors": (0, "embed.neighbors = 0"),
     "linear_eval__cached__max_iterations": (0, "linear_eval.cached.max_iterations = 0"),
+    "finetune__fractions": ([0.1, 1.5], "finetune.fractions = [0.1, 1.5]"),
+    "finetune__epochs": ([1, 2, 3], "finetune.epochs = [1, 2, 3]"),
 }
 
 
@@ -55,7 +57,7 @@ def test_every_section_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(values, schema, name, origin)
 
     monkeypatch.setattr(params, "check", counting)
-    pipeline(params.read(ROOT / "params.yaml"))
+    pipeline(params_file.read(ROOT / "params.yaml"))
     assert {"pretrain", "losses.nt_xent", "augment.crop"} < set(sections)
     assert len(set(sections)) == len(sections)
 

@@ -79,7 +79,36 @@ def test_the_metrics_have_the_baselines_beside_the_probe(done: Path) -> None:
 
 def test_a_picture_of_each_evaluation_is_drawn(done: Path) -> None:
     names = {path.stem for path in (done / "reports/draw/evaluations").glob("*.png")}
-    assert names == set(json.loads((done / "reports/evaluate/metrics.json").read_text()))
+    assert names == {*json.loads((done / "reports/evaluate/metrics.json").read_text()), "finetune"}
+
+
+def test_without_fractions_nothing_is_fine_tuned(done: Path, tmp_path: Path) -> None:
+    ready("finetune", done, tmp_path)
+    change(tmp_path, **TINY | {"finetune__fractions": []})
+    assert run("finetune", tmp_path).code == 0
+    assert json.loads((tmp_path / "reports/finetune/metrics.json").read_text()) == {}
+    assert json.loads((tmp_path / "data/label_subsets.json").read_text()) == {}
+
+
+def test_of_no_fine_tuning_nothing_is_drawn(done: Path, tmp_path: Path) -> None:
+    ready("draw", done, tmp_path)
+    reports = tmp_path / "reports/finetune"
+    reports.unlink()
+    reports.mkdir()
+    for content, message in (("{}", ""), ('{"10_percent": {}}', "damaged"), ("[1]", "damaged"), ("{", "damaged")):
+        (reports / "metrics.json").write_text(content)
+        ended = run("draw", tmp_path)
+        assert (ended.code == 0, message in ended.stderr) == (not message, True)
+    (reports / "metrics.json").write_text("{}")
+    assert run("draw", tmp_path).code == 0
+    assert not (tmp_path / "reports/draw/evaluations/finetune.png").exists()
+
+
+def test_the_labels_that_were_used_are_listed(done: Path) -> None:
+    metrics = json.loads((done / "reports/finetune/metrics.json").read_text())
+    subsets = json.loads((done / "data/label_subsets.json").read_text())
+    assert subsets.keys() == metrics.keys() == {"10_percent"}
+    assert len(set(subsets["10_percent"])) == metrics["10_percent"]["labels"] == 129
 
 
 def test_an_evaluation_that_is_not_listed_leaves_nothing(done: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ opens; the reader takes a truncated file for a smaller one.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -113,6 +113,11 @@ class Beton:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, samples: npt.NDArray[np.int64]) -> "Beton":
+        """The `samples` (n,), in this order, as a file of their own; one may come several times."""
+        rows = ("labels", "modes", "heights", "widths", "starts", "sizes")
+        return replace(self, **{name: getattr(self, name)[samples] for name in rows})
 
     @cached_property
     def uniform(self) -> bool:

@@ -1,0 +1,130 @@
+"""Fine-tuning with few labels (Chen et al. 2020, section 6 and appendix B.5): the encoder and a linear layer trained
+together by cross entropy, with random crops and flips and Nesterov momentum, without warm-up.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from simclr.augment import crop, flip
+from simclr.core.errors import UserError
+from simclr.core.options import Option
+from simclr.data.beton import Beton
+from simclr.data.sampling import Indices
+from simclr.distributed import shares
+from simclr.distributed.session import Session
+from simclr.features.encode import representations
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
+from simclr.features.knn import accuracy
+from simclr.finetune.finetune_params import FinetuneParams
+from simclr.learning import optimizer, placement
+from simclr.learning.learner import Learner
+from simclr.learning.schedule import scaled_lr, warmup_cosine
+from simclr.methods.classifier import Classifier
+from simclr.tracking import progress
+from simclr.views.compose import Views
+from simclr.views.stream import ViewStream
+
+_ENCODED = 256
+"""Images of an encoding batch."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """The network of the best learning rate."""
+
+    top1: float
+    """The accuracy on test, in percent."""
+    top5: float
+    lr: float
+    """The learning rate, before scaling with the batch."""
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """The training of networks on few labels.
+
+    Args:
+        splits: train, val and test.
+    """
+
+    parameters: FinetuneParams
+    transform: EvalTransform
+    splits: Mapping[str, Beton]
+    classes: int
+    session: Session
+
+    def best(self, start: Callable[[], Encoder], subset: Indices, epochs: int, title: str) -> FinetuneResult:
+        """Train on the `subset` of train once for each learning rate, from the encoder that `start` makes; the network
+        with the lowest cross entropy on val is applied to test.
+
+        A `subset` smaller than a batch is repeated to fill one, with other crops. All ranks get the same result.
+
+        Raises:
+            UserError: with no learning rate is the loss finite.
+        """
+        parameters = self.parameters
+        train = self.splits["train"].take(np.resize(subset, max(len(subset), parameters.batch_size)))
+        steps = epochs * (len(train) // parameters.batch_size)
+        best: FinetuneResult | None = None
+        lowest = math.inf
+        total = steps * len(parameters.lr)
+        with progress.bar(total, "step", title, shown=self.session.is_main) as bar:
+            for lr in parameters.lr:
+                method = Classifier(start(), self.classes)
+                self._train(method, train, epochs, steps, lr, bar)
+                loss = F.cross_entropy(*self._scores(method, "val")).item()
+                if loss < lowest:
+                    top1, top5 = (100 * accuracy(*self._scores(method, "test"), top) for top in (1, 5))
+                    lowest, best = loss, FinetuneResult(top1, top5, lr)
+        if best is None:
+            raise UserError("finetune.lr: with none of these rates is the loss on val finite; lower them")
+        return best
+
+    def _train(self, method: Classifier, train: Beton, epochs: int, steps: int, lr: float, bar: progress.Bar) -> None:
+        parameters, session = self.parameters, self.session
+        model = placement.place_model(method, session, compiled=False)
+        groups = optimizer.with_decay(method.parameter_groups(), parameters.weight_decay)
+        peak = scaled_lr(lr, parameters.batch_size, "linear")
+        solver = torch.optim.SGD(groups, peak, parameters.momentum, nesterov=parameters.momentum > 0)
+        on_gpu = session.device.type == "cuda"
+        learner = Learner(method, model, solver, self.transform, session, bf16=on_gpu)
+        augmentations = (
+            Option("augment", "crop", crop.Params(scale=parameters.crop_scale, ratio=[3 / 4, 4 / 3])),
+            Option("augment", "flip", flip.Params(probability=parameters.flip)),
+        )
+        views = Views(augmentations, 1, self.transform.size, parameters.seed)
+        stream = ViewStream(train, (views,), session.device)
+        model.train()
+        step = 0
+        for epoch in range(1, epochs + 1):
+            for batch in stream.epoch(epoch, parameters.batch_size, session, drop_last=True):
+                learner.step(batch, warmup_cosine(step, steps, warmup_steps=0), (step + 1) / steps)
+                step += 1
+                bar.update()
+
+    @torch.no_grad()
+    def _scores(self, method: Classifier, split: str) -> tuple[Tensor, Tensor]:
+        """The scores (N, C) and the labels (N,) of all images of the `split`, on the CPU of every rank."""
+        file = self.splits[split]
+        h = representations(method.encoder, file, np.arange(len(file)), self.transform, _ENCODED, self.session)
+        scores = shares.all_gather(method.layers[0](h), len(file), self.session).cpu()
+        return scores, torch.from_numpy(file.labels)
+
+
+def trainable(encoder: Encoder) -> Encoder:
+    """A copy of `encoder` to be trained."""
+    return copy.deepcopy(encoder).requires_grad_(True)
+
+
+def untrained(encoder: Encoder, seed: int) -> Encoder:
+    """The network of `encoder` with initial weights drawn by `seed`."""
+    torch.manual_seed(seed)
+    return type(encoder)(**encoder.architecture)

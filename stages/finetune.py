@@ -1,0 +1,77 @@
+"""Stage `finetune`: the encoder trained further on a part of the labels, beside the same network from scratch, in
+reports/finetune; the samples whose labels were used, in data/label_subsets.json.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from simclr.core import atomic, entry, fingerprint, params, params_file, tables
+from simclr.data import converted
+from simclr.distributed import launch
+from simclr.distributed.session import open_session
+from simclr.features import encoder_file
+from simclr.finetune import finetune_params
+from simclr.finetune.finetune import FinetuneResult, FineTuning, trainable, untrained
+from simclr.finetune.finetune_params import FinetuneParams, fraction_epochs
+from simclr.finetune.label_subset import label_subset
+from simclr.tracking import provenance
+
+BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
+SUBSETS, REPORTS = Path("data/label_subsets.json"), Path("reports/finetune")
+
+
+def main() -> None:
+    parameters = params.load("finetune", FinetuneParams)
+    finetune_params.check(parameters, str(params_file.FILE))
+    launch.on_every_gpu(parameters.batch_size)
+    info = converted.load_info(BETON)
+    splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
+    encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
+    starts = {"finetuned": partial(trainable, encoder), "from_scratch": partial(untrained, encoder, parameters.seed)}
+    subsets: dict[str, list[int]] = {}
+    metrics: dict[str, dict[str, Any]] = {}
+    with open_session() as session:
+        fine_tuning = FineTuning(parameters, transform, splits, len(info.classes), session)
+        for fraction, epochs in fraction_epochs(parameters):
+            key, name = f"{100 * fraction:g}_percent", f"{100 * fraction:g} %"
+            subset = label_subset(splits["train"].labels, fraction, parameters.seed)
+            results = {
+                network: fine_tuning.best(start, subset, epochs, f"{name}, {network.replace('_', ' ')}")
+                for network, start in starts.items()
+            }
+            subsets[key] = subset.tolist()
+            metrics[key] = {"labels": len(subset), **figures(results)}
+        if not session.is_main:
+            return
+    atomic.write_bytes(SUBSETS, f"{json.dumps(subsets)}\n".encode())
+    tables.write_json(REPORTS / "metrics.json", metrics)
+    provenance.write(
+        Path(__file__),
+        [SUBSETS],
+        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
+        [encoder_file.option(encoder)],
+        session.device,
+        {0: session.world_size},
+    )
+    gains = ", ".join(
+        f"{key.replace('_percent', ' %')} {found['finetuned']['top1']:.2f} % "
+        f"(from scratch {found['from_scratch']['top1']:.2f} %)"
+        for key, found in metrics.items()
+    )
+    print(f"finetune: test top-1 with labels of {gains}" if gains else "finetune: finetune.fractions is empty")
+
+
+def figures(results: Mapping[str, FinetuneResult]) -> dict[str, Any]:
+    """Accuracies on test in percent, and the learning rates that val chose."""
+    return {
+        **{name: {"top1": result.top1, "top5": result.top5} for name, result in results.items()},
+        "gain_over_scratch": results["finetuned"].top1 - results["from_scratch"].top1,
+        "chosen": {f"{name}_lr": result.lr for name, result in results.items()},
+    }
+
+
+if __name__ == "__main__":
+    entry.run("finetune", main)

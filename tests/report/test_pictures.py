@@ -44,6 +44,12 @@ def neighbor_sheet(path, seed=0):
     sheets.neighbor_sheet(path, [image(row) for row in range(3)], near, correct, "test")
 
 
+def search_sheet(path, seed=0, names=NAMES):
+    found = [image(seed + index) for index in range(1, 1 + len(names))]
+    similarities = [1 - 0.1 * index for index in range(len(names))]
+    sheets.search_sheet(path, image(seed), found, similarities, names, "t")
+
+
 def embedding_map(path, seed=0, classes=5):
     generator = np.random.default_rng(seed)
     labels = generator.integers(0, classes, 300)
@@ -62,7 +68,7 @@ def accuracy_bars(path, seed=0):
     charts.accuracy_bars(path, ["raw pixels", *NAMES[:2]], [0, 96.11, 97.5 + seed], "test top-1")
 
 
-WRITERS = [contact_sheet, neighbor_sheet, embedding_map, confusion_matrix, accuracy_bars]
+WRITERS = [contact_sheet, neighbor_sheet, search_sheet, embedding_map, confusion_matrix, accuracy_bars]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -204,6 +210,35 @@ def test_neighbors_are_told_apart_by_color_and_without(tmp_path):
     assert not distant(other, green).any()
     # The cross lies inside the cell, on the image.
     assert (same == 128).all(axis=2).sum() > (other == 128).all(axis=2).sum() > 0.95 * 2 * 96**2
+
+
+def test_a_search_shows_the_query_and_rows_of_six(tmp_path):
+    found = [plain(100 + index) for index in range(8)]
+    sheets.search_sheet(tmp_path / "1.png", plain(50), found, [0.5] * 8, ["a"] * 8, "t")
+    sheet = opened(tmp_path / "1.png")
+    centers = []
+    for value in (50, *range(100, 108)):
+        ys, xs = np.nonzero((sheet == value).all(axis=2))
+        assert len(ys) == pytest.approx(96**2, rel=0.01)  # a few pixels of text may match
+        centers.append((round(np.median(ys)), round(np.median(xs))))
+    (query, *row), second = centers[:7], centers[7:]
+    assert len({y for y, _ in [query, *row]}) == 1
+    assert [x for _, x in [query, *row]] == sorted(x for _, x in [query, *row])
+    assert [x for _, x in second] == [x for _, x in row[:2]]
+    assert second[0][0] > row[0][0] + 96
+
+
+def test_a_search_shows_the_end_of_a_long_name_and_none_that_the_font_lacks(tmp_path):
+    def drawn(*names):
+        search_sheet(tmp_path / "1.png", names=names)
+        return (tmp_path / "1.png").read_bytes()
+
+    assert drawn("日本語", "x") == drawn("two\nlines", "x") == drawn("", "x")
+    assert drawn("a/" * 30 + "cat.jpg") == drawn("b/" + "a/" * 20 + "cat.jpg") != drawn("a/" * 30 + "dog.jpg")
+    assert drawn("W" * 40) != drawn("W" * 5)
+    wide = opened(tmp_path / "1.png").shape
+    drawn("W" * 40)
+    assert opened(tmp_path / "1.png").shape == wide
 
 
 def test_a_neighbor_without_its_query_is_an_error(tmp_path):

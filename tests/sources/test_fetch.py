@@ -17,6 +17,7 @@ from simclr.core import options
 from simclr.core.errors import UserError
 from simclr.images import source_images
 from simclr.images.decode_image import decode
+from simclr.images.names import KINDS, NAMED
 from simclr.sources import FetchParams, _archives, fetch, folder
 from tests.helpers.downloads import SERVE, md5, serve_cifar, serve_fashion_mnist, serve_stl10, serve_svhn, serving, tar
 from tests.helpers.programs import ROOT
@@ -315,7 +316,7 @@ def test_nothing_is_said_where_nothing_is_left_out(images, tmp_path, caplog):
 
 
 def test_kinds_beyond_some_are_counted(images, tmp_path, caplog):
-    for index in range(folder.KINDS + 2):
+    for index in range(KINDS + 2):
         (images / "test" / "dog" / f"x.{index}").touch()
     caplog.set_level("INFO", "simclr")
     run("folder", tmp_path / "raw", images)
@@ -404,10 +405,10 @@ def test_all_unreadable_files_are_named(images, tmp_path):
 
 
 def test_no_more_than_some_unreadable_files_are_named(images, tmp_path):
-    for index in range(folder.NAMED + 3):
+    for index in range(NAMED + 3):
         (images / "train" / "cat" / f"bad{index:02}.png").touch()
     message = refuses(images, tmp_path, "23 of 29 images are unreadable: .*; and 3 more$")
-    assert message.count("the file is empty") == folder.NAMED
+    assert message.count("the file is empty") == NAMED
 
 
 def test_missing_root(images, tmp_path):

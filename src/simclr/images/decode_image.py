@@ -61,8 +61,10 @@ def to_rgb(image: Image.Image) -> Pixels:
     return np.array(image.convert("RGB"))
 
 
-def decode(data: bytes, name: str) -> Pixels:
+def decode(data: bytes, name: str, *, keys: bool = True) -> Pixels:
     """Decode the bytes `data` of an image file to (H, W, 3) uint8; see `to_rgb`. Missing data become grey or black.
+
+    Errors name the `keys` of params.yaml that allow a refused image, unless there is no params.yaml to change.
 
     Raises:
         UserError: names the file `name`: it is empty, no image, or refused (see `accepting`).
@@ -76,10 +78,11 @@ def decode(data: bytes, name: str) -> Pixels:
         raise UserError(f"{name}: not an image in a format that Pillow knows") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         size = str(error).partition(" exceeds")[0].lower()
-        raise UserError(f"{name}: {size} is above fetch.max_megapixels") from error
+        limit = "fetch.max_megapixels" if keys else f"{(Image.MAX_IMAGE_PIXELS or 0) // 10**6} megapixels"
+        raise UserError(f"{name}: {size} is above {limit}") from error
     except Exception as error:  # damaged bytes make Pillow's plugins raise almost anything
         reason = str(error) or type(error).__name__
-        if reason.startswith(_TRUNCATED):
+        if keys and reason.startswith(_TRUNCATED):
             reason += "; fetch.truncated: keep takes what there is"
         raise UserError(f"{name}: not a readable image ({reason})") from error
 

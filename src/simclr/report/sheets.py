@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from simclr.report.class_names import drawable, shorten
-from simclr.report.figure import DPI, open_figure, save, text_width
+from simclr.report.figure import DPI, has_letters, open_figure, save, text_width
 from simclr.thumbnails import cells
 
 SAME, OTHER = "#009e73", "#d55e00"  # bluish green and vermilion of Okabe and Ito, 2008
@@ -111,6 +111,54 @@ def neighbor_sheet(
             )  # fmt: skip
             if not same:
                 axes.plot(x + side - 8, y + 8, "X", color=OTHER, markeredgecolor="white", markersize=7)
+
+
+def search_sheet(
+    path: Path,
+    query: NDArray[np.uint8],
+    found: Sequence[NDArray[np.uint8]],
+    similarities: Sequence[float],
+    names: Sequence[str],
+    title: str,
+) -> None:
+    """A query and, right of it in rows of six, the images found for it: rank, similarity and name below each.
+
+    Args:
+        path: the PNG file; its parent folders are made.
+        query: an image.
+        found: K images, best first.
+        similarities: K numbers.
+        names: K; of a long one the end is shown, of one with letters that the font lacks nothing.
+        title: stands above the sheet.
+    """
+    side, column = cells.side([query, *found]), 108  # pixels; a name of some 15 letters is as wide
+    line = 16  # pixels between two lines of text
+    row = side + 2 * line + MARGIN
+    left, top = MARGIN + column + 2 * MARGIN, 5 * MARGIN
+    columns, rows = min(len(found), 6), -(-len(found) // 6)
+    width = max(left + columns * column, MARGIN + text_width(title, 9)) + MARGIN
+    canvas = np.full((top + rows * row + MARGIN, width, 3), 255, np.uint8)
+    corners = [(MARGIN, top), *((left + index % 6 * column, top + index // 6 * row) for index in range(len(found)))]
+    for (x, y), image in zip(corners, [query, *found], strict=True):
+        canvas[y : y + side, x : x + side] = cells.fit(image, side)
+    with _sheet(path, canvas) as axes:
+        axes.text(MARGIN, 22, title, size=9, va="center_baseline")
+        axes.text(MARGIN, top + side + line - 2, "query", size=7)
+        captions = zip(corners[1:], similarities, names, strict=True)
+        for rank, ((x, y), similarity, name) in enumerate(captions, start=1):
+            below = y + side + line - 2
+            axes.text(x, below, f"{rank}", size=7, weight="bold")
+            axes.text(x + column - MARGIN, below, f"{similarity:.3f}", size=7, ha="right")
+            if has_letters(name):
+                axes.text(x, below + line, _end_of(name, column - MARGIN), size=6, color="0.35")
+
+
+def _end_of(name: str, width: int) -> str:
+    """The end of `name` that fits into `width` pixels at 6 points."""
+    shown = name[-24:]
+    while text_width("…" * (shown != name) + shown, 6) > width:
+        shown = shown[1:]
+    return "…" * (shown != name) + shown
 
 
 def picture(path: Path, image: NDArray[np.uint8]) -> None:

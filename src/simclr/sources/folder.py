@@ -6,25 +6,22 @@ DVC hashes the folder to decide whether fetch runs again, so files that DVC does
 import difflib
 import logging
 import os
-import re
 import unicodedata
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 from dvc.fs import localfs
 from dvc.ignore import DvcIgnoreFilter
-from PIL import Image
 
 from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
 from simclr.images import decode_image, source_images
+from simclr.images.names import count_by_suffix, escape, is_image, list_unreadable, natural_key
 from simclr.sources import FetchParams
 from simclr.tracking import progress
 
-NAMED = 20  # the most unreadable files, or unknown classes, in an error
-KINDS, EXAMPLES = 5, 2  # the most suffixes in a message on skipped files, and files of each
+NAMED = 20  # the most unknown classes, or empty class folders, in a message
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +43,7 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     reader = _Reader(root)
     reader.admit("", [*folders.values(), *(["unlabelled"] if (root / "unlabelled").is_dir() else [])], [])
     labelled = {split: reader.classes(folder) for split, folder in folders.items()}
-    classes = sorted(labelled["train"], key=_natural_key)
+    classes = sorted(labelled["train"], key=natural_key)
     for split, folder in folders.items():
         if unknown := sorted(labelled[split].keys() - labelled["train"].keys()):
             names = ", ".join(_with_similar_class(name, classes) for name in unknown[:NAMED])
@@ -70,12 +67,12 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
         splits[split] = source_images.write_files(output, split, files)
     if reader.others:
         _log.info(
-            f"left out {len(reader.others)} files that are no images by their suffix: {_count_by_suffix(reader.others)}"
+            f"left out {len(reader.others)} files that are no images by their suffix: {count_by_suffix(reader.others)}"
         )
     if reader.empty:
         more = ", ..." if len(reader.empty) > NAMED else ""
         _log.info(
-            f"left out {len(reader.empty)} empty class folders: {', '.join(map(_escape, reader.empty[:NAMED]))}{more}"
+            f"left out {len(reader.empty)} empty class folders: {', '.join(map(escape, reader.empty[:NAMED]))}{more}"
         )
     return source_images.Dataset("folder", classes, splits)
 
@@ -115,7 +112,7 @@ class _Reader:
         here = self._root / split
         folders, stray = self._entries(split)
         if stray:
-            raise UserError(f"{here}: {_escape(stray[0])} lies in no class folder; images belong in {here}/<class>/")
+            raise UserError(f"{here}: {escape(stray[0])} lies in no class folder; images belong in {here}/<class>/")
         paths_by_class: dict[str, list[str]] = {}
         spelled: dict[str, str] = {}
         for folder in folders:
@@ -129,7 +126,7 @@ class _Reader:
             if paths := self.images(path):
                 paths_by_class[name] = paths
             elif skipped := self.others[others:]:
-                raise UserError(f"{self._root / path}: holds no image files, but {_count_by_suffix(skipped)}")
+                raise UserError(f"{self._root / path}: holds no image files, but {count_by_suffix(skipped)}")
             else:
                 self.empty.append(path)
         if not paths_by_class:
@@ -156,8 +153,8 @@ class _Reader:
             raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
         folders = sorted(name for name, is_folder in visible.items() if is_folder)
         files = sorted(visible.keys() - folders)
-        self.others += [os.path.join(folder, name) for name in files if not _is_image(name)]
-        images = [name for name in files if _is_image(name)]
+        self.others += [os.path.join(folder, name) for name in files if not is_image(name)]
+        images = [name for name in files if is_image(name)]
         self.admit(folder, folders, images)
         return folders, images
 
@@ -171,7 +168,7 @@ class _Reader:
             try:
                 name.encode()
             except UnicodeEncodeError as error:
-                raise UserError(f"{_escape(str(here / name))}: the name is not UTF-8; rename it") from error
+                raise UserError(f"{escape(str(here / name))}: the name is not UTF-8; rename it") from error
         for name in folders:
             if os.path.islink(here / name):
                 raise UserError(
@@ -187,39 +184,10 @@ class _Reader:
                 )
 
 
-def _is_image(name: str) -> bool:
-    """Whether `name` has the suffix of a format that Pillow opens."""
-    return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in Image.OPEN
-
-
-def _natural_key(name: str) -> tuple[list[str | int], str]:
-    """A key to sort by: numbers in a name count as numbers."""
-    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)], name
-
-
 def _with_similar_class(name: str, classes: list[str]) -> str:
     """The class `name`, with the most similar one of `classes`."""
     near = difflib.get_close_matches(name, classes, n=1)
-    return f"{name!a} (train has {near[0]!a})" if near else _escape(name)
-
-
-def _count_by_suffix(paths: list[str]) -> str:
-    """The number of `paths` by suffix, with the first ones: '12 .heic (a.heic, b.heic, ...), 1 .txt (c.txt)'."""
-    kinds: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        kinds[os.path.splitext(path)[1].lower() or "without a suffix"].append(path)
-    most = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
-    named = [
-        f"{len(files)} {_escape(kind)} ({', '.join(map(_escape, files[:EXAMPLES]))}{', ...' * (len(files) > EXAMPLES)})"
-        for kind, files in most[:KINDS]
-    ]
-    return ", ".join(named) + (f" and {len(most) - KINDS} more kinds" if len(most) > KINDS else "")
-
-
-def _escape(name: str) -> str:
-    """`name` with bytes that are not UTF-8, control characters and the like escaped."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return f"{name!a} (train has {near[0]!a})" if near else escape(name)
 
 
 def _digests(paths: list[str]) -> list[str]:
@@ -231,8 +199,7 @@ def _digests(paths: list[str]) -> list[str]:
             bar.update()
     bad = [str(result) for result in results if isinstance(result, UserError)]
     if bad:
-        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise UserError(f"{len(bad)} of {len(paths)} images are unreadable: {'; '.join(bad[:NAMED])}{more}")
+        raise UserError(list_unreadable(bad, len(paths)))
     return [result for result in results if isinstance(result, str)]
 
 

@@ -1,28 +1,38 @@
-"""The command `python -m simclr check`: check params.yaml, and list the options of its plug points."""
+"""The command `simclr`, or `python -m simclr`: the first argument names a subcommand, which reads the others."""
 
 import argparse
+import sys
+from importlib import import_module
 
-from simclr.check import pipeline
-from simclr.core import entry, options, params_file
+from simclr.core import entry
+
+SUBCOMMANDS = {
+    "check": ("simclr.commands.check", "check every value of params.yaml, and list the options of its plug points"),
+    "embed": ("simclr.commands.embed", "encode the images of a folder"),
+    "search": ("simclr.commands.search", "find the images of a folder that are most similar to an image"),
+    "presets": ("simclr.presets.__main__", "list the presets, show what one would change, or apply it"),
+    "lr-range": ("simclr.lr_range.__main__", "name a learning rate for the recipe of params.yaml"),
+}
+"""For each subcommand its module, whose `main` reads sys.argv, and what it does."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m simclr")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("check", help="check every value of params.yaml, and list the options of its plug points")
-    parser.parse_args()
-    pipeline_params = pipeline(params_file.read())
-    print(f"{params_file.FILE}: every value is allowed")
-    for key, package, selected in (
-        ("fetch.source", "sources", pipeline_params.fetch.source),
-        ("pretrain.model", "models", pipeline_params.pretrain.model),
-        ("pretrain.method", "methods", pipeline_params.pretrain.method),
-        ("pretrain.loss", "losses", pipeline_params.pretrain.loss),
-        ("evaluate.evaluations", "evaluations", ", ".join(pipeline_params.evaluate.evaluations)),
-        ("pretrain.views.augmentations", "augment", ", ".join(pipeline_params.pretrain.views.augmentations)),
-    ):
-        print(f"{key}: {selected}; there are {', '.join(options.names(package))}")
+    width = max(map(len, SUBCOMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="simclr",
+        usage="simclr [-h] SUBCOMMAND ...",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="\n".join(
+            ["subcommands:"]
+            + [f"  {name:{width}}  {purpose}" for name, (_, purpose) in SUBCOMMANDS.items()]
+            + ["\n`simclr SUBCOMMAND --help` lists its arguments."]
+        ),
+    )
+    parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="SUBCOMMAND", help="one of those below")
+    subcommand = parser.parse_args(sys.argv[1:2]).subcommand
+    sys.argv = [f"simclr {subcommand}", *sys.argv[2:]]
+    entry.run(subcommand, lambda: import_module(SUBCOMMANDS[subcommand][0]).main())
 
 
 if __name__ == "__main__":
-    entry.run("check", main)
+    main()

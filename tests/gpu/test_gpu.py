@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from simclr.augment import _jitter_batched
+from simclr.commands import image_folder
+from simclr.commands.folder_encoder import FolderEncoder
 from simclr.data import loader
 from simclr.data.converted import DatasetInfo
 from simclr.data.loader import Crops
@@ -19,6 +21,7 @@ from simclr.distributed.session import Session, open_session
 from simclr.training import pretrain
 from simclr.training.run_context import RunContext
 from simclr.views.compose import Views
+from tests.commands import folders
 from tests.contracts.test_losses import CASES, batch_of, option, value_of
 from tests.distributed.test_batch_norm import SHARE, batch, network, trained
 from tests.gpu.test_fake_cuda import view_maker
@@ -105,6 +108,18 @@ def test_steps_of_lars_are_those_of_the_cpu() -> None:
         here.step()
     for found, expected in zip(there.param_groups[0]["params"], here.param_groups[0]["params"], strict=True):
         torch.testing.assert_close(found.detach().cpu(), expected.detach())
+
+
+def test_representations_of_a_folder_are_those_of_the_cpu(tmp_path: Path) -> None:
+    folders.save_encoder(tmp_path / "encoder.safetensors")
+    folders.pictures(tmp_path / "images", [f"{index}.png" for index in range(20)])
+    found = image_folder.find(tmp_path / "images")
+    there, here = (
+        FolderEncoder(tmp_path / "encoder.safetensors", session).encode(found, skip_unreadable=False, batch_size=8)
+        for session in (GPU, CPU)
+    )
+    assert there.names == here.names
+    np.testing.assert_allclose(there.h, here.h, rtol=1e-2, atol=1e-2)
 
 
 def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
-"""`python -m simclr check`."""
+"""`simclr check`."""
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from simclr import augment
+from simclr.__main__ import main
 from simclr.core import options
 from simclr.core.errors import UserError
 from tests.helpers.programs import ROOT, change
@@ -18,7 +18,7 @@ from tests.helpers.programs import ROOT, change
 def check(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setattr("sys.argv", ["simclr", "check"])
-    runpy.run_module("simclr", run_name="__main__")
+    main()
 
 
 def test_it_lists_the_options(

@@ -1,0 +1,24 @@
+"""`simclr check`: check params.yaml, and list the options of its plug points."""
+
+import argparse
+
+from simclr.core import options, params
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        prog="simclr check", description="Check every value of params.yaml, and list the options of its plug points."
+    ).parse_args()
+    from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
+
+    pipeline_params = pipeline(params.read())
+    print(f"{params.FILE}: every value is allowed")
+    for key, package, selected in (
+        ("fetch.source", "sources", pipeline_params.fetch.source),
+        ("pretrain.model", "models", pipeline_params.pretrain.model),
+        ("pretrain.method", "methods", pipeline_params.pretrain.method),
+        ("pretrain.loss", "losses", pipeline_params.pretrain.loss),
+        ("evaluate.evaluations", "evaluations", ", ".join(pipeline_params.evaluate.evaluations)),
+        ("pretrain.views.augmentations", "augment", ", ".join(pipeline_params.pretrain.views.augmentations)),
+    ):
+        print(f"{key}: {selected}; there are {', '.join(options.names(package))}")

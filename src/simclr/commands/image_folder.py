@@ -1,0 +1,80 @@
+"""The image files of any folder."""
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from simclr.core.errors import UserError
+from simclr.images import decode_image
+from simclr.images.decode_image import Pixels
+from simclr.images.names import count_by_suffix, escape, is_image, natural_key
+
+MEGAPIXELS = 128
+"""The largest image; `fetch.max_megapixels` as it is shipped."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Image files `names`, at least one, relative to `root`."""
+
+    root: Path
+    names: list[str]
+
+
+def find(root: Path) -> ImageFolder:
+    """The image files in and below `root`, in natural order (2 before 10).
+
+    Left out are hidden files and folders, and files without the suffix of a format that Pillow opens, which are counted
+    and named. Links are followed; a folder that is reached twice is read once.
+
+    Raises:
+        UserError: a folder is missing or cannot be read, or there are no images.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    images: list[str] = []
+    others: list[str] = []
+    pending, seen = [""], set()
+    while pending:
+        folder = pending.pop()
+        try:
+            status = os.stat(root / folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(root / folder) as entries:
+                visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
+        except OSError as error:
+            raise UserError(f"{escape(str(root / folder))}: cannot be read ({error.strerror})") from error
+        # the last is the next to be read
+        for name in sorted(visible, key=natural_key, reverse=True):
+            path = os.path.join(folder, name)
+            (pending if visible[name] else images if is_image(name) else others).append(path)
+    if not images:
+        but = f", but {count_by_suffix(sorted(others))}" if others else ""
+        raise UserError(f"{root}: holds no image files{but}")
+    if others:
+        _log.info(f"left out {len(others)} files that are no images by their suffix: {count_by_suffix(sorted(others))}")
+    return ImageFolder(root, sorted(images, key=lambda path: [natural_key(part) for part in path.split(os.sep)]))
+
+
+def read(path: Path) -> Pixels:
+    """The image file `path` as (H, W, 3) uint8, as fetch reads it: upright, with white behind what is transparent.
+
+    Raises:
+        UserError: it is missing, no image, damaged, too large, or has a name that is not UTF-8.
+    """
+    name = escape(str(path))
+    try:
+        str(path).encode()
+        if path.exists() and not path.is_file():
+            raise UserError(f"{name}: not a regular file")  # reading from a pipe would never end
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from error
+    except UnicodeEncodeError as error:
+        raise UserError(f"{name}: the name is not UTF-8; rename it") from error
+    return decode_image.decode(data, name, keys=False)

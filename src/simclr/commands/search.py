@@ -1,0 +1,35 @@
+"""`simclr search`: the images of a folder that are most similar to an image."""
+
+import argparse
+from pathlib import Path
+
+from simclr.commands import arguments
+
+MOST_SHOWN = 200
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="simclr search",
+        description="Find the images of FOLDER whose representations are nearest to that of IMAGE by cosine "
+        "similarity; list them, and draw them.",
+    )
+    arguments.add_encoding(parser)
+    parser.add_argument("image", type=Path, metavar="IMAGE", help="what to look for")
+    parser.add_argument("--count", type=int, default=12, metavar="K", help="images to find (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE.png", default=Path("search.png"), help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--features", type=Path, metavar="FILE.npy", help="what `simclr embed FOLDER` wrote, instead of encoding anew"
+    )
+    given = parser.parse_args()
+    arguments.check_suffix("--output", given.output, ".png")
+    arguments.check_count("--count", given.count, MOST_SHOWN)
+    from simclr.commands import nearest_images  # not at the top: it imports torch, which takes seconds
+
+    found = nearest_images.search(
+        given.folder, given.image, given.count, given.encoder, given.output, given.features, given.skip_unreadable
+    )
+    for similarity, name in found:
+        print(f"{similarity:.4f}  {name}")

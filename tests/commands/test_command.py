@@ -1,0 +1,95 @@
+"""The command `simclr`."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from simclr import __main__ as command
+from tests.commands.folders import ENCODER, pictures
+from tests.helpers.programs import ROOT
+
+
+def simclr(code: str, folder: Path) -> str:
+    """What `code` prints in a process of its own, after the command's `main` and sys."""
+    before = "import sys\nfrom simclr.__main__ import main\n"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-c", before + code], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+def test_help_imports_nothing_large(tmp_path: Path) -> None:
+    code = """
+for arguments in ([], ["check"], ["embed"], ["search"], ["lr-range"]):
+    sys.argv = ["simclr", *arguments, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 0
+print([name for name in ("numpy", "torch", "PIL", "matplotlib", "dvc", "hydra") if name in sys.modules])
+"""
+    assert simclr(code, tmp_path) == "[]"
+
+
+def test_embed_and_search_import_neither_dvc_nor_ffcv(here: Path) -> None:
+    pictures(here / "x", ["1.png"])
+    code = f"""
+sys.argv = ["simclr", "embed", "x", *{ENCODER}]
+main()
+sys.argv = ["simclr", "search", "x", "x/1.png", *{ENCODER}, "--features", "x.npy"]
+main()
+print([name for name in ("dvc", "ffcv", "cv2", "numba", "hydra", "sklearn") if name in sys.modules])
+"""
+    assert simclr(code, here) == "[]"
+
+
+def test_the_script_and_every_subcommand_is_there() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"simclr": f"{command.__name__}:main"}
+    for module, _ in command.SUBCOMMANDS.values():
+        assert callable(import_module(module).main)
+
+
+@pytest.mark.parametrize("subcommand", command.SUBCOMMANDS)
+def test_help_lists_the_subcommands(
+    subcommand: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simclr", "--help"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert f"\n  {subcommand} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "the following arguments are required: SUBCOMMAND"),
+        (["nothing"], 2, "invalid choice: 'nothing'"),
+        (["lr-range", "--steps", "many"], 2, "argument --steps: invalid int value: 'many'"),
+        (["presets", "show", "none"], 1, "presets: error: "),
+        (["embed"], 2, "the following arguments are required: FOLDER"),
+    ],
+)
+def test_arguments_reach_the_subcommand(
+    arguments: list[str], code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["simclr", *arguments])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == code
+    assert message in capsys.readouterr().err
+
+
+def test_presets_are_those_of_their_own_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simclr", "presets"])
+    command.main()
+    assert capsys.readouterr().out.startswith("cifar10 ")

@@ -2,7 +2,7 @@
 
 import argparse
 
-from simclr.core import options, params
+from simclr.core import options, params_file
 
 
 def main() -> None:
@@ -11,8 +11,8 @@ def main() -> None:
     ).parse_args()
     from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
 
-    pipeline_params = pipeline(params.read())
-    print(f"{params.FILE}: every value is allowed")
+    pipeline_params = pipeline(params_file.read())
+    print(f"{params_file.FILE}: every value is allowed")
     for key, package, selected in (
         ("fetch.source", "sources", pipeline_params.fetch.source),
         ("pretrain.model", "models", pipeline_params.pretrain.model),

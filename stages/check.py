@@ -52,7 +52,7 @@ def check(known: bool) -> None:
     from simclr.check import pipeline
     from simclr.data import converted
     from simclr.embed import embed_params
-    from simclr.training import pretrain_params
+    from simclr.training import pretrain_params, recipe
 
     checked = pipeline(params_file.read())
     if known:
@@ -62,6 +62,8 @@ def check(known: bool) -> None:
             raise params.refusal("pretrain.split", split, f"a split of these data; there are: {splits}")
         source, train, test = (len(converted.open_split(BETON, name)) for name in (split, "train", "test"))
         pretrain_params.check(checked.pretrain, source, train)
+        if not converted.load_info(BETON).labelled:
+            recipe.check_without_labels(recipe.load())
         embed_params.check(checked.embed, train, test)
 
 

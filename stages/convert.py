@@ -6,6 +6,7 @@ from simclr.conversion.convert import ConvertParams, convert
 from simclr.core import entry, fingerprint, params, tables
 from simclr.data import converted
 from simclr.images import source_images
+from simclr.images.source_images import UNLABELLED
 from simclr.tracking import provenance
 
 BETON, REPORTS = Path("data/beton"), Path("reports/convert")
@@ -21,7 +22,7 @@ def main() -> None:
         REPORTS / "classes.csv",
         [
             {"class": name, **{split: int((beton.labels == label).sum()) for split, beton in splits.items()}}
-            for label, name in enumerate(source.classes)
+            for label, name in (enumerate(source.classes) if source.classes else [(UNLABELLED, "without a label")])
         ],
     )
     provenance.write(Path(__file__), [BETON], {"data": fingerprint.of_values(converted.load_info(BETON).digests)})

@@ -33,13 +33,17 @@ def main() -> None:
     splits = {name: converted.open_split(BETON, name) for name in names}
     pairs = arrays.load(VIEWS, ["pairs"], "pretrain")["pairs"]
     embedding = arrays.load(EMBEDDING, ["samples", "points", "queries", "nearest"], "embed")
-    scores = arrays.load(SCORES, [*PROBES, "labels"], "linear_eval")
+    scores = arrays.load(SCORES, [*(PROBES if info.labelled else []), "labels"], "linear_eval")
 
     for name, split in splits.items():
         draw_samples(name, split, info.classes)
     sheets.picture(REPORTS / "views.png", view_grid(pairs))
     draw_embedding(embedding, splits["train"], splits["test"], info.classes)
-    draw_probes(scores, info.classes)
+    if info.labelled:
+        draw_probes(scores, info.classes)
+    else:
+        for name in ("confusion", "probes"):  # DVC asks for all plots
+            charts.notice(REPORTS / f"{name}.png", "These images have no labels: there is no linear probe.")
     draw_evaluations()
     inputs = {path.stem: fingerprint.of_file(path) for path in (VIEWS, EMBEDDING, SCORES)}
     provenance.write(Path(__file__), [], {"data": fingerprint.of_values(info.digests), **inputs})
@@ -70,7 +74,7 @@ def draw_embedding(embedding: arrays.Arrays, train: Beton, test: Beton, classes:
         REPORTS / "neighbors.png",
         list(loader.thumbnails(test, queries, size=96)),
         [list(loader.thumbnails(train, row, size=96)) for row in nearest],
-        train.labels[nearest] == test.labels[queries][:, None],
+        train.labels[nearest] == test.labels[queries][:, None] if classes else None,
         "Test images and their nearest training images",
     )
 

@@ -31,7 +31,7 @@ def main() -> None:
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
         train, test = share["train"], share["test"]
-        metrics = knn_accuracy(parameters, train, test, len(classes), session)
+        metrics = knn_accuracy(parameters, train, test, len(classes), session) if info.labelled else {}
         neighbors = examples(parameters, train, test, session)
         features = encode.gather_to_main(share, session)
         if not session.is_main:
@@ -46,7 +46,7 @@ def main() -> None:
         board.scalars({f"test/{name}": value for name, value in metrics.items()}, 0)
         board.embedding(
             test.h[embedding_map.samples].numpy(),
-            [classes[label] for label in splits["test"].labels[embedding_map.samples]],
+            [classes[label] if info.labelled else "" for label in splits["test"].labels[embedding_map.samples]],
             list(loader.thumbnails(splits["test"], embedding_map.samples, size=32)),
             "test",
         )
@@ -58,7 +58,8 @@ def main() -> None:
         session.device,
         {0: session.world_size},
     )
-    print("embed: " + ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items()))
+    accuracies = ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items())
+    print(f"embed: {accuracies or 'these images have no labels, so no accuracy'}")
 
 
 if __name__ == "__main__":

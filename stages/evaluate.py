@@ -43,6 +43,8 @@ def main() -> None:
             session=session,
         )
         check(subject)
+        if not info.labelled:
+            evaluations = [item for item in evaluations if not hasattr(item.module, "NEEDS_LABELS")]
         findings = {item.name: item.module.evaluate(item.parameters, subject) for item in evaluations}
         if not session.is_main:
             return

@@ -13,7 +13,8 @@ def main() -> None:
     parameters = params.load("fetch", FetchParams)
     dataset = fetch(parameters, RAW)
     counts = ", ".join(f"{len(split)} {name}" for name, split in dataset.splits.items())
-    print(f"{dataset.source}: {counts} images in {len(dataset.classes)} classes")
+    kinds = f"in {len(dataset.classes)} classes" if dataset.classes else "without labels"
+    print(f"{dataset.source}: {counts} images {kinds}")
     provenance.write(Path(__file__), [RAW], {}, [f"sources.{parameters.source}"])
 
 

@@ -35,7 +35,7 @@ def main() -> None:
     metrics: dict[str, dict[str, Any]] = {}
     with open_session() as session:
         fine_tuning = FineTuning(parameters, transform, splits, len(info.classes), session)
-        for fraction, epochs in fraction_epochs(parameters):
+        for fraction, epochs in fraction_epochs(parameters) if info.labelled else []:
             key, name = f"{100 * fraction:g}_percent", f"{100 * fraction:g} %"
             subset = label_subset(splits["train"].labels, fraction, parameters.seed)
             results = {
@@ -61,7 +61,8 @@ def main() -> None:
         f"(from scratch {found['from_scratch']['top1']:.2f} %)"
         for key, found in metrics.items()
     )
-    print(f"finetune: test top-1 with labels of {gains}" if gains else "finetune: finetune.fractions is empty")
+    left_out = "finetune.fractions is empty" if info.labelled else "these images have no labels"
+    print(f"finetune: test top-1 with labels of {gains}" if gains else f"finetune: left out, because {left_out}")
 
 
 def figures(results: Mapping[str, FinetuneResult]) -> dict[str, Any]:

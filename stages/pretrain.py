@@ -104,11 +104,17 @@ def report(result: PretrainResult) -> None:
     for quantity in ("loss", "lr"):
         rows = [{"epoch": row["epoch"], quantity: row[quantity]} for row in result.history]
         tables.write_csv(REPORTS / f"{quantity}.csv", rows)
-    tables.write_csv(REPORTS / "knn.csv", result.validation)
-    probe = f", probe top-1 {result.metrics['val_probe_top1']:.2f} %" if "val_probe_top1" in result.metrics else ""
+    without_labels = [{"epoch": len(result.history), "knn_top1": None}]  # a plot of DVC takes at least one row
+    tables.write_csv(REPORTS / "knn.csv", result.validation or without_labels)
+    metrics = result.metrics
+    accuracies = [
+        f", {name} top-1 {metrics[key]:.2f} % on val"
+        for name, key in (("kNN", "val_knn_top1"), ("probe", "val_probe_top1"))
+        if key in metrics
+    ]
     print(
-        f"pretrain: loss {result.metrics['loss']:.3f}, kNN top-1 {result.metrics['val_knn_top1']:.2f} %{probe} on val; "
-        f"kept epoch {result.metrics['kept_epoch']} of {result.metrics['epochs']} ({result.metrics['stopped']})"
+        f"pretrain: loss {metrics['loss']:.3f}{''.join(accuracies)}; "
+        f"kept epoch {metrics['kept_epoch']} of {metrics['epochs']} ({metrics['stopped']})"
     )
 
 

@@ -77,6 +77,8 @@ def verdicts(before: str, after: str) -> list[Verdict]:
     if first != second:
         sizes = f"{len(first)} before, {len(second)} now" if len(first) != len(second) else "their classes differ"
         raise ValueError(f"the test images are not the same ({sizes})")
+    if not any(first):
+        raise ValueError("the test images have no labels")
     if gone := tables[0].keys() - tables[1].keys():
         raise ValueError(f"there are no predictions now of {', '.join(sorted(gone))}")
     return [_verdict(name, first, own, tables[1][name]) for name, own in tables[0].items() if name != "actual"]

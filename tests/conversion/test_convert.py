@@ -275,6 +275,22 @@ def test_a_validation_split_of_the_source_is_taken_as_it_is(tmp_path: Path) -> N
         assert rows(converted.open_split(tmp_path / "beton", name)) == given_rows(split)
 
 
+def test_images_without_labels_are_parted_into_train_val_and_test(tmp_path: Path) -> None:
+    split = source_images.ArraySplit(noise(30, 8, seed=3), np.full(30, source_images.UNLABELLED))
+    report = convert(parameters(), source_images.Dataset("folder", [], {"train": split}), tmp_path / "beton")
+    assert [report[name]["images"] for name in ("train", "val", "test")] == [19, 6, 5]
+    files = [converted.open_split(tmp_path / "beton", name) for name in ("train", "val", "test")]
+    assert sum(map(rows, files), Counter()) == given_rows(split)
+    assert not converted.load_info(tmp_path / "beton").labelled
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_two_images_without_labels_are_too_few(count: int, tmp_path: Path) -> None:
+    split = source_images.ArraySplit(noise(count, 8, seed=3), np.full(count, source_images.UNLABELLED))
+    with pytest.raises(UserError, match=r"no validation"):
+        convert(parameters(), source_images.Dataset("folder", [], {"train": split}), tmp_path / "beton")
+
+
 def test_an_unlabelled_split(tmp_path: Path) -> None:
     unlabelled = source_images.ArraySplit(noise(5, 8, seed=3), np.full(5, source_images.UNLABELLED))
     report = convert(parameters(), plain(unlabelled=unlabelled), tmp_path / "beton")

@@ -412,7 +412,29 @@ def test_no_more_than_some_unreadable_files_are_named(images, tmp_path):
 
 
 def test_missing_root(images, tmp_path):
-    refuses(images / "gone", tmp_path, r"gone/train: no such folder; .*gone must hold train/<class>")
+    refuses(images / "gone", tmp_path, r"gone: no such folder$")
+
+
+def test_a_folder_without_splits_holds_images_without_labels(images, tmp_path):
+    """At any depth; the names of folders are no classes."""
+    images = images.rename(images.with_name("pictures"))
+    (images / "train").rename(images / "2023")
+    (images / "test").rename(images / "2024")
+    save(images / "first.png")
+    found = run("folder", tmp_path / "raw", images)
+    assert (found.classes, list(found.splits)) == ([], ["train"])
+    split = found.splits["train"]
+    assert split.paths == sorted(str(path.relative_to(images)) for path in images.rglob("*.*"))
+    assert len(split) >= 5
+    assert set(split.labels) == {-1}
+    opened = source_images.open_dataset(tmp_path / "raw")
+    assert (opened.classes, opened.splits["train"].paths) == ([], split.paths)
+
+
+def test_a_folder_without_any_images(tmp_path):
+    (tmp_path / "images" / "2024").mkdir(parents=True)
+    (tmp_path / "images" / "2024" / "notes.txt").touch()
+    refuses(tmp_path / "images", tmp_path, r"images: holds neither train/<class>/\* and .* nor images without labels")
 
 
 def test_missing_test(images, tmp_path):
@@ -498,7 +520,7 @@ def test_a_copy_of_the_repository_without_the_images(images, tmp_path, monkeypat
     (copy / "images").mkdir(parents=True)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.chdir(copy)
-    with pytest.raises(UserError, match=rf"^images/train: no such folder; .*: set fetch\.folder={images}$"):
+    with pytest.raises(UserError, match=rf"^images: holds neither .*: set fetch\.folder={images}$"):
         run("folder", copy / "raw", "images")
     assert len(run("folder", copy / "raw", images).splits["train"]) == 4
 

@@ -1,10 +1,12 @@
 """Values of a recipe that do not go together."""
 
+import re
 from typing import Any
 
 import pytest
 
 from simclr.core.errors import UserError
+from simclr.training.recipe import check_without_labels
 from tests.helpers.recipes import recipe
 
 
@@ -39,3 +41,21 @@ def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], mes
     with pytest.raises(UserError) as refused:
         recipe(**changes)
     assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "classifier"}, 'pretrain.method = "classifier" is not allowed; it takes one that learns without'),
+        (
+            {"loss": "supervised"},
+            'pretrain.loss = "supervised" is not allowed; it takes one that learns without labels',
+        ),
+        ({"online_probe__lr": 0.1}, "pretrain.online_probe.lr = 0.1 is not allowed; it takes null, since these images"),
+        ({"early_stopping__patience": 3}, "pretrain.early_stopping.patience = 3 is not allowed; it takes null"),
+    ],
+)
+def test_what_needs_labels_is_refused_without_them(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
+        check_without_labels(recipe(**changes))
+    check_without_labels(recipe())

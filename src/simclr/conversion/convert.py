@@ -56,7 +56,8 @@ class _Subset:
 def convert(parameters: ConvertParams, source: source_images.Dataset, output: Path) -> dict[str, Any]:
     """Write a .beton for every split of `source`, and dataset.json, into the folder `output`.
 
-    Without a validation split in `source`, it is taken from the training split. Equal images and parameters give equal
+    Without a validation split in `source`, it is taken from the training split; of images without labels, which come as
+    one split, test too. Equal images and parameters give equal
     bytes.
 
     Returns:
@@ -67,11 +68,13 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
     """
     subsets = {name: _Subset(split, np.arange(len(split))) for name, split in source.splits.items()}
     if "val" not in subsets:
-        train = source.splits["train"]
-        rest, val = stratified(train.labels, parameters.val_fraction, parameters.seed)
-        if not len(val):
+        subsets["train"], subsets["val"] = _parted(subsets["train"], parameters)
+        if not len(subsets["val"].samples):
             raise UserError("the training split has no class with two images: no validation split can be taken")
-        subsets["train"], subsets["val"] = _Subset(train, rest), _Subset(train, val)
+    if "test" not in subsets:  # images without labels: no source with labels lacks a test split
+        subsets["train"], subsets["test"] = _parted(subsets["train"], parameters)
+        if not len(subsets["test"].samples):
+            raise UserError("of less than three images no validation and test split can be taken")
     report: dict[str, Any] = {}
     with replacing(output) as folder:
         folder.mkdir()
@@ -85,6 +88,15 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
     report["mean"] = dict(zip(colors, mean, strict=True))
     report["std"] = dict(zip(colors, std, strict=True))
     return report
+
+
+def _parted(train: _Subset, parameters: ConvertParams) -> tuple[_Subset, _Subset]:
+    """`train` without `val_fraction` of it, and that part."""
+    rest, part = (
+        _Subset(train.split, train.samples[chosen])
+        for chosen in stratified(train.labels, parameters.val_fraction, parameters.seed)
+    )
+    return rest, part
 
 
 def _write(parameters: ConvertParams, subset: _Subset, path: Path) -> dict[str, int]:

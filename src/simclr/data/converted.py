@@ -14,13 +14,17 @@ class DatasetInfo:
     """Facts on the whole data set, in dataset.json."""
 
     classes: list[str]
-    """The names of the labels 0, 1, ..."""
+    """The names of the labels 0, 1, ...; empty for images without labels."""
     mean: list[float]
     """Mean of each channel over the training split, of values from 0 to 1."""
     std: list[float]
     """Standard deviation, likewise."""
     digests: dict[str, str]
     """SHA-256 of each split's .beton, in hexadecimal, which identifies the data without reading them."""
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.classes)
 
 
 _INFO = "dataset.json"
@@ -66,7 +70,8 @@ def open_split(folder: Path, split: str) -> beton.Beton:
         splits = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"
         raise UserError(f"{path}: this data set has no {split} split; there are: {splits}")
     split_file = beton.read(path)
-    classes, lowest = len(load_info(folder).classes), -1 if split == "unlabelled" else 0
+    classes = len(load_info(folder).classes)
+    lowest = -1 if split == "unlabelled" or not classes else 0
     if split_file.labels.min() < lowest or split_file.labels.max() >= classes:
         raise UserError(f"{path}: its labels are not those of {folder / _INFO}; run convert again")
     return split_file

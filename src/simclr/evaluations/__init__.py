@@ -1,5 +1,7 @@
 """Evaluations of a frozen encoder. Each is a module of this package, by its name:
 
+    NEEDS_LABELS = True     # where it does: it is left out for images without labels
+
     class Params: ...       # a dataclass: its section `evaluations.<name>` of params.yaml
 
     def evaluate(parameters: Params, subject: Subject) -> Findings: ...

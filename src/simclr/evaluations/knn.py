@@ -15,6 +15,7 @@ from simclr.distributed import shares
 from simclr.evaluations import Findings, Subject
 from simclr.features import knn
 
+NEEDS_LABELS = True
 _STEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of neighbors of the table."""
 

@@ -26,6 +26,7 @@ from simclr.core.errors import UserError
 from simclr.core.randomness import permutation, uniform
 from simclr.evaluations import Findings, Indices, Subject
 
+NEEDS_LABELS = True
 _BATCH = 256
 _WEIGHT_DECAY = 1e-4
 _RATES = np.linspace(0, 1, 51)

@@ -5,8 +5,8 @@
     <split>.images.npy      storage "arrays": (N, H, W, 3) uint8
     <split>.files.jsonl     storage "files": [path, digest] per line; the images stay where they are
 
-Splits: train and test; val and unlabelled are optional. Equal images give equal bytes, and a changed image file has
-another digest, so that DVC sees the change.
+Splits: train and test; val and unlabelled are optional. Images without labels are one split, train, without classes.
+Equal images give equal bytes, and a changed image file has another digest, so that DVC sees the change.
 """
 
 import hashlib
@@ -117,7 +117,8 @@ def write_files(folder: Path, name: str, files: FileSplit) -> FileSplit:
 
 def write_dataset(folder: Path, dataset: Dataset) -> None:
     """Write dataset.json, the last file, once the splits are in `folder`."""
-    assert {"train", "test"} <= dataset.splits.keys() <= {"train", "val", "test", "unlabelled"}
+    needed = {"train", "test"} if dataset.classes else {"train"}
+    assert needed <= dataset.splits.keys() <= {"train", "val", "test", "unlabelled"}
     splits = {name: _entry(split) for name, split in dataset.splits.items()}
     content = {"source": dataset.source, "classes": dataset.classes, "splits": splits}
     (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")

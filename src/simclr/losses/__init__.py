@@ -9,5 +9,5 @@
 `loss` returns the mean over this rank's rows of z (V n, d), the projections of the V >= 2 views of `batch`, as a scalar
 in float32 (float64 if z is). The rows of all ranks are compared; the mean of the ranks' gradients is the gradient of
 one process on the global batch. `scalars` are metrics for TensorBoard, over all ranks.
-`NEEDS_LABELS = True` in the module: it is not for the split unlabelled.
+`NEEDS_LABELS = True` in the module: it is not for the split unlabelled, nor for images without labels.
 """

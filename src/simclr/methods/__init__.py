@@ -4,7 +4,7 @@
 
     def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Method: ...
 
-    NEEDS_LABELS = True     # where it does: it is not for the split unlabelled
+    NEEDS_LABELS = True     # where it does: it is not for the split unlabelled, nor for images without labels
 
 `build` makes the network around a fresh `encoder` (see `models`), drawing its weights from torch's global generator.
 `classes` are those of the labels; `loss` is the option that `pretrain.loss` names, for methods that contrast.

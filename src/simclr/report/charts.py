@@ -115,3 +115,9 @@ def accuracy_bars(path: Path, names: Sequence[str], values: Sequence[float], tit
         axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=4)
         axes.set_yticks(range(len(names)), [shorten(name, 40) for name in names])
         axes.invert_yaxis()
+
+
+def notice(path: Path, text: str) -> None:
+    """A picture of a line of text, in place of one that there is no data for."""
+    with open_figure(path, 600, 80) as figure:
+        figure.text(0.5, 0.5, text, ha="center", va="center")

@@ -21,22 +21,24 @@ def embedding_map(
 ) -> None:
     """A scatter plot of points, colored by class, with a legend for up to 20 classes.
 
-    Up to 100 classes are named in place instead.
+    Up to 100 classes are named in place instead. Without classes all points have one color.
 
     Args:
         path: the PNG file; its parent folders are made.
         points: (N, 2), of a map with meaningless axes (t-SNE, UMAP).
-        labels: (N,) of 0 ... C-1.
+        labels: (N,) of 0 ... C-1, or -1 without classes.
         classes: C names.
         title: stands above the map.
     """
     area = float(np.clip(12000 / max(1, len(points)), 5, 36))
-    legend = len(classes) <= len(COLORS) * len(MARKERS)
+    legend = 0 < len(classes) <= len(COLORS) * len(MARKERS)
     with open_figure(path, 1000 if legend else 900, 800) as figure:
         axes = figure.add_subplot(title=title, xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         axes.set_aspect("equal", adjustable="datalim")
-        if legend:
+        if not classes:
+            axes.scatter(points[:, 0], points[:, 1], area, COLORS[0], linewidths=0, alpha=0.7)
+        elif legend:
             for index, name in enumerate(drawable(classes)):
                 marker, color = MARKERS[index // len(COLORS)], COLORS[index % len(COLORS)]
                 x, y = points[labels == index].T

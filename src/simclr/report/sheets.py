@@ -71,7 +71,7 @@ def neighbor_sheet(
     path: Path,
     queries: Sequence[NDArray[np.uint8]],
     neighbors: Sequence[Sequence[NDArray[np.uint8]]],
-    correct: Sequence[Sequence[bool]],
+    correct: Sequence[Sequence[bool]] | None,
     title: str,
 ) -> None:
     """A row for each query and its nearest neighbors: a solid frame for the same class, else a dashed, crossed one.
@@ -80,14 +80,14 @@ def neighbor_sheet(
         path: the PNG file; its parent folders are made.
         queries: Q images.
         neighbors: for each query its K images, nearest first.
-        correct: for each query K times whether the neighbor is of the query's class.
+        correct: for each query K times whether the neighbor is of the query's class; None without labels.
         title: stands above the sheet.
     """
     side = cells.side([*queries, *(image for row in neighbors for image in row)])
     frame = 3  # pixels; drawn in the gap around a cell
     step = side + 2 * frame + GAP
     left, top = MARGIN + step + 2 * MARGIN, 6 * MARGIN
-    legend = "solid green: same class as the query    dashed orange, crossed: another class"
+    legend = "" if correct is None else "solid green: same class as the query    dashed orange, crossed: another class"
     columns = len(neighbors[0])
     width = max(left + columns * step, MARGIN + max(text_width(title, 9), text_width(legend, 7))) + MARGIN
     canvas = np.full((top + len(queries) * step + 3 * MARGIN, width, 3), 255, np.uint8)
@@ -100,8 +100,8 @@ def neighbor_sheet(
         axes.text(MARGIN, top - 16, "query", size=7, va="center_baseline")
         axes.text(left, top - 16, "nearest neighbors, nearest first", size=7, va="center_baseline")
         axes.text(MARGIN, len(canvas) - 18, legend, size=7, va="center_baseline")
-        for row, column in np.ndindex(len(queries), columns):
-            x, y, same = left + column * step, top + row * step, correct[row][column]
+        for (row, column), same in np.ndenumerate(np.asarray(correct if correct is not None else [[]])):
+            x, y = left + column * step, top + row * step
             corner, length = (x - frame / 2 - 0.5, y - frame / 2 - 0.5), side + frame
             axes.add_patch(
                 Rectangle(

@@ -25,39 +25,30 @@ NAMED = 20  # the most unknown classes, or empty class folders, in a message
 
 _log = logging.getLogger(__name__)
 
+Samples = list[tuple[str, int]]
+"""Paths relative to the root, with labels."""
+
 
 def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_images.Dataset:
     """Check every image below `parameters.folder`, the root, and write the index of each split to `output`.
 
     The root holds train/<class>/* and test/<class>/*; val/ is the test split where there is no test/, else the
-    validation split; unlabelled/ is optional. Images may lie deeper. Left out are hidden files and folders, files
-    without the suffix of an image format, and class folders without files. Classes are in natural order (2 before
-    10) under the NFC form of their names, the files of each in the order of their names.
+    validation split; unlabelled/ is optional. Images may lie deeper. A root without any of train/, test/ and val/
+    holds images without labels: one split, train, and no classes. Left out are hidden files and folders, files without
+    the suffix of an image format, and class folders without files. Classes are in natural order (2 before 10) under the
+    NFC form of their names, the files of each in the order of their names.
 
     Raises:
         UserError: a folder is missing or has no images, a class is not in train, images are unreadable (all named),
             or DVC would miss changes, because it ignores linked folders and what .dvcignore names.
     """
     root = Path(parameters.folder)
-    folders = _split_folders(root)
     reader = _Reader(root)
-    reader.admit("", [*folders.values(), *(["unlabelled"] if (root / "unlabelled").is_dir() else [])], [])
-    labelled = {split: reader.classes(folder) for split, folder in folders.items()}
-    classes = sorted(labelled["train"], key=natural_key)
-    for split, folder in folders.items():
-        if unknown := sorted(labelled[split].keys() - labelled["train"].keys()):
-            names = ", ".join(_with_similar_class(name, classes) for name in unknown[:NAMED])
-            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-            raise UserError(f"{root / folder}: has classes that train has not: {names}{more}")
-    samples = {
-        split: [(path, label) for label, name in enumerate(classes) for path in paths.get(name, [])]
-        for split, paths in labelled.items()
-    }
-    if (root / "unlabelled").is_dir():
-        samples["unlabelled"] = [(path, source_images.UNLABELLED) for path in reader.images("unlabelled")]
-        if not samples["unlabelled"]:
-            raise UserError(f"{root / 'unlabelled'}: holds no image files")
-
+    if any((root / name).is_dir() for name in ("train", "test", "val")):
+        classes, samples = _labelled_samples(root, reader)
+    else:
+        classes, samples = [], {"train": _unlabelled_samples(root, reader)}
+        _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels")
     with decode_image.accepting(truncated=parameters.truncated == "keep", megapixels=parameters.max_megapixels):
         digests = iter(_digests([str(root / path) for pairs in samples.values() for path, _ in pairs]))
     splits: dict[str, source_images.Split] = {}
@@ -77,6 +68,40 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     return source_images.Dataset("folder", classes, splits)
 
 
+def _unlabelled_samples(root: Path, reader: "_Reader") -> Samples:
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder{_hint_at_original(root)}")
+    paths = reader.images("")
+    if not paths:
+        raise UserError(
+            f"{root}: holds neither train/<class>/* and test/<class>/* (or val/), nor images without labels, at any "
+            f"depth{_hint_at_original(root)}"
+        )
+    return [(path, source_images.UNLABELLED) for path in paths]
+
+
+def _labelled_samples(root: Path, reader: "_Reader") -> tuple[list[str], dict[str, Samples]]:
+    """The classes, and the samples of each split."""
+    folders = _split_folders(root)
+    reader.admit("", [*folders.values(), *(["unlabelled"] if (root / "unlabelled").is_dir() else [])], [])
+    labelled = {split: reader.classes(folder) for split, folder in folders.items()}
+    classes = sorted(labelled["train"], key=natural_key)
+    for split, folder in folders.items():
+        if unknown := sorted(labelled[split].keys() - labelled["train"].keys()):
+            names = ", ".join(_with_similar_class(name, classes) for name in unknown[:NAMED])
+            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
+            raise UserError(f"{root / folder}: has classes that train has not: {names}{more}")
+    samples = {
+        split: [(path, label) for label, name in enumerate(classes) for path in paths.get(name, [])]
+        for split, paths in labelled.items()
+    }
+    if (root / "unlabelled").is_dir():
+        samples["unlabelled"] = [(path, source_images.UNLABELLED) for path in reader.images("unlabelled")]
+        if not samples["unlabelled"]:
+            raise UserError(f"{root / 'unlabelled'}: holds no image files")
+    return classes, samples
+
+
 def _split_folders(root: Path) -> dict[str, str]:
     """The folders in `root` of the labelled splits, by split."""
     folders = {"train": "train", "test": "test"}
@@ -85,12 +110,16 @@ def _split_folders(root: Path) -> dict[str, str]:
     for folder in folders.values():
         if not (root / folder).is_dir():
             needed = f"{root} must hold train/<class>/* and test/<class>/* (or val/)"
-            # under `dvc exp run --temp` and --queue the working directory is a copy
-            original = Path(os.environ.get("DVC_ROOT", ".")).resolve() / root
-            if (original / folder).is_dir():
-                needed += f"; this copy of the repository lacks what Git does not track: set fetch.folder={original}"
-            raise UserError(f"{root / folder}: no such folder; {needed}")
+            raise UserError(f"{root / folder}: no such folder; {needed}{_hint_at_original(root, folder)}")
     return folders
+
+
+def _hint_at_original(root: Path, folder: str = "") -> str:
+    """Under `dvc exp run --temp` and --queue, whose working directory is a copy: where the folder is."""
+    original = Path(os.environ.get("DVC_ROOT", ".")).resolve() / root
+    if original == root.resolve() or not (original / folder).is_dir():
+        return ""
+    return f"; this copy of the repository lacks what Git does not track: set fetch.folder={original}"
 
 
 class _Reader:

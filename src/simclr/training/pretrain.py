@@ -17,7 +17,7 @@ from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
 from simclr.training.early_stopping import EarlyStopping
 from simclr.training.pretrain_params import PretrainParams, check
-from simclr.training.recipe import Recipe
+from simclr.training.recipe import Recipe, check_without_labels
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
@@ -34,7 +34,7 @@ class PretrainResult:
     history: list[dict[str, float]]
     """Each epoch's mean loss and last learning rate."""
     validation: list[dict[str, float]]
-    """The accuracies, as of `validation.top1`, after each epoch that was validated."""
+    """The accuracies, as of `validation.top1`, after each epoch that was validated; none without labels."""
     metrics: dict[str, Any]
     pairs: npt.NDArray[np.uint8]
     """Pairs of views of some samples, (N, 2, H, W, 3)."""
@@ -87,15 +87,18 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     """Train an encoder by `recipe` on the views of every sample of `data.source`, from the latest checkpoint on.
 
     All ranks return the same encoder. `data` has no test split: `data.val` decides on the encoder to keep and on early
-    stopping. Only the main process needs the board and the checkpoints of `context`.
+    stopping; without labels the last one is kept. Only the main process needs the board and the checkpoints of
+    `context`.
 
     Raises:
-        UserError: as `check`, the processes cannot share the global batch, the gradient is not finite, or a checkpoint
-            cannot be written.
+        UserError: as `check` and `check_without_labels`, the processes cannot share the global batch, the gradient is
+            not finite, or a checkpoint cannot be written.
         Stopped: after a signal to any rank, once the current step is done and its checkpoint is written.
     """
     parameters = recipe.parameters
     check(parameters, len(data.source), len(data.train))
+    if not data.info.labelled:
+        check_without_labels(recipe)
     check_session(parameters, session)
     trainer = Trainer(recipe, data, session, context)
     trainer.resume(session.broadcast(context.checkpoints.latest()))
@@ -111,7 +114,8 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
         while state.epoch <= parameters.epochs and not stopping.exhausted:
             epoch = state.epoch
             row = {"epoch": epoch, **trainer.train(bar)}
-            if epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs:
+            due = epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs
+            if due and data.info.labelled:
                 accuracies = trainer.validate()  # may raise Stopped, so it comes before all changes of the state
                 state.validation.append({"epoch": epoch, **accuracies})
                 if stopping.update(accuracies[watch], epoch) and stopping.active:
@@ -124,7 +128,7 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
         trainer.method.encoder.load_state_dict(state.best)
     patience = parameters.early_stopping.patience
     kept_epoch = stopping.best_epoch if state.best else len(state.history)
-    kept = next(row for row in state.validation if row["epoch"] == kept_epoch)
+    kept = next((row for row in state.validation if row["epoch"] == kept_epoch), {})
     metrics = {
         "loss": state.history[-1]["loss"],
         **{f"val_{name}": value for name, value in kept.items() if name != "epoch"},

@@ -67,21 +67,37 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
     _check_online_probe(parameters, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
-    for part in (recipe.method, recipe.loss):
-        if parameters.split == "unlabelled" and hasattr(part.module, "NEEDS_LABELS"):
-            takes = f"train, since {part.name} learns from labels"
+    if parameters.split == "unlabelled":
+        learners = [part.name for part in (recipe.method, recipe.loss) if hasattr(part.module, "NEEDS_LABELS")]
+        learners += ["pretrain.online_probe"] if parameters.online_probe.lr is not None else []
+        for learner in learners[:1]:
+            takes = f"train, since {learner} learns from labels"
             raise params.refusal("pretrain.split", parameters.split, takes, origin)
     return recipe
 
 
+def check_without_labels(recipe: Recipe) -> None:
+    """Check that images without labels are enough for `recipe`.
+
+    Raises:
+        UserError: it learns from labels, or stops early by an accuracy.
+    """
+    parameters, because = recipe.parameters, "since these images have no labels"
+    for key, part in (("method", recipe.method), ("loss", recipe.loss)):
+        if hasattr(part.module, "NEEDS_LABELS"):
+            raise params.refusal(f"pretrain.{key}", part.name, f"one that learns without labels, {because}")
+    for key, value in (
+        ("online_probe.lr", parameters.online_probe.lr),
+        ("early_stopping.patience", parameters.early_stopping.patience),
+    ):
+        if value is not None:
+            raise params.refusal(f"pretrain.{key}", value, f"null, {because}")
+
+
 def _check_online_probe(parameters: PretrainParams, origin: str) -> None:
-    if parameters.online_probe.lr is None:
-        if parameters.early_stopping.watch == "probe_top1":
-            takes = "knn_top1 where pretrain.online_probe.lr is null"
-            raise params.refusal("pretrain.early_stopping.watch", "probe_top1", takes, origin)
-    elif parameters.split == "unlabelled":
-        takes = "train, since pretrain.online_probe learns from labels"
-        raise params.refusal("pretrain.split", parameters.split, takes, origin)
+    if parameters.online_probe.lr is None and parameters.early_stopping.watch == "probe_top1":
+        takes = "knn_top1 where pretrain.online_probe.lr is null"
+        raise params.refusal("pretrain.early_stopping.watch", "probe_top1", takes, origin)
 
 
 def _check_small_views(recipe: Recipe, origin: str) -> None:

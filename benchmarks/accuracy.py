@@ -37,13 +37,12 @@ from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session, open_session
 from simclr.embed import neighbors
 from simclr.embed.embed_params import EmbedParams
-from simclr.features import encode
+from simclr.features import encode, logistic_regression
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 from simclr.features.knn import accuracy
 from simclr.images.decode_image import Pixels
 from simclr.learning.schedule import scaled_lr, warmup_cosine
-from simclr.linear_eval import logistic_regression
 from simclr.report import figure
 from simclr.report.figure import COLORS
 from simclr.tracking import progress

@@ -18,9 +18,10 @@ from simclr.data import beton
 from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
+from simclr.features import logistic_regression
 from simclr.features.encode import Features
 from simclr.features.eval_transform import EvalTransform
-from simclr.linear_eval import augmented_probe, baselines, cached_probe, logistic_regression
+from simclr.linear_eval import augmented_probe, baselines, cached_probe
 from simclr.linear_eval.cached_probe import ProbeResult
 from simclr.linear_eval.confusion import confusion
 from simclr.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams

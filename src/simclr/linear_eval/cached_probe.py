@@ -11,9 +11,9 @@ from torch import Tensor
 
 from simclr.distributed import shares
 from simclr.distributed.session import Session
+from simclr.features import logistic_regression
 from simclr.features.encode import Features
 from simclr.features.knn import accuracy
-from simclr.linear_eval import logistic_regression
 from simclr.linear_eval.linear_eval_params import CachedParams
 
 

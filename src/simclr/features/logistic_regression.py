@@ -1,4 +1,4 @@
-"""The linear probe on cached features: multinomial logistic regression."""
+"""A linear classifier of features: multinomial logistic regression."""
 
 import math
 from dataclasses import dataclass

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from simclr.distributed import shares
 from simclr.distributed.session import Session
+from simclr.features import logistic_regression
 from simclr.features.encode import Features
-from simclr.linear_eval import logistic_regression
 from tests.helpers.fake_memory import CUDA, counted
 from tests.helpers.ranks import ALONE, on_ranks
 

@@ -22,6 +22,7 @@ TITLES = {
     "health": "Share of the variance in the first principal components of the representations of test, %",
     "invariance": "Cosine similarity of an image and a view of it, by augmentation",
     "knn": "Top-1 accuracy on test by the number of nearest neighbors, %",
+    "robustness": "Top-1 accuracy on test by the strength of an augmentation, %",
     "verification": "Are two test images of one class? True positives by false positives, %",
 }
 PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}

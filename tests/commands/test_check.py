@@ -35,7 +35,7 @@ def test_it_lists_the_options(
             ("pretrain.model", "resnet", "models"),
             ("pretrain.method", "simclr", "methods"),
             ("pretrain.loss", "nt_xent", "losses"),
-            ("evaluate.evaluations", "health, invariance, knn, verification", "evaluations"),
+            ("evaluate.evaluations", "health, invariance, knn, robustness, verification", "evaluations"),
             ("pretrain.views.augmentations", "crop, jitter", "augment"),
         )
     ]

@@ -1,5 +1,6 @@
 """What every augmentation of `simclr.augment` keeps: a new file is tried before its author has written a test."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,22 @@ def test_at_probability_0_nothing_happens(name: str) -> None:
     for kernel in forms(name):
         found = changed(never, images, drawn(never), kernel=kernel)
         torch.testing.assert_close(found, images, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(options.module("augment", name), "IDENTITY")])
+def test_with_the_parameters_of_its_identity_nothing_happens(name: str) -> None:
+    option, images = augmentation(name), pictures(len(SAMPLES), 12)
+    identity = option.module.IDENTITY
+    assert all(type(getattr(option.parameters, key)) is type(weakest) for key, weakest in identity.items())
+    certain = {"probability": 1.0} if has_probability(name) else {}
+    still = replace(option, parameters=replace(option.parameters, **certain, **identity))
+    if name in CUTTING:
+        square = np.full((len(SAMPLES), 1), 30)
+        whole = np.broadcast_to([0, 0, 30, 30], (len(SAMPLES), 2, 4))
+        assert np.array_equal(option.module.boxes(whole, still.parameters, draws(still), square, square), whole)
+        return
+    for kernel in forms(name):
+        torch.testing.assert_close(changed(still, images, drawn(still), kernel=kernel), images, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", CUTTING)

@@ -18,7 +18,7 @@ from tests.helpers.recipes import SHIPPED
 from tests.helpers.subjects import subject
 
 NAMES = options.names("evaluations")
-QUICK = {"pairs": 60, "epochs": 2}
+QUICK = {"pairs": 60, "epochs": 2, "steps": 2}
 """Smaller values of parameters that many evaluations have."""
 
 

@@ -26,8 +26,8 @@ STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "finetune", "e
 TINY = {
     "pretrain__epochs": 2, "models__resnet__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
-    "evaluations__invariance__images": 20, "evaluations__verification__epochs": 1,
-    "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
+    "evaluations__invariance__images": 20, "evaluations__robustness__images": 20,
+    "evaluations__verification__epochs": 1, "linear_eval__augmented__epochs": 1, "linear_eval__cached__l2": [0.01, 0.1],
     "finetune__fractions": [0.1], "finetune__epochs": [1], "finetune__lr": [0.3],
 }  # fmt: skip
 """What makes the digits a matter of seconds."""

@@ -20,7 +20,9 @@ torchvision, for the tests. Two more are optional:
     def prepared(values: Values, parameters: Params) -> Values  # made of `values` on the host, for `apply` alone
 
 both with values (N, ...). `apply` and `kernel` do the same up to rounding, and a view's bits may depend on nothing but
-its own pixels and values.
+its own pixels and values. An augmentation of either kind that can be stronger or weaker says what the weakest is:
+
+    IDENTITY = {"degrees": 0.0}     # parameters, numbers or lists of them, with which it changes nothing
 """
 
 import hashlib

@@ -26,6 +26,9 @@ class Params:
     sigma: list[float] = params.interval(0.01, 100)
 
 
+IDENTITY = {"sigma": [0.01, 0.01]}
+
+
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
     """`sigmas` (B, V) float32, standard deviations in pixels drawn uniformly from `sigma`, or 0 where nothing happens;
     the `weights` (B, V, half) float32 of their filters at the distances 1, 2, ... from a pixel, which itself has weight

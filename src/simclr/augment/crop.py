@@ -19,6 +19,9 @@ class Params:
     ratio: list[float] = params.interval(0.01, 100)
 
 
+IDENTITY = {"scale": [1.0, 1.0], "ratio": [1.0, 1.0]}
+
+
 def boxes(boxes: Ints, parameters: Params, draws: Draws, heights: Ints, widths: Ints) -> Ints:
     """Random boxes that replace `boxes`: their share of the image's area is drawn uniformly from `scale`, their aspect
     ratio, width / height, from `ratio`, uniformly in its logarithm.

@@ -32,6 +32,9 @@ class Params:
     hue: float = params.between(0, 0.5)
 
 
+IDENTITY = dict.fromkeys(OPERATIONS, 0.0)
+
+
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
     """`order` (B, V, 4) int64: the operations by number in the order of application, -1 for none; and `factors`
     (B, V, 4) float32 of the operations by number: for a strength s, factors from max(0, 1 - s) to 1 + s, and for hue

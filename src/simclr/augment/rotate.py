@@ -28,6 +28,9 @@ class Params:
     degrees: float = params.between(0, 180)
 
 
+IDENTITY = {"degrees": 0.0}
+
+
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
     """`angles` (B, V) float64, drawn uniformly from -`degrees` to `degrees`, counter-clockwise, or 0 where nothing
     happens; their `cosines` and `sines` (B, V) float32."""

@@ -21,6 +21,9 @@ class Params:
     threshold: float = params.between(0, 1)
 
 
+IDENTITY = {"threshold": 256 / 255}  # above white, which is inverted at 1
+
+
 def draw(parameters: Params, draws: Draws, resolution: int) -> Values:
     """`thresholds` (B, V) float32, infinite for views that stay as they are."""
     occurs = draws.occurs(parameters.probability)

@@ -55,6 +55,11 @@ class Subject:
     seed: int
     session: Session
 
+    @property
+    def classes(self) -> int:
+        """The number of classes, by the largest label of all splits."""
+        return int(max(split.labels.max() for split in self.splits.values())) + 1
+
     def some(self, split: str, most: int, *counters: int) -> Indices:
         """At most so many samples of `split`, drawn by the seed and the `counters`."""
         return np.sort(permutation(len(self.splits[split]), self.seed, *counters)[:most])

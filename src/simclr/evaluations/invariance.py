@@ -8,7 +8,7 @@ h (Wang and Isola 2020, equation 1 of section 4.1.2, with alpha = 2); 0 is the b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,9 @@ from torch import Tensor
 
 from simclr.core import params
 from simclr.core.options import Option
-from simclr.data import sampling
 from simclr.distributed import shares
 from simclr.evaluations import Findings, Indices, Subject
-from simclr.views.compose import Views
-from simclr.views.stream import ViewStream
-
-_BATCH = 256
+from simclr.evaluations._views import always, batches
 
 
 @dataclass(kw_only=True)
@@ -38,7 +34,7 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     [plain] = _encoded(subject, samples, (), 1)
     similarities = {}
     for name, option in subject.augmentations.items():
-        [view] = _encoded(subject, samples, (_certain(option),), 1)
+        [view] = _encoded(subject, samples, (always(option),), 1)
         similarities[name] = _mean_similarity(plain, view)
     together = [subject.augmentations[name] for name in subject.pretrained_with]
     first, second = _encoded(subject, samples, together, 2)
@@ -52,13 +48,6 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     )
 
 
-def _certain(option: Option) -> Option:
-    """The augmentation with probability 1."""
-    if any(field.name == "probability" for field in fields(option.parameters)):
-        return replace(option, parameters=replace(option.parameters, probability=1.0))
-    return option
-
-
 def _mean_similarity(u: Tensor, v: Tensor) -> float:
     return (u * v).sum(dim=1).mean().item()
 
@@ -66,14 +55,10 @@ def _mean_similarity(u: Tensor, v: Tensor) -> float:
 @torch.no_grad()
 def _encoded(subject: Subject, samples: Indices, augmentations: Sequence[Option], count: int) -> list[Tensor]:
     """Normalised h (n, D) float64 of `count` views of the `samples`, on every rank."""
-    session, transform = subject.session, subject.transform
-    views = Views(augmentations, count, transform.size, subject.seed, share=transform.crop_share)
-    stream = ViewStream(subject.splits["test"], (views,), session.device)
-    own = samples[shares.own(len(samples), session)]
     parts: list[list[Tensor]] = [[] for _ in range(count)]
-    for batch in sampling.sequential_batches(own, _BATCH):
-        images = transform.normalise(stream.batch(stream.load(batch, 1), len(batch)).images[0])
-        for part, h in zip(parts, subject.encoder(images).chunk(count), strict=True):
+    for _, images in batches(subject, samples, augmentations, count):
+        representations = subject.encoder(subject.transform.normalise(images))
+        for part, h in zip(parts, representations.chunk(count), strict=True):
             part.append(F.normalize(h.double(), dim=1))
     empty = subject.features["test"].h.new_zeros((0, subject.encoder.dimension), dtype=torch.float64)
-    return [shares.all_gather(torch.cat([empty, *part]), len(samples), session) for part in parts]
+    return [shares.all_gather(torch.cat([empty, *part]), len(samples), subject.session) for part in parts]

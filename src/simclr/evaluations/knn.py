@@ -35,12 +35,11 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     sizes = sorted({min(k, smallest) for k in parameters.neighbors})
     h, labels = (shares.all_gather(rows, test.count, session) for rows in (test.h, test.labels))
     similarities, nearest = knn.neighbors(h, train.h, train.count, sizes[-1], session)
-    classes = int(max(split.labels.max() for split in subject.splits.values())) + 1
     votes = shares.all_gather(train.labels, train.count, session)[nearest]
 
     accuracies = {}
     for k in sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes}):
-        scores = knn.scores(similarities[:, :k], votes[:, :k], classes, parameters.temperature)
+        scores = knn.scores(similarities[:, :k], votes[:, :k], subject.classes, parameters.temperature)
         accuracies[k] = knn.accuracy(scores, labels)
     metrics: dict[str, float] = {}
     for k in sizes:

@@ -16,7 +16,7 @@ from simclr.linear_eval.baselines import pixel_features, untrained_features
 from simclr.linear_eval.cached_probe import ProbeResult, probe_features
 from simclr.linear_eval.confusion import confusion
 from simclr.linear_eval.linear_eval_params import LinearEvalParams
-from simclr.linear_eval.scores import topk_accuracy, true_labels
+from simclr.linear_eval.scores import balanced_scores, by_class, topk_accuracy, true_labels
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 
@@ -82,7 +82,10 @@ def leave_out(inputs: dict[str, str]) -> None:
 
 
 def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor") -> None:
-    accuracies = {name: topk_accuracy(result.scores, labels) for name, result in results.items()}
+    counts = {name: confusion(result.scores.numpy(), labels.numpy()) for name, result in results.items()}
+    accuracies = {
+        name: topk_accuracy(result.scores, labels) | balanced_scores(counts[name]) for name, result in results.items()
+    }
     metrics = {
         **{name: accuracies[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
         "gain_over_untrained": accuracies["pretrained"]["top1"] - accuracies["untrained"]["top1"],
@@ -95,7 +98,6 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
         },
     }
     tables.write_json(REPORTS / "metrics.json", metrics)
-    counts = confusion(results["pretrained"].scores.numpy(), labels.numpy())
     predicted, augmented = (results[name].scores.argmax(dim=1).tolist() for name in ("pretrained", "augmented"))
     tables.write_csv(
         REPORTS / "predictions.csv",
@@ -104,13 +106,7 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
             for actual, guess, other in list(zip(labels.tolist(), predicted, augmented, strict=True))[:PREDICTIONS]
         ],
     )
-    tables.write_csv(
-        REPORTS / "classes.csv",
-        [
-            {"class": name, "accuracy": 100 * counts[label, label] / max(1, counts[label].sum())}
-            for label, name in enumerate(classes)
-        ],
-    )
+    tables.write_csv(REPORTS / "classes.csv", by_class(counts["pretrained"], classes))
     with Board(run_folder("linear_eval")) as board:
         board.hparams(
             params_file.read(), {f"test/{name}_top1": accuracy["top1"] for name, accuracy in accuracies.items()}

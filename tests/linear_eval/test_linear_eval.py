@@ -13,6 +13,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from simclr.core.errors import UserError
+from simclr.core.interval import wilson
 from simclr.core.randomness import permutation
 from simclr.data import beton
 from simclr.data.beton import Beton
@@ -25,7 +26,7 @@ from simclr.linear_eval import augmented_probe, baselines, cached_probe
 from simclr.linear_eval.cached_probe import ProbeResult
 from simclr.linear_eval.confusion import confusion
 from simclr.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
-from simclr.linear_eval.scores import topk_accuracy
+from simclr.linear_eval.scores import balanced_scores, by_class, topk_accuracy
 from simclr.methods import classifier
 from simclr.models.resnet import Encoder
 from tests.helpers.augmentations import views
@@ -45,7 +46,7 @@ def parameters(**augmented: Any) -> LinearEvalParams:
     }  # fmt: skip
     return LinearEvalParams(
         seed=3,
-        cached=CachedParams(l2=[1.0, 0.01, 1e-4], max_iterations=100),
+        cached=CachedParams(l2=[1.0, 0.01, 1e-4], max_iterations=100, class_weights="none"),
         augmented=AugmentedParams(**(chosen | augmented)),
     )
 
@@ -102,6 +103,20 @@ def test_the_cached_form_is_the_probe_chosen_on_val() -> None:
     assert verdict.hyperparameter == strength
     assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(val.labels, expected(val.h).argmax(dim=1)))
     torch.testing.assert_close(verdict.scores, expected(found["test"].h))
+
+
+def test_the_weights_of_classes_are_those_of_params_yaml() -> None:
+    found = features()
+    found["train"].labels[:] = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 2])
+    settings = dataclasses.replace(parameters().cached, class_weights="balanced")
+    verdict, without = (
+        cached_probe.probe_features(chosen, found, CLASSES, ALONE) for chosen in (settings, parameters().cached)
+    )
+    expected, _ = logistic_regression.select(
+        found["train"], found["val"], CLASSES, [1.0, 0.01, 1e-4], 100, ALONE, balanced=True
+    )
+    torch.testing.assert_close(verdict.scores, expected(found["test"].h))
+    assert not torch.allclose(verdict.scores, without.scores, atol=0.01)
 
 
 # --- the test split decides on nothing
@@ -302,6 +317,31 @@ def test_confusion_and_accuracies_are_scikit_learns() -> None:
     found = topk_accuracy(scores, truth)
     assert found["top1"] == pytest.approx(100 * metrics.accuracy_score(truth, guesses))
     assert found["top5"] == pytest.approx(100 * metrics.top_k_accuracy_score(truth, scores, k=5, labels=range(7)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true:UserWarning")
+def test_scores_of_imbalanced_classes_are_scikit_learns(seed: int) -> None:
+    """Of eight classes three have no image; the last is never guessed either."""
+    generator = np.random.default_rng(seed)
+    truth = generator.choice(8, 300, p=[0.6, 0.2, 0.1, 0.06, 0.04, 0, 0, 0])
+    known = generator.random(300) < np.array([0.9, 0.6, 0.5, 0.4, 0.3, 0, 0, 0])[truth]
+    guesses = np.where(known, truth, generator.integers(7, size=300))
+    found = balanced_scores(confusion(np.eye(8, dtype=np.float32)[guesses], truth))
+    assert {5, 6} <= set(guesses)
+    assert found == {
+        "balanced_accuracy": pytest.approx(100 * metrics.balanced_accuracy_score(truth, guesses)),
+        "macro_f1": pytest.approx(100 * metrics.f1_score(truth, guesses, average="macro")),
+    }
+    assert abs(found["balanced_accuracy"] - 100 * metrics.accuracy_score(truth, guesses)) > 10
+
+
+def test_each_class_has_its_images_and_its_interval() -> None:
+    assert by_class(np.array([[3, 1, 0], [0, 0, 0], [0, 0, 5]]), ["cat", "dog", "cow"]) == [
+        {"class": "cat", "accuracy": 75.0, "images": 4, "low": 100 * wilson(3, 4)[0], "high": 100 * wilson(3, 4)[1]},
+        {"class": "dog", "accuracy": 0.0, "images": 0, "low": 0.0, "high": 100.0},
+        {"class": "cow", "accuracy": 100.0, "images": 5, "low": 100 * wilson(5, 5)[0], "high": 100.0},
+    ]
 
 
 def test_of_few_classes_all_are_among_the_first_five() -> None:

@@ -32,7 +32,14 @@ def probe_features(
     """Fit logistic regression on the features of train, select its regularisation on val, and apply it to test."""
     train, val, test = (splits[name] for name in ("train", "val", "test"))
     probe, strength = logistic_regression.select(
-        train, val, classes, parameters.l2, parameters.max_iterations, session, title if session.is_main else ""
+        train,
+        val,
+        classes,
+        parameters.l2,
+        parameters.max_iterations,
+        session,
+        title if session.is_main else "",
+        balanced=parameters.class_weights == "balanced",
     )
     return probe_result(probe, strength, val, test, session)
 

@@ -11,6 +11,7 @@ class CachedParams:
 
     l2: list[float] = params.each_above(0)
     max_iterations: int = params.at_least(1)
+    class_weights: str = params.choice("none", "balanced")
 
 
 @dataclass(kw_only=True)

@@ -28,6 +28,7 @@ from simclr.evaluations._pgd import attacked
 from simclr.evaluations._views import always, batches
 from simclr.features import logistic_regression
 
+NEEDS_LABELS = True
 _STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 _ITERATIONS = 200
 _ATTACKED = 64

@@ -21,7 +21,8 @@ from simclr.features import encoder_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder, recipe
-from simclr.training.pretrain import PretrainResult, identity, pretrain
+from simclr.training.pretrain import identity, pretrain
+from simclr.training.pretrain_result import PretrainResult
 from simclr.training.run_context import PretrainData, RunContext
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
@@ -103,18 +104,19 @@ def report(result: PretrainResult) -> None:
     tables.write_json(REPORTS / "metrics.json", result.metrics)
     for quantity in ("loss", "lr"):
         rows = [{"epoch": row["epoch"], quantity: row[quantity]} for row in result.history]
-        tables.write_csv(REPORTS / f"{quantity}.csv", rows)
-    without_labels = [{"epoch": len(result.history), "knn_top1": None}]  # a plot of DVC takes at least one row
+        tables.write_csv(REPORTS / f"{quantity}.csv", rows or [{"epoch": 0, quantity: None}])  # DVC plots take a row
+    without_labels = [{"epoch": len(result.history), "knn_top1": None}]
     tables.write_csv(REPORTS / "knn.csv", result.validation or without_labels)
     metrics = result.metrics
-    accuracies = [
-        f", {name} top-1 {metrics[key]:.2f} % on val"
+    found = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+    found += [
+        f"{name} top-1 {metrics[key]:.2f} % on val"
         for name, key in (("kNN", "val_knn_top1"), ("probe", "val_probe_top1"))
         if key in metrics
     ]
     print(
-        f"pretrain: loss {metrics['loss']:.3f}{''.join(accuracies)}; "
-        f"kept epoch {metrics['kept_epoch']} of {metrics['epochs']} ({metrics['stopped']})"
+        f"pretrain: {', '.join(found)}; kept epoch {metrics['kept_epoch']} of {metrics['epochs']} "
+        f"({metrics['stopped']})"
     )
 
 

@@ -22,7 +22,8 @@ from tests.helpers.recipes import recipe
 from tests.training import test_resume
 from tests.training.test_pretrain import DIGESTS, on_rank, striped
 
-NAMES = options.names("methods")
+NAMES = [name for name in options.names("methods") if hasattr(options.module("methods", name), "build")]
+"""Of the methods that train."""
 PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.02, "optimizer__warmup_epochs": 0}
 
 

@@ -6,6 +6,12 @@
 
     NEEDS_LABELS = True     # where it does: it is not for the split unlabelled, nor for images without labels
 
+A method that trains nothing has instead of `build`
+
+    def load(parameters: Params, encoder: Encoder, transform: EvalTransform) -> EvalTransform: ...
+
+which fills the `encoder` and returns the transform of its images.
+
 `build` makes the network around a fresh `encoder` (see `models`), drawing its weights from torch's global generator.
 `classes` are those of the labels; `loss` is the option that `pretrain.loss` names, for methods that contrast.
 """

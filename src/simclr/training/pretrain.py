@@ -2,44 +2,23 @@
 
 import dataclasses
 import logging
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from simclr.core import fingerprint, params, processor, tables
 from simclr.distributed.session import Session
 from simclr.features import encoder_file
-from simclr.features.encoder import Encoder
-from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
+from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
 from simclr.training.pretrain_params import PretrainParams, check
+from simclr.training.pretrain_result import PretrainResult
 from simclr.training.recipe import Recipe, check_without_labels
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PretrainResult:
-    """The selected encoder, and the course of its training."""
-
-    encoder: Encoder
-    transform: EvalTransform
-    history: list[dict[str, float]]
-    """Each epoch's mean loss and last learning rate."""
-    validation: list[dict[str, float]]
-    """The accuracies, as of `validation.top1`, after each epoch that was validated; none without labels."""
-    metrics: dict[str, Any]
-    pairs: npt.NDArray[np.uint8]
-    """Pairs of views of some samples, (N, 2, H, W, 3)."""
-    starts: dict[int, int]
-    """The number of processes from each step on at which the run started or resumed."""
 
 
 def identity(recipe: Recipe, data: PretrainData, session: Session) -> Identity:
@@ -100,6 +79,8 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     if not data.info.labelled:
         check_without_labels(recipe)
     check_session(parameters, session)
+    if hasattr(recipe.method.module, "load"):
+        return loaded_encoder.load(recipe, data, session)
     trainer = Trainer(recipe, data, session, context)
     trainer.resume(session.broadcast(context.checkpoints.latest()))
     state = trainer.state
@@ -108,7 +89,7 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     stopping, watch = EarlyStopping(parameters.early_stopping), parameters.early_stopping.watch
     for row in state.validation:
         stopping.update(row[watch], int(row["epoch"]))
-    pairs = trainer.pairs()
+    pairs = trainer.stream.first_pairs(parameters.seed)
     context.board.views(pairs)
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.is_main, done=trainer.step) as bar:
         while state.epoch <= parameters.epochs and not stopping.exhausted:

@@ -6,13 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from simclr.core.errors import Stopped, UserError
-from simclr.core.randomness import permutation
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
@@ -34,8 +31,6 @@ from simclr.views.stream import ViewStream
 
 _LOG_STEPS = 20
 """Steps between two logs of metrics, each of which waits for the device."""
-_SHOWN = 36
-"""Samples in the picture of views."""
 
 
 class Trainer:
@@ -233,10 +228,3 @@ class Trainer:
         )  # fmt: skip
         self.board.scalars({f"curves/val_{name}": value for name, value in accuracies.items()}, self.step)
         return accuracies
-
-    def pairs(self) -> npt.NDArray[np.uint8]:
-        """The first two views of some samples, drawn by the seed, in the first epoch: (N, 2, H, W, 3)."""
-        shown = permutation(len(self.data.source), self.parameters.seed)[:_SHOWN]
-        images = self.stream.batch(self.stream.load(shown, epoch=1), len(shown)).images[0]
-        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return np.stack([pixels[: len(shown)], pixels[len(shown) : 2 * len(shown)]], axis=1)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from simclr.augment import Values
 from simclr.core import prefetch
+from simclr.core.randomness import permutation
 from simclr.data import loader, sampling
 from simclr.data.batch import Batch
 from simclr.data.beton import Beton
@@ -17,6 +19,9 @@ from simclr.data.sampling import Indices
 from simclr.device.transfer import Parcel
 from simclr.distributed.session import Session
 from simclr.views.compose import Views, by_view
+
+_SHOWN = 36
+"""Samples in the picture of views."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,13 @@ class ViewStream:
         )
         count = sum(views.count for views in self.views)
         return Batch(images, parcel["keys"], parcel["labels"], parcel["samples"], count, total)
+
+    def first_pairs(self, seed: int) -> npt.NDArray[np.uint8]:
+        """The first two views of some samples, drawn by the `seed`, in the first epoch: (N, 2, H, W, 3)."""
+        shown = permutation(len(self.source), seed)[:_SHOWN]
+        images = self.batch(self.load(shown, epoch=1), len(shown)).images[0]
+        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return np.stack([pixels[: len(shown)], pixels[len(shown) : 2 * len(shown)]], axis=1)
 
     def augmented(self, parcel: Parcel, k: int) -> Tensor:
         """The views of the k-th size in `parcel`, which is on the device: (V_k * B, 3, S, S) float32 in [0, 1]."""

@@ -1,0 +1,104 @@
+"""No training: weights from elsewhere, which the later stages evaluate as if they were pretrained here.
+
+The file holds tensors by torchvision's names (timm's are the same for ResNets) in the format of safetensors, such as an
+encoder of this project, or of torch.save, as a state dict or with one under "state_dict" or "model". It is read without
+running code in it.
+"""
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from simclr.core import params
+from simclr.core.errors import UserError
+from simclr.core.printable import join_names, one_line
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
+
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+"""Of ImageNet, as torchvision has them."""
+_SHOWN = 3
+"""Names in a message, at most."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Params:
+    """`methods.pretrained` of params.yaml."""
+
+    file: str = params.path()
+    prefix: str
+    """Of the names in the file: it is cut off, and tensors without it are left out."""
+    normalization: str = params.choice("imagenet", "data")
+
+
+def load(parameters: Params, encoder: Encoder, transform: EvalTransform) -> EvalTransform:
+    """Load the weights of `parameters.file` into `encoder`; return `transform` as these weights want it.
+
+    An encoder of this project says how its images were normalised; `normalization` is for others: as ImageNet, or as
+    `transform` is, by the data at hand.
+
+    Raises:
+        UserError: the file is missing, damaged, or of another architecture.
+    """
+    path = Path(parameters.file)
+    tensors, description = _read(path)
+    prefix = parameters.prefix
+    weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    _fill(encoder, weights, path, list(tensors))
+    if description:
+        written = description["transform"]
+        return replace(transform, mean=written["mean"], std=written["std"])
+    return replace(transform, mean=_MEAN, std=_STD) if parameters.normalization == "imagenet" else transform
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of the file by name, and what this project writes beside them, or nothing."""
+    try:
+        if not path.stat().st_size:
+            raise UserError(f"{path}: holds nothing; name a file of weights as methods.pretrained.file")
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+                return tensors, json.loads((file.metadata() or {}).get("encoder", "{}"))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: damaged, or no file of safetensors or torch.save that holds tensors alone") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds a {type(content).__name__}, not tensors by name")
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}, {}
+
+
+def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[str]) -> None:
+    """Load `weights`; `names` are those of the file."""
+    own = encoder.state_dict()
+    missing = [name for name in own if name not in weights and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise UserError(
+            f"{path}: lacks {len(missing)} of the {len(own)} tensors of the encoder ({_some(missing)}); those of the "
+            f"file are {_some(names)}: compare pretrain.model, models and methods.pretrained.prefix"
+        )
+    for name, tensor in own.items():
+        if name in weights and weights[name].shape != tensor.shape:
+            found, expected = (one_line(tuple(value.shape)) for value in (weights[name], tensor))
+            raise UserError(f"{path}: {one_line(name)} is {found}, but in the encoder {expected}: compare models")
+    encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
+    if others := [name for name in weights if name not in own]:
+        _log.info(f"{path}: left out {len(others)} tensors that the encoder has not: {_some(others)}")
+
+
+def _some(names: list[str]) -> str:
+    return join_names(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,27 @@
+"""The outcome of a pretraining."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from simclr.features.encoder import Encoder
+from simclr.features.eval_transform import EvalTransform
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """The selected encoder, and the course of its training."""
+
+    encoder: Encoder
+    transform: EvalTransform
+    history: list[dict[str, float]]
+    """Each epoch's mean loss and last learning rate."""
+    validation: list[dict[str, float]]
+    """The accuracies, as of `validation.top1`, after each epoch that was validated; none without labels."""
+    metrics: dict[str, Any]
+    pairs: npt.NDArray[np.uint8]
+    """Pairs of views of some samples, (N, 2, H, W, 3)."""
+    starts: dict[int, int]
+    """The number of processes from each step on at which the run started or resumed."""

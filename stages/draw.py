@@ -96,13 +96,14 @@ def draw_evaluations() -> None:
         raise UserError(f"{TABLES}: no such folder; the evaluate stage writes it")
     with replacing(REPORTS / "evaluations") as folder:
         folder.mkdir()
-        (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
         for path in sorted(TABLES.glob("*.csv")):
             title = TITLES.get(path.stem, path.stem)
             charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title)
         if finetuned := finetune_columns():
             title = "Top-1 accuracy on test by the share of the labels that were trained on, %"
             charts.table_chart(folder / "finetune.png", finetuned, title)
+        if not any(folder.iterdir()):
+            (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
 
 
 def finetune_columns() -> dict[str, list[float] | list[str]]:

@@ -76,10 +76,11 @@ def report(findings: dict[str, Findings]) -> None:
     tables.write_json(REPORTS / "metrics.json", metrics)
     with replacing(REPORTS / "tables") as folder:
         folder.mkdir()
-        (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
         for name, found in findings.items():
             if found.table:
                 tables.write_csv(folder / f"{name}.csv", found.table)
+        if not any(folder.iterdir()):
+            (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
     print(f"evaluate: {', '.join(findings) or 'nothing'}; {sum(map(len, metrics.values()))} metrics in {REPORTS}")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from review import results, verdict
 from review.experiments_table import changed, number_cell, of_experiments
 from review.html import COLORS, Markup, join, lines, picture, table, tag
+from review.mistakes import mistakes
 from review.revision import Experiment, Revision
 
 STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
@@ -54,6 +55,7 @@ def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: st
         "Parameters that differ": _parameters(columns),
         "Curves": _curves(columns),
         "Classes": _classes(columns),
+        "Mistakes": _mistakes(columns),
         "Pictures": _pictures(columns),
         "Made by": _records(columns),
         "All experiments": of_experiments(experiments),
@@ -199,6 +201,12 @@ def _classes(columns: Sequence[Column]) -> Markup:
         by_column.append({name: value for name, value in accuracies.items() if value is not None})
     names = list(dict.fromkeys(name for accuracies in by_column for name in accuracies))
     return _compared("linear probe, %", names, by_column, columns) if names else Markup("")
+
+
+def _mistakes(columns: Sequence[Column]) -> Markup:
+    """Where the confusion matrices differ."""
+    names, by_column = mistakes([column.revision for column in columns])
+    return _compared("linear probe, test images", names, by_column, columns) if names else Markup("")
 
 
 def _pictures(columns: Sequence[Column]) -> Markup:

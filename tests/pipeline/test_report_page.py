@@ -110,6 +110,10 @@ def test_two_commits_side_by_side(clone: Path) -> None:
         ["after", "better (p 0.00049)", "linear probe", "66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost of 60"]
     ]
     assert ["cat", "66.6667", "86.6667", "+20"] in rows(text, "classes")
+    mistakes = rows(text, "mistakes")[1:]
+    assert [sum(int(row[column]) for row in mistakes) for column in (1, 2)] == [20, 8]
+    assert all(int(row[2]) - int(row[1]) == int(row[3]) < 0 for row in mistakes)
+    assert [int(row[3]) for row in mistakes] == sorted(int(row[3]) for row in mistakes)
     assert text.count("<polyline") == 2
     assert text.count("data:image/png") == 3  # the map of each, the views once
     assert "views.png (the same)" in text

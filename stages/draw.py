@@ -38,7 +38,7 @@ def main() -> None:
 
     for name, split in splits.items():
         draw_samples(name, split, info.classes)
-    sheets.picture(REPORTS / "views.png", view_grid(pairs))
+    sheets.picture(REPORTS / "views.png", view_grid(pairs), "Two views of each of some images, as in the first epoch")
     draw_embedding(embedding, splits["train"], splits["test"], info.classes)
     if info.labelled:
         draw_probes(scores, info.classes)

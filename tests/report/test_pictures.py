@@ -307,3 +307,12 @@ def test_bars_are_as_long_as_the_accuracies(tmp_path):
 def test_the_first_of_each_class_come_by_label():
     labels = np.array([4, 0, 2, 0, 4, 0, 7])
     assert sheets.first_of_each_class(labels, classes=3, count=2).tolist() == [1, 3, 2, 0, 4]
+
+
+def test_a_picture_stands_whole_below_its_title(tmp_path):
+    image = 85 * np.random.default_rng(0).integers(0, 4, (200, 200, 3), np.uint8)
+    sheets.picture(tmp_path / "1.png", image, "views")
+    pixels = opened(tmp_path / "1.png")
+    assert pixels.shape[1] == 200
+    assert np.array_equal(pixels[-200:], image)
+    assert (pixels[:-200] < 128).any()

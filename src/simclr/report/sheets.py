@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
 from simclr.report.class_names import drawable, shorten
-from simclr.report.figure import DPI, has_letters, open_figure, save, text_width
+from simclr.report.figure import DPI, has_letters, open_figure, text_width
 from simclr.thumbnails import cells
 
 SAME, OTHER = "#009e73", "#d55e00"  # bluish green and vermilion of Okabe and Ito, 2008
@@ -161,9 +160,20 @@ def _end_of(name: str, width: int) -> str:
     return "…" * (shown != name) + shown
 
 
-def picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write an image (H, W, 3) as the PNG file `path`; its parent folders are made."""
-    save(path, Image.fromarray(image))
+def picture(path: Path, image: NDArray[np.uint8], title: str) -> None:
+    """Write an image (H, W, 3) below a title.
+
+    Args:
+        path: the PNG file; its parent folders are made.
+        image: uint8.
+        title: stands above the image.
+    """
+    top = 4 * MARGIN - 6
+    width = max(image.shape[1], text_width(title, 9) + 2 * MARGIN)
+    canvas = np.full((top + len(image), width, 3), 255, np.uint8)
+    canvas[top:, : image.shape[1]] = image
+    with _sheet(path, canvas) as axes:
+        axes.text(MARGIN, top / 2, title, size=9, va="center_baseline")
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from simclr.core import entry, params, params_file, processor_params
 from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
-AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw")
+AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw", "card")
 """Stages that run after data/beton has been updated to params.yaml."""
 
 

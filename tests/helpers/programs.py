@@ -22,7 +22,7 @@ from typing import NamedTuple
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw")
+STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw", "card")
 TINY = {
     "pretrain__epochs": 2, "models__resnet__width": 0.125, "pretrain__views__resolution": 8,
     "pretrain__validation__every_epochs": 1, "embed__map_points": 60, "embed__map_perplexity": 5.0,
@@ -40,6 +40,7 @@ OUTPUTS = {
     "finetune": ["data/label_subsets.json", "reports/finetune"],
     "evaluate": ["reports/evaluate"],
     "draw": ["reports/draw"],
+    "card": ["reports/card"],
 }
 
 

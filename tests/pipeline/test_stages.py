@@ -1,6 +1,7 @@
 """The stages as programs, one after the other, on the embedded digits; and what they say of bad parameters."""
 
 import csv
+import hashlib
 import json
 import re
 import runpy
@@ -53,6 +54,8 @@ def test_results_are_small_enough_for_git_and_readable(done: Path) -> None:
             case ".png":
                 with Image.open(path) as picture:
                     assert min(picture.size) > 50
+            case ".md":
+                assert path.read_text().startswith("---\nlicense: ")
             case "" if path.name == ".gitkeep":
                 assert not path.read_bytes()
             case suffix:
@@ -146,6 +149,46 @@ def test_nothing_is_drawn_from_arrays_that_are_missing_or_damaged(name: str, don
     (tmp_path / path).write_bytes((done / path).read_bytes()[:-1])
     assert run("draw", tmp_path).error == f"{path}: damaged; {writes}"
     assert made(tmp_path).keys() == {path}
+
+
+def test_the_card_is_that_of_what_the_stages_wrote(done: Path, tmp_path: Path) -> None:
+    ready("card", done, tmp_path)
+    for _ in range(2):
+        assert run("card", tmp_path).code == 0
+        assert made(tmp_path) == expected("card", done)
+    card = (tmp_path / "reports/card/model_card.md").read_text()
+    metrics = json.loads((done / "reports/linear_eval/metrics.json").read_text())
+    assert f"| Linear probe on the encoder | {metrics['pretrained']['top1']:.2f} |" in card
+    assert [f"| Images of `{name}` | {count} |" in card for name, count in (("val", 142), ("test", 360))] == [True] * 2
+    encoder = (done / "models/encoder.safetensors").read_bytes()
+    assert hashlib.sha256(encoder).hexdigest() in card
+    assert hashlib.md5(encoder).hexdigest() in card
+    assert f"| `torch` | `{torch.__version__.partition('+')[0]}` |" in card
+
+
+@pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval", "finetune", "evaluate"])
+def test_no_card_is_written_from_reports_that_are_missing_or_damaged(name: str, done: Path, tmp_path: Path) -> None:
+    ready("card", done, tmp_path)
+    folder, path = tmp_path / "reports" / name, f"reports/{name}/metrics.json"
+    folder.unlink()
+    shutil.copytree(done / "reports" / name, folder)
+    (tmp_path / path).write_text("[]")
+    assert run("card", tmp_path).error == f"{path}: damaged; the {name} stage writes it"
+    (tmp_path / path).unlink()
+    assert re.fullmatch(rf"{path}: cannot be read \(.+\); the {name} stage writes it", run("card", tmp_path).error)
+    assert not (tmp_path / "reports/card").exists()
+
+
+def test_a_card_does_not_quote_the_record_of_another_run(done: Path, tmp_path: Path) -> None:
+    ready("card", done, tmp_path)
+    (tmp_path / "reports/pretrain").unlink()
+    shutil.copytree(done / "reports/pretrain", tmp_path / "reports/pretrain")
+    record = tmp_path / "reports/pretrain/run.json"
+    record.write_text(record.read_text().replace('"models/encoder.safetensors": "', '"models/encoder.safetensors": "0'))
+    assert run("card", tmp_path).code == 0
+    card = (tmp_path / "reports/card/model_card.md").read_text()
+    assert "How this run was made is not recorded." in card
+    assert "`torch`" not in card
 
 
 def test_an_online_probe_is_a_column_more_and_changes_nothing_else(done: Path, tmp_path: Path) -> None:

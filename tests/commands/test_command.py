@@ -26,7 +26,7 @@ def simclr(code: str, folder: Path) -> str:
 
 def test_help_imports_nothing_large(tmp_path: Path) -> None:
     code = """
-for arguments in ([], ["check"], ["embed"], ["search"], ["lr-range"]):
+for arguments in ([], ["check"], ["embed"], ["search"], ["export"], ["lr-range"]):
     sys.argv = ["simclr", *arguments, "--help"]
     try:
         main()

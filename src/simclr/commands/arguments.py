@@ -11,6 +11,12 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="its images, at any depth; hidden files are left out"
     )
+    add_encoder(parser)
+    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Add the encoder's file."""
     parser.add_argument(
         "--encoder",
         type=Path,
@@ -18,7 +24,6 @@ def add_encoding(parser: argparse.ArgumentParser) -> None:
         default=Path("models/encoder.safetensors"),
         help="the encoder that pretraining wrote (default: %(default)s)",
     )
-    parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
 
 
 def check_count(name: str, value: int, most: int) -> None:

@@ -110,4 +110,4 @@ def test_what_cannot_be_exported_is_refused_and_nothing_is_written(run: Run, mon
     assert run.error("export", "x.onnx", "--encoder", "none").startswith("none: cannot be read")
     monkeypatch.setattr(export, "PACKAGES", ("json", "missing_one", "missing_two"))
     error = run.error("export", "x.onnx", *ENCODER)
-    assert error == "needs missing_one and missing_two; pip install 'simclr[export]' in the project's folder"
+    assert error == "needs packages that are not installed: pip install missing_one missing_two"

@@ -22,7 +22,7 @@ def main() -> None:
     given = parser.parse_args()
     arguments.check_suffix("FILE.onnx", given.output, ".onnx")
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise UserError(f"needs {' and '.join(missing)}; pip install 'simclr[export]' in the project's folder")
+        raise UserError(f"needs packages that are not installed: pip install {' '.join(missing)}")
     # not at the top: they import torch, which takes seconds
     from simclr.commands.image_encoder import ImageEncoder
     from simclr.commands.onnx_file import onnx_bytes

@@ -58,6 +58,7 @@ LIMITS = [
     ("embed", 20_000, "data/features: "),
     ("linear_eval", 5_000, "data/scores.safetensors: "),
     ("draw", 5_000, "reports/draw/samples/"),
+    ("card", 2_000, "reports/card/model_card.md: "),
 ]
 
 
@@ -127,7 +128,7 @@ def test_a_disk_that_is_full_at_any_moment(name: str, done: Path, tmp_path: Path
     right = expected(name, done)
     folder, copy = tmp_path / "disk", tmp_path / "copy"
     folder.mkdir()
-    kilobytes, failures = 32.0, 0
+    kilobytes, failures = 16.0, 0
     while True:
         copy.mkdir()
         ready(name, done, copy)

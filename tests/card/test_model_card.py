@@ -327,3 +327,12 @@ def test_the_card_says_when_a_run_is_not_recorded_and_where_its_bytes_repeat() -
         assert same not in card
     assert "is not recorded" in model_card(subject(record=None))
     assert same not in model_card(subject(record=None))
+
+
+def test_of_weights_from_elsewhere_no_training_is_told() -> None:
+    card = model_card(subject(values=changed(VALUES, "pretrain/method", "pretrained")))
+    recipe = card.partition("## Recipe")[2].partition("##")[0]
+    assert "`pretrained` with `file: weights/none" in recipe
+    assert "The encoder was not trained on these images." in card
+    for absent in ("nt_xent", "Optimiser", "Epochs", "is that of epoch"):
+        assert absent not in card

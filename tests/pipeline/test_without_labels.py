@@ -60,6 +60,13 @@ def test_what_dvc_lists_is_there(finished: Path) -> None:
         assert (finished / f"reports/draw/{name}.png").exists()
 
 
+def test_the_card_has_no_accuracies(finished: Path) -> None:
+    card = (finished / "reports/card/model_card.md").read_text()
+    assert "which have no labels: there are no accuracies" in card
+    assert "| Labels | none |" in card
+    assert "top-1" not in card
+
+
 def test_what_learns_from_labels_is_refused(finished: Path) -> None:
     change(finished, **PARAMETERS | {"pretrain__loss": "supervised"})
     assert run("pretrain", finished).error.startswith(

@@ -8,7 +8,7 @@ from typing import Any
 from simclr.card import results
 from simclr.card.data_licences import data_licence
 from simclr.card.markdown import code, table
-from simclr.card.recipe_rows import name, options_in_use, recipe_rows, value
+from simclr.card.recipe_rows import is_trained, name, options_in_use, recipe_rows, value
 from simclr.card.report import Report
 from simclr.card.run_record import RunRecord
 from simclr.features.encoder import Encoder
@@ -115,13 +115,20 @@ def _data(subject: Subject) -> str:
         ("Source", code(source)),
         ("Licence of the images", data_licence(source)),
         *((f"Images of {code(split)}", f"{count:,}") for split, count in subject.images.items()),
-        (f"{len(subject.classes):,} classes", f"{classes}{more}"),
+        (f"{len(subject.classes):,} classes", f"{classes}{more}") if subject.classes else ("Labels", "none"),
     ]
     split = code(name(subject.values, "pretrain.split"))
-    return f"{table(['', ''], rows)}\n\nThe encoder was pretrained on the images of {split}."
+    origin = (
+        f"The encoder was pretrained on the images of {split}."
+        if is_trained(subject.values)
+        else "The encoder was not trained on these images."
+    )
+    return f"{table(['', ''], rows)}\n\n{origin}"
 
 
 def _recipe(subject: Subject) -> str:
+    if not is_trained(subject.values):
+        return table(["", ""], recipe_rows(subject.values))
     pretrain = subject.reports["pretrain"]
     kept, epochs = pretrain.number("kept_epoch"), pretrain.number("epochs")
     kept_words = f"The encoder is that of epoch {kept:g} of {epochs:g}."
@@ -131,14 +138,17 @@ def _recipe(subject: Subject) -> str:
 def _results(subject: Subject) -> str:
     test, reports = subject.images["test"], subject.reports
     neighbors = value(subject.values, "embed.neighbors")
-    gains = results.gains(reports["linear_eval"])
-    parts = [
-        f"On {test:,} test images. What had to be chosen was chosen on val. The intervals (Wilson) "
-        "are the noise of so many test images, not that of seeds.",
-        results.accuracy_table(reports["linear_eval"], reports["embed"], neighbors, test),
-        f"Pretraining gains {gains['untrained']:+.2f} points over the untrained network; the encoder has "
-        f"{gains['raw_pixels']:+.2f} points over raw pixels.",
-    ]
+    if subject.classes:
+        gains = results.gains(reports["linear_eval"])
+        parts = [
+            f"On {test:,} test images. What had to be chosen was chosen on val. The intervals (Wilson) "
+            "are the noise of so many test images, not that of seeds.",
+            results.accuracy_table(reports["linear_eval"], reports["embed"], neighbors, test),
+            f"Pretraining gains {gains['untrained']:+.2f} points over the untrained network; the encoder has "
+            f"{gains['raw_pixels']:+.2f} points over raw pixels.",
+        ]
+    else:
+        parts = [f"On {test:,} test images, which have no labels: there are no accuracies."]
     if finetuned := results.finetune_table(reports["finetune"], test):
         parts.append(f"Trained further on a part of the labels:\n\n{finetuned}")
     if evaluated := results.evaluation_table(reports["evaluate"]):

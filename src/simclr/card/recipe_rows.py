@@ -10,6 +10,8 @@ from simclr.core.printable import format_value
 
 _OWN_LOSS = {"classifier": "cross entropy with the labels"}
 """Methods that do not use `pretrain.loss`, and their losses."""
+_LOADED = "pretrained"
+"""The method that trains nothing."""
 Rows = list[tuple[str, str]]
 
 
@@ -37,6 +39,11 @@ def name(values: Mapping[str, Any], key: str) -> str:
     return found
 
 
+def is_trained(values: Mapping[str, Any]) -> bool:
+    """Whether the method trains; else its weights are from elsewhere."""
+    return name(values, "pretrain.method") != _LOADED
+
+
 def options_in_use(values: Mapping[str, Any]) -> list[str]:
     """The method, its loss if it is an option, and the augmentations: "methods.simclr", "losses.nt_xent", ...
 
@@ -44,6 +51,8 @@ def options_in_use(values: Mapping[str, Any]) -> list[str]:
         UserError: a key is missing.
     """
     method = name(values, "pretrain.method")
+    if not is_trained(values):
+        return [f"methods.{method}"]
     loss = [] if method in _OWN_LOSS else [f"losses.{name(values, 'pretrain.loss')}"]
     return [f"methods.{method}", *loss, *(f"augment.{step}" for step in _augmentations(values))]
 
@@ -57,6 +66,8 @@ def recipe_rows(values: Mapping[str, Any]) -> Rows:
         UserError: a key is missing.
     """
     method = name(values, "pretrain.method")
+    if not is_trained(values):
+        return [("Method", f"{_option(values, 'methods', method)}: the weights are from elsewhere")]
     loss = _OWN_LOSS.get(method) or _option(values, "losses", name(values, "pretrain.loss"))
     steps = ", then ".join(_option(values, "augment", step) for step in _augmentations(values))
     return [

@@ -16,8 +16,13 @@ from simclr.conversion.convert import ConvertParams, encode
 from simclr.core import params_file
 from simclr.core.errors import UserError
 from simclr.data.beton import RAW
+from simclr.data.converted import DatasetInfo
 from simclr.presets.__main__ import main
+from simclr.training import pretrain, recipe
+from simclr.training.run_context import PretrainData, RunContext
 from tests.helpers.programs import unread
+from tests.helpers.ranks import ALONE
+from tests.training.test_pretrain import DIGESTS, striped
 
 SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
 PARTS = sorted(presets.options("encoder"))
@@ -84,7 +89,10 @@ def test_a_preset_sets_every_parameter_and_keeps_comments_and_order(name: str, f
 
 @pytest.mark.parametrize("name", NAMES)
 def test_pixels_of_a_lossless_source_stay_as_they_are(name: str) -> None:
-    sides = {"digits": 8, "cifar10": 32, "cifar100": 32, "svhn": 32, "fashion_mnist": 28, "stl10": 96, "folder": None}
+    sides = {
+        "digits": 8, "cifar10": 32, "cifar100": 32, "svhn": 32, "fashion_mnist": 28, "stl10": 96, "tiny_imagenet": 64,
+        "folder": None,
+    }  # fmt: skip
     values = presets.compose(name)
     side, section = sides[values["fetch"]["source"]], ConvertParams(**values["convert"])
     assert side is None or encode(np.zeros((side, side, 3), np.uint8), section).mode == RAW
@@ -252,3 +260,17 @@ def test_it_ends_without_a_word_where_nobody_reads_on(arguments: tuple[str, ...]
     done = unread(sys.executable, "-m", "simclr.presets", *arguments, folder=file.parent, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
     assert (file.read_text() == SHIPPED) == ("apply" not in arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_trains(name: str, tmp_path: Path) -> None:
+    """Two steps of a small network, on the views of the preset."""
+    small = ("models.resnet.depth=10", "models.resnet.width=0.125", "pretrain.batch_size=8", "pretrain.epochs=1")
+    chosen = recipe.checked(presets.compose(name, [*small, "pretrain.compile=false"]), name)
+    chosen.parameters.validation.neighbors = 1
+    train, val = striped(tmp_path / "train.beton", 16, 0), striped(tmp_path / "val.beton", 6, 1)
+    info = DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS)
+    result = pretrain.pretrain(chosen, PretrainData(train, train, val, info), ALONE, RunContext())
+    assert len(result.history) == 1
+    assert np.isfinite(result.history[0]["loss"])
+    assert all(weight.isfinite().all() for weight in result.encoder.parameters())

@@ -33,7 +33,7 @@ def main() -> None:
     pretrain_recipe = recipe.load()
     parameters = pretrain_recipe.parameters
     seconds = checkpoint_seconds()
-    launch.on_every_gpu(parameters.batch_size)
+    launch.on_every_gpu(parameters.batch_size, on_every_node=True)
     data = PretrainData(
         source=converted.open_split(BETON, parameters.split),
         train=converted.open_split(BETON, "train"),

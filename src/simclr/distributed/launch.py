@@ -1,11 +1,12 @@
 """Run a stage on every GPU of one machine: this process becomes torchrun's agent and starts one worker for each GPU.
 
+On several nodes of a SLURM job it has srun start an agent on each: see `slurm`.
+
 torchrun also reads its options from the environment, as PET_ and their name in capitals, and so does every stage:
 `PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one.
 """
 
 import os
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import SIGNALS
+from simclr.distributed import slurm
 
 _DEFAULTS = {
     # seconds for a run to write its checkpoint after a signal, as long as the sender of the signal waits
@@ -29,15 +31,14 @@ _KINDS = ("auto", "cpu", "gpu")
 """Values that torchrun accepts in place of a number of processes."""
 _USER_ERROR = ": error: "
 """The mark of a UserError's line: see `entry`."""
-_LOST_PEER = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBackendError|DistNetworkError", re.I)
-"""Error messages of a process that lost its peer."""
 
 
-def on_every_gpu(batch_size: int = 0) -> None:
+def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
     """Return in a process that does the work: at once if one process is enough, or in a worker of torchrun.
 
     Otherwise start the workers, wait for them and exit as they did. With a global batch, the number of processes is
-    the largest that divides `batch_size`, unless PET_NPROC_PER_NODE sets it.
+    the largest that divides `batch_size`, unless PET_NPROC_PER_NODE sets it. With `on_every_node` they are on all
+    nodes of the SLURM job, if there is one and `batch_size` divides among its nodes.
 
     Raises:
         UserError: PyTorch cannot use the GPUs; or a worker failed: names the first one and its error.
@@ -50,38 +51,73 @@ def on_every_gpu(batch_size: int = 0) -> None:
             f"driver for CUDA {torch.version.cuda}, or ask for the CPU by CUDA_VISIBLE_DEVICES="
         )
     is_configured = any(name.startswith("PET_") for name in os.environ)
-    if dist.is_torchelastic_launched() or (devices <= 1 and not is_configured):
+    nodes = slurm.nodes() if on_every_node and "PET_NNODES" not in os.environ else 1
+    if dist.is_torchelastic_launched() or (devices <= 1 and not is_configured and nodes == 1):
         return
-    processes = max((count for count in range(1, devices + 1) if batch_size % count == 0), default=1)
-    if processes < devices and "PET_NPROC_PER_NODE" not in os.environ:
-        stage = Path(sys.argv[0]).stem
-        print(  # noqa: T201
-            f"{stage}: {processes} of the {devices} GPUs are used; {stage}.batch_size = {batch_size} does not divide "
-            "among more",
-            file=sys.stderr,
-        )
-        if processes == 1 and not is_configured:
-            return
+    nodes, processes = _shares(nodes, devices, batch_size)
+    if processes == nodes == 1 and not is_configured:
+        return
     if (not (asked := os.environ.get("PET_NPROC_PER_NODE", "1")).isdecimal() and asked not in _KINDS) or asked == "0":
         raise UserError(
             f"environment: PET_NPROC_PER_NODE = {asked} is not allowed; it takes an integer >= 1 or {', '.join(_KINDS)}"
         )
     for name, value in {"PET_NPROC_PER_NODE": str(processes), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
+    if nodes > 1:
+        slurm.run(nodes)
+    else:
+        with slurm.as_agent():
+            _become_agent()
+    sys.exit()
+
+
+def _shares(nodes: int, devices: int, batch_size: int) -> tuple[int, int]:
+    """The numbers of nodes and of processes on each that `batch_size` divides among; says so if these are not all.
+
+    All nodes are used or the first one alone. The environment may set the number of processes.
+    """
+    most, is_set = max(devices, 1), "PET_NPROC_PER_NODE" in os.environ
+    choices = [(count, each) for count in {1, nodes} for each in range(1, most + 1) if batch_size % (count * each) == 0]
+    used, processes = max(choices, key=lambda choice: (choice[0] * choice[1], -choice[0]), default=(1, 1))
+    if is_set:
+        used = nodes
+    elif used * processes < nodes * most:
+        stage = Path(sys.argv[0]).stem
+        kind = "GPUs" if devices else "nodes"
+        print(  # noqa: T201
+            f"{stage}: {used * processes} of the {nodes * most} {kind} are used; {stage}.batch_size = {batch_size} "
+            "does not divide among more",
+            file=sys.stderr,
+        )
+    return used, processes
+
+
+def _become_agent() -> None:
+    """Be torchrun's agent until its workers end.
+
+    Raises:
+        UserError, Stopped: as `on_every_gpu`.
+    """
     try:
         run.run(run.parse_args(sys.argv))
     except SignalException as stop:
         raise Stopped(stop.sigval, "; the same command goes on from the last checkpoint") from None
     except ChildFailedError as error:
         rank, failure = first_failure(error.failures)
-        if failure.exitcode - 128 in SIGNALS:  # the workers got a signal, and this process did not
-            number = Signals(failure.exitcode - 128)
+        if number := _stopped_by(failure):  # the workers got a signal, and this process did not
             raise Stopped(number, _message(failure).partition(number.name)[2]) from None
         message, callstack = _error_file(failure)
         if _USER_ERROR not in message and callstack:
             print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
         raise UserError(describe(rank, failure)) from None
-    sys.exit()
+
+
+def _stopped_by(failure: ProcessFailure) -> Signals | None:
+    """The signal after which a worker stopped in good order; under SLURM, also that which ended it while it started."""
+    numbers = {128 + number: number for number in SIGNALS}
+    if slurm.is_agent():
+        numbers |= {-number: number for number in SIGNALS}
+    return numbers.get(failure.exitcode)
 
 
 def _why_unusable() -> str:
@@ -104,7 +140,7 @@ def first_failure(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFail
         _, failure = item
         if _USER_ERROR in _message(failure):
             return 0
-        return 2 if failure.exitcode in (-SIGTERM, 128 + SIGTERM) or _LOST_PEER.search(_message(failure)) else 1
+        return 2 if failure.exitcode in (-SIGTERM, 128 + SIGTERM) or slurm.LOST_PEER.search(_message(failure)) else 1
 
     return min(failures.items(), key=importance)  # among equals the one that torchrun saw first
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from simclr.core import entry
-from simclr.core.errors import UserError
+from simclr.core.errors import Stopped, UserError
 from tests.helpers.programs import unread
 
 
@@ -35,6 +35,47 @@ def test_an_interrupt_is_one_line_and_the_shell_s_exit_code(capsys: pytest.Captu
         entry.run("fetch", main)
     assert end.value.code == 130
     assert capsys.readouterr() == ("", "fetch: interrupted\n")
+
+
+def stop() -> None:
+    raise Stopped(signal.SIGUSR1, " at step 8")
+
+
+@pytest.mark.parametrize("worker", [False, True])
+def test_a_stop_after_a_signal_leaves_its_line_where_a_job_s_script_looks(
+    worker: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("STOPPED_FILE", str(tmp_path / "stopped"))
+    if worker:  # its agent writes the line, on the node where the script is
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    with pytest.raises(SystemExit) as end:
+        entry.run("pretrain", stop)
+    assert end.value.code == 138
+    line = "pretrain: stopped by SIGUSR1 at step 8\n"
+    assert capsys.readouterr().err == ("" if worker else line)
+    assert (tmp_path / "stopped").exists() is not worker
+    assert worker or (tmp_path / "stopped").read_text() == line
+
+
+def test_an_error_leaves_no_such_line_and_a_file_that_cannot_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise UserError("no")
+
+    file = tmp_path / "none" / "stopped"
+    monkeypatch.setenv("STOPPED_FILE", str(tmp_path / "stopped"))
+    with pytest.raises(SystemExit):
+        entry.run("fetch", main)
+    assert not (tmp_path / "stopped").exists()
+    monkeypatch.setenv("STOPPED_FILE", str(file))
+    with pytest.raises(SystemExit) as end:
+        entry.run("fetch", stop)
+    assert end.value.code == 138
+    assert capsys.readouterr().err == (
+        f"fetch: error: no\nfetch: stopped by SIGUSR1 at step 8; STOPPED_FILE = {file} cannot be written (No such file "
+        "or directory)\n"
+    )
 
 
 def test_a_bug_keeps_its_traceback() -> None:

@@ -35,7 +35,8 @@ def run(stage: str, main: Callable[[], None]) -> None:
 
     A `UserError` exits with one line and code 1, a signal with one line and 128 + its number, a closed stdout or
     stderr silently with 128 + SIGPIPE. Any other exception is a bug of ours and keeps its traceback. Under torchrun,
-    whose agent reports for all its processes, the line or traceback goes into the agent's error file.
+    whose agent reports for all its processes, the line or traceback goes into the agent's error file. The line on a
+    signal also goes into the file STOPPED_FILE, if the environment names one.
     """
     exit_with_parent.watch()
     _log_to_stderr(stage)
@@ -47,7 +48,7 @@ def run(stage: str, main: Callable[[], None]) -> None:
     except UserError as error:
         _exit_with(f"{stage}: error: {error}", 1)
     except Stopped as stop:
-        _exit_with(f"{stage}: {stop}", 128 + stop.number)
+        _exit_with(f"{stage}: {stop}{_mark_stopped(f'{stage}: {stop}')}", 128 + stop.number)
     except KeyboardInterrupt:
         _exit_with(f"{stage}: interrupted", 128 + signal.SIGINT)
     except Exception as error:
@@ -79,6 +80,18 @@ def _exit_with(message: str, code: int) -> None:
     if not _report_to_agent(line):
         print(line, file=sys.stderr)  # noqa: T201
     sys.exit(code)
+
+
+def _mark_stopped(line: str) -> str:
+    """Write `line` to STOPPED_FILE, which tells a job's script to queue the job again; return why that failed."""
+    file = os.environ.get("STOPPED_FILE")
+    if not file or "TORCHELASTIC_ERROR_FILE" in os.environ:  # a worker; its agent has the last word
+        return ""
+    try:
+        Path(file).write_text(f"{line}\n", encoding="utf-8")
+    except OSError as error:
+        return f"; STOPPED_FILE = {file} cannot be written ({error.strerror})"
+    return ""
 
 
 def _report_to_agent(message: str, callstack: str = "") -> bool:

@@ -2,8 +2,8 @@
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
-.PHONY: help setup repro relock test test-faults test-processors lint lock bench bench-accuracy compare gpu-evidence \
-	report board clean
+.PHONY: help setup repro relock test test-faults test-processors test-cluster lint lock bench bench-accuracy compare \
+	gpu-evidence report board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ relock: setup ## have dvc.lock take over changed comments, and code that no resu
 	PYTHONPATH=src scripts/relock
 
 test: setup lint ## check the code and run the tests; where a GPU is, those that need one too
-	pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu"
+	pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not cluster"
 	! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || pytest -m gpu
 
 test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)
@@ -28,6 +28,10 @@ test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour
 test-processors: setup ## run all stages, made small, on emulated processors too, and compare the bytes (20 minutes)
 	@scripts/setup emulator
 	pytest -s -o faulthandler_timeout=1800 tests/processors
+
+test-cluster: setup ## run on a SLURM of two nodes that it starts here, as root: end, kill and queue again (15 minutes)
+	@scripts/setup cluster
+	pytest -o faulthandler_timeout=1800 -m cluster tests/cluster
 
 lint: setup ## ruff, mypy and the layering of the modules
 	ruff check .

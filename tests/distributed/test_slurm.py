@@ -96,7 +96,7 @@ def options(environment: dict[str, str], nodes: int = 2) -> dict[str, str]:
 def test_a_step_has_one_task_on_each_node_and_all_of_the_environment() -> None:
     given = options(JOB | {"SLURM_JOB_CPUS_PER_NODE": "8(x2)"})
     assert {"nodes": "2", "ntasks": "2", "ntasks-per-node": "1", "cpus-per-task": "8"}.items() <= given.items()
-    assert {"export": "ALL", "kill-on-bad-exit": "1", "mpi": "none", "disable-status": ""}.items() <= given.items()
+    assert {"export": "ALL", "kill-on-bad-exit": "1", "mpi": "none"}.items() <= given.items()
     assert not {"overlap", "gpus-per-node"} & set(given)
 
 
@@ -251,22 +251,26 @@ def test_nodes_that_stopped_after_a_signal_stop_the_stage(job: Path, monkeypatch
     assert str(stop.value) == "stopped by SIGUSR1 at step 8 of 60; the same command goes on from there"
 
 
-def test_a_signal_is_passed_on_to_the_step(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = """
-signal.signal(signal.SIGUSR1, lambda *_: (report(10, f' on node {task}'), os._exit(0)))
-open(f'ready-{task}', 'w').close()
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_is_passed_on_to_the_step_as_usr1(
+    number: signal.Signals, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = f"""
+signal.signal(signal.SIGUSR1, lambda *_: (report(10, f' on node {{task}}'), os._exit(0)))
+open(f'ready-{{task}}', 'w').close()
 while not (os.path.exists('ready-0') and os.path.exists('ready-1')):
     time.sleep(0.01)
 if task == 0:
-    os.kill(int(os.environ['LAUNCHER']), signal.SIGUSR1)
+    os.kill(int(os.environ['LAUNCHER']), {number})
 time.sleep(30)
 """
     monkeypatch.setenv("LAUNCHER", str(os.getpid()))
     agents(job, monkeypatch, code)
-    before = signal.getsignal(signal.SIGUSR1)
-    with pytest.raises(Stopped, match=r"^stopped by SIGUSR1 on node 0$"):
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as stop:
         slurm.run(2)
-    assert signal.getsignal(signal.SIGUSR1) == before
+    assert str(stop.value) == f"stopped by {number.name} on node 0"
+    assert signal.getsignal(number) == before
     assert left(job) == []
 
 

@@ -65,7 +65,7 @@ def srun(count: int, environment: Mapping[str, str]) -> list[str]:
     }
     if gpus := environment.get("SLURM_GPUS_ON_NODE"):  # srun would take the number of a task of the job
         options["gpus-per-node"] = gpus
-    command = ["srun", *(f"--{name}={value}" for name, value in options.items()), "--disable-status"]
+    command = ["srun", *(f"--{name}={value}" for name, value in options.items())]
     return [*command, "--overlap"] if "SLURM_STEP_ID" in environment else command
 
 
@@ -149,9 +149,10 @@ def _check_nodes(launcher: list[str], environment: dict[str, str], paths: list[s
 
 
 def _wait(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
-    """Run a step to its end, passing signals on; return its exit code and the last signal, 0 without one.
+    """Run a step to its end, passing signals on; return its exit code and the first signal, 0 without one.
 
-    The step gets SIGTERM when this process dies.
+    All signals are passed on as SIGUSR1, since srun kills its tasks at once on SIGTERM. It gets that if this process is
+    killed.
     """
     received = 0
     prctl = ctypes.CDLL(None).prctl  # loaded here: a child of a process with threads must not load anything
@@ -162,8 +163,8 @@ def _wait(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
 
     def pass_on(number: int, _: FrameType | None) -> None:
         nonlocal received
-        received = number
-        process.send_signal(number)
+        received = received or number
+        process.send_signal(signal.SIGUSR1)
 
     before = {number: signal.signal(number, pass_on) for number in SIGNALS}
     try:
@@ -184,7 +185,8 @@ def _raise_reported(folder: Path, count: int, code: int, received: int) -> None:
     if own:
         raise UserError(own[0])
     if received or (len(stops) == count):
-        raise Stopped(*(stops[0] if stops else (received, again)))
+        number, message = stops[0] if stops else (received, again)
+        raise Stopped(received or number, message)
     if silent and (code or reports):
         raise UserError(
             f"node {silent[0]} of the job's {count}, counted from 0, ended without a word (killed, down or out of "

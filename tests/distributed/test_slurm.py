@@ -12,6 +12,7 @@ import pytest
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 from simclr.core.errors import Stopped, UserError
+from simclr.core.signals import SIGNALS
 from simclr.distributed import launch, slurm
 from tests.distributed.test_launch import LOST, on_machine
 
@@ -61,7 +62,7 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.chdir(tmp_path)
-    for name in ("PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE"):
+    for name in ("PET_NODE_RANK", "PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE"):
         monkeypatch.setenv(name, "")  # so that it is removed again afterwards
         monkeypatch.delenv(name)
     return tmp_path
@@ -307,16 +308,17 @@ def test_what_slurm_refuses_is_an_error_in_its_words(job: Path, monkeypatch: pyt
         slurm.run(2)
 
 
-def as_agent(job: Path, code: str) -> "subprocess.CompletedProcess[str]":
+def as_agent(job: Path, code: str, **own: str) -> "subprocess.CompletedProcess[str]":
     """A process in which `code` runs as the work of the agent of node 1; its report is in the file 1."""
     program = f"""
 import os, signal
 from simclr.core.errors import Stopped, UserError
+from simclr.core.signals import SIGNALS
 from simclr.distributed import slurm
 with slurm.as_agent():
     {code}
 """
-    environment = os.environ | {"SIMCLR_NODE_REPORTS": str(job), "SLURM_PROCID": "1"}
+    environment = os.environ | {"SIMCLR_NODE_REPORTS": str(job), "SLURM_PROCID": "1"} | own
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
 
 
@@ -338,6 +340,27 @@ def test_an_agent_leaves_a_report_in_place_of_a_last_line(
     assert (done.returncode, done.stdout + done.stderr) == (exit_code, "")
     file = job / "1"
     assert (json.loads(file.read_text()) if file.exists() else None) == report
+
+
+def test_a_worker_of_an_agent_reports_to_its_agent_alone(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
+    done = as_agent(job, "raise UserError('no')", TORCHELASTIC_RUN_ID="none")
+    assert done.stderr.endswith("UserError: no\n")
+    assert not (job / "1").exists()
+
+
+def test_an_agent_whose_gpus_cannot_be_used_reports_it(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIMCLR_NODE_REPORTS", str(job))
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    on_machine(monkeypatch, devices=2)
+    monkeypatch.setattr(launch, "_why_unusable", lambda: "too old")
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    with pytest.raises(SystemExit) as end:
+        launch.on_every_gpu(256, on_every_node=True)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert end.value.code == 1
+    assert json.loads((job / "1").read_text())[1].startswith("this machine has 2 GPU(s) that PyTorch")
 
 
 def test_a_worker_that_a_signal_ended_while_it_started_has_stopped(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:

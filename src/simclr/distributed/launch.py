@@ -33,6 +33,7 @@ _USER_ERROR = ": error: "
 """The mark of a UserError's line: see `entry`."""
 
 
+@slurm.as_agent()
 def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
     """Return in a process that does the work: at once if one process is enough, or in a worker of torchrun.
 
@@ -66,8 +67,7 @@ def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
     if nodes > 1:
         slurm.run(nodes)
     else:
-        with slurm.as_agent():
-            _become_agent()
+        _become_agent()
     sys.exit()
 
 

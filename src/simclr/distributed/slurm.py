@@ -36,14 +36,14 @@ _MISSING = 'for path; do [ -e "$path" ] || { echo "node $SLURMD_NODENAME lacks $
 
 
 def nodes() -> int:
-    """The number of nodes of this SLURM job; 1 without a job, and in an agent."""
+    """The number of nodes of this SLURM job; 1 without a job, and in an agent or worker."""
     count = os.environ.get("SLURM_JOB_NUM_NODES", "")
-    return int(count) if "SLURM_JOB_ID" in os.environ and count.isdecimal() and not is_agent() else 1
+    return int(count) if "SLURM_JOB_ID" in os.environ and count.isdecimal() and _REPORTS not in os.environ else 1
 
 
 def is_agent() -> bool:
-    """Whether this process is a task of the step that `run` started."""
-    return _REPORTS in os.environ
+    """Whether this process is a task of the step that `run` started, and not a worker of such a task."""
+    return _REPORTS in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def srun(count: int, environment: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 from unittest import mock
 
 import numpy as np
@@ -267,7 +267,7 @@ def satisfies(given: Any, schema: type) -> bool:
         listed = isinstance(value, list)
         allowed = field.metadata.get("allowed")
         return (
-            listed == (field.type in (list[float], list[str]))
+            listed == (get_origin(field.type) is list)
             and all(type(item) is kind and item == item for item in (value if listed else [value]))
             and (allowed is None or allowed.test(value))
         )

@@ -29,7 +29,7 @@ test-processors: setup ## run all stages, made small, on emulated processors too
 	@scripts/setup emulator
 	pytest -s -o faulthandler_timeout=1800 tests/processors
 
-test-cluster: setup ## run on a SLURM of two nodes that it starts here, as root: end, kill and queue again (15 minutes)
+test-cluster: setup ## run on a SLURM of two nodes that it starts here, as root: end, kill and queue again (half an hour)
 	@scripts/setup cluster
 	pytest -o faulthandler_timeout=1800 -m cluster tests/cluster
 

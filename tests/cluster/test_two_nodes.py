@@ -75,9 +75,23 @@ class Cluster:
         """The process of n2."""
         return int((self._folder / "n2.pid").read_text())
 
-    def revive(self) -> None:
-        """Start a killed n2 again."""
+    def lose(self) -> None:
+        """Kill n2 with all that runs there, which is what has its mounts."""
+        mounts = Path(f"/proc/{self.slurmd()}/ns/mnt").readlink()
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                if (process / "ns/mnt").readlink() == mounts:
+                    os.kill(int(process.name), 9)
+            except OSError:
+                continue
+
+    def start_second(self) -> None:
+        """Start the slurmd of n2."""
         self.command("unshare", "--mount", "slurmd", "-N", "n2", "-f", str(self._folder / "slurm.conf"))
+
+    def revive(self) -> None:
+        """Start a killed n2 again, and wait until no job runs."""
+        self.start_second()
         self.await_idle()
 
 
@@ -243,15 +257,30 @@ def test_a_folder_that_the_second_node_lacks_is_named(cluster: Cluster, folder: 
     assert half_written(folder) == []
 
 
-def test_a_killed_slurmd_ends_the_step_and_the_job_goes_on_when_the_node_is_back(
+def test_a_lost_node_ends_the_step_and_another_job_goes_on_when_it_is_back(
     cluster: Cluster, whole: Path, folder: Path
 ) -> None:
     job = cluster.submit(REQUEUE, *TRAIN, folder=folder)
     await_checkpoint(folder)
-    os.kill(cluster.slurmd(), 9)
+    cluster.lose()
     until(lambda: cluster.state(job) != "RUNNING", 3 * WITHIN)
     until(lambda: not running(folder), WITHIN)
+    assert not (folder / ENCODER).exists()
+    assert "pretrain: error: node 1 of the job's 2, counted from 0, ended without a word" in said(folder)
+    cluster.command("scancel", job)  # which SLURM has queued again, and may terminate once more when n2 is back
     cluster.revive()
+    job = cluster.submit(RUN, *TRAIN, folder=folder)
+    assert cluster.end(job) == "COMPLETED", said(folder)
+    assert "pretrain: goes on from step " in said(folder)
+    assert (folder / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
+
+
+def test_a_killed_slurmd_alone_does_no_harm(cluster: Cluster, whole: Path, folder: Path) -> None:
+    job = cluster.submit(REQUEUE, *TRAIN, folder=folder)
+    await_checkpoint(folder)
+    os.kill(cluster.slurmd(), 9)
+    time.sleep(3)
+    cluster.start_second()
     assert cluster.end(job) == "COMPLETED", said(folder)
     assert (folder / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
 

@@ -106,6 +106,15 @@ def test_what_does_not_fit_is_named(weights: dict[str, Tensor], tmp_path: Path) 
         pretrained.load(parameters(path, prefix="module."), fresh(), TRANSFORM)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite_is_named(value: float, weights: dict[str, Tensor], tmp_path: Path) -> None:
+    spoilt = weights["layer1.0.conv1.weight"].clone()
+    spoilt[3, 2, 1, 0] = value
+    path = written(tmp_path / "weights.pth", {**weights, "layer1.0.conv1.weight": spoilt})
+    with pytest.raises(UserError, match=r"weights\.pth: layer1\.0\.conv1\.weight holds values that are not finite"):
+        pretrained.load(parameters(path), fresh(), TRANSFORM)
+
+
 class Evil:
     """Pickle would call `touch`."""
 

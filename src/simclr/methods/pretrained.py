@@ -47,7 +47,7 @@ def load(parameters: Params, encoder: Encoder, transform: EvalTransform) -> Eval
     `transform` is, by the data at hand.
 
     Raises:
-        UserError: the file is missing, damaged, or of another architecture.
+        UserError: the file is missing, damaged, or of another architecture, or a weight is not finite.
     """
     path = Path(parameters.file)
     tensors, description = _read(path)
@@ -95,6 +95,8 @@ def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[
         if name in weights and weights[name].shape != tensor.shape:
             found, expected = (one_line(tuple(value.shape)) for value in (weights[name], tensor))
             raise UserError(f"{path}: {one_line(name)} is {found}, but in the encoder {expected}: compare models")
+        if name in weights and not weights[name].isfinite().all():
+            raise UserError(f"{path}: {one_line(name)} holds values that are not finite, as of a diverged run")
     encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
     if others := [name for name in weights if name not in own]:
         _log.info(f"{path}: left out {len(others)} tensors that the encoder has not: {_some(others)}")

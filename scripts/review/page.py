@@ -224,7 +224,10 @@ def _pictures(columns: Sequence[Column]) -> Markup:
         ]
         opened = {"open": ""} if len(by_content) > 1 or path.endswith(("map.png", "neighbors.png")) else {}
         name = path.removeprefix("reports/").removeprefix("draw/")
-        state = "" if len(columns) == 1 else " (differs)" if len(by_content) > 1 else " (the same)"
+        [*others] = (column.name for column in columns if path not in column.pictures)
+        state = " (differs)" if len(by_content) > 1 else " (the same)" if len(columns) > 1 and not others else ""
+        if others:
+            state += f" (not in {', '.join(others)})"
         figures.append(tag("details", tag("summary", name, state), tag("div", *cells, class_="row"), **opened))
     return join(*figures)
 

@@ -121,6 +121,13 @@ def test_two_commits_side_by_side(clone: Path) -> None:
     assert ["after", "device: cpu", "torch 2.14"] in rows(text, "made-by")
 
 
+def test_a_picture_that_is_in_one_of_them_alone_is_not_called_the_same(clone: Path) -> None:
+    (clone / "reports/draw/views.png").unlink()
+    text = page(clone, "after", "workspace")
+    assert "views.png (not in workspace)" in text
+    assert "map.png (the same)" in text
+
+
 def test_experiments_and_their_seeds(clone: Path) -> None:
     text = page(clone, "exp-1", "workspace")
     found = rows(text, "all-experiments")

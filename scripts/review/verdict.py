@@ -70,15 +70,16 @@ def verdicts(before: str, after: str) -> list[Verdict]:
     """Compare two tables of predictions: CSV with the column `actual`, and a column for each classifier.
 
     Raises:
-        ValueError: a table is none, or the test images are not the same; says which.
+        ValueError: a table is none, or the test images are not the same or without labels; says which.
     """
     tables = [_columns(before, "before"), _columns(after, "now")]
     first, second = (table["actual"] for table in tables)
+    unlabelled = [when for when, actual in (("before", first), ("now", second)) if not any(actual)]
+    if unlabelled:
+        raise ValueError(f"the test images have no labels {' and '.join(unlabelled)}")
     if first != second:
         sizes = f"{len(first)} before, {len(second)} now" if len(first) != len(second) else "their classes differ"
         raise ValueError(f"the test images are not the same ({sizes})")
-    if not any(first):
-        raise ValueError("the test images have no labels")
     if gone := tables[0].keys() - tables[1].keys():
         raise ValueError(f"there are no predictions now of {', '.join(sorted(gone))}")
     return [_verdict(name, first, own, tables[1][name]) for name, own in tables[0].items() if name != "actual"]

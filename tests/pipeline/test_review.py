@@ -278,6 +278,8 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
     predict(clone, set(), images=50)
     none = "None: `the test images are not the same (60 before, 50 now)`"
     assert comment(clone, "predicted")["Verdict"] == none
+    (clone / "reports/linear_eval/predictions.csv").write_text("actual,predicted\n,\n")  # of images without labels
+    assert comment(clone, "predicted")["Verdict"] == "None: `the test images have no labels now`"
 
 
 @pytest.mark.parametrize("spoil", ["missing", "renamed", "cut", "damaged"])

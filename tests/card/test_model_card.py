@@ -334,5 +334,6 @@ def test_of_weights_from_elsewhere_no_training_is_told() -> None:
     recipe = card.partition("## Recipe")[2].partition("##")[0]
     assert "`pretrained` with `file: weights/none" in recipe
     assert "The encoder was not trained on these images." in card
+    assert "\n# `resnet` with weights from elsewhere, evaluated on `digits`\n" in card
     for absent in ("nt_xent", "Optimiser", "Epochs", "is that of epoch"):
         assert absent not in card

@@ -51,7 +51,8 @@ def model_card(subject: Subject) -> str:
     Raises:
         UserError: a report is damaged, or params.yaml lacks a key.
     """
-    title = f"# {code(subject.model)}, pretrained on {code(name(subject.values, 'fetch.source'))}"
+    how = ", pretrained" if is_trained(subject.values) else " with weights from elsewhere, evaluated"
+    title = f"# {code(subject.model)}{how} on {code(name(subject.values, 'fetch.source'))}"
     sections = {
         "The encoder": _encoder(subject),
         "How to use it": _use(subject),

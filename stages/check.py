@@ -52,6 +52,7 @@ def check(known: bool) -> None:
     from simclr.check import pipeline
     from simclr.data import converted
     from simclr.embed import embed_params
+    from simclr.finetune import finetune_params
     from simclr.training import pretrain_params, recipe
 
     checked = pipeline(params_file.read())
@@ -65,6 +66,7 @@ def check(known: bool) -> None:
         if not converted.load_info(BETON).labelled:
             recipe.check_without_labels(recipe.load())
         embed_params.check(checked.embed, train, test)
+        finetune_params.check_data(checked.finetune, train)
 
 
 if __name__ == "__main__":

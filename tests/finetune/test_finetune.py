@@ -20,7 +20,7 @@ from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 from simclr.finetune.finetune import FineTuning, trainable, untrained
-from simclr.finetune.finetune_params import FinetuneParams, check, fraction_epochs
+from simclr.finetune.finetune_params import FinetuneParams, check, check_data, fraction_epochs
 from simclr.finetune.label_subset import label_subset
 from simclr.learning.learner import Learner, StepResult
 from simclr.methods.classifier import Classifier
@@ -196,5 +196,15 @@ def test_epochs_belong_to_fractions() -> None:
     assert fraction_epochs(parameters(fractions=[0.1, 1.0], epochs=[5])) == [(0.1, 5), (1.0, 5)]
     assert fraction_epochs(parameters(fractions=[0.1, 1.0], epochs=[5, 2])) == [(0.1, 5), (1.0, 2)]
     assert fraction_epochs(parameters(fractions=[], epochs=[5])) == []
-    with pytest.raises(UserError, match=r"finetune\.epochs = \[5, 2\] is not allowed; it takes one integer, or 1: one"):
+    with pytest.raises(UserError, match=r"finetune\.epochs = \[5, 2\] is not allowed; it takes one integer$"):
         check(parameters(epochs=[5, 2]), "params.yaml")
+    with pytest.raises(UserError, match=r"\[5, 2\] is not allowed; it takes one integer, or 3: one for each"):
+        check(parameters(fractions=[0.1, 0.2, 0.3], epochs=[5, 2]), "params.yaml")
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    check_data(parameters(batch_size=10), 10)
+    with pytest.raises(
+        UserError, match=r"finetune\.batch_size = 11 is not allowed; it takes at most 10, the images of"
+    ):
+        check_data(parameters(batch_size=11), 10)

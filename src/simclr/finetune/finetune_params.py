@@ -26,9 +26,21 @@ def check(parameters: FinetuneParams, origin: str) -> None:
     Raises:
         UserError: there is not one number of epochs for each fraction, or one for all of them.
     """
-    if len(parameters.epochs) not in (1, len(parameters.fractions)):
-        takes = f"one integer, or {len(parameters.fractions)}: one for each of finetune.fractions"
+    count = len(parameters.fractions)
+    if len(parameters.epochs) not in (1, count):
+        takes = "one integer" + (f", or {count}: one for each of finetune.fractions" if count > 1 else "")
         raise params.refusal("finetune.epochs", parameters.epochs, takes, origin)
+
+
+def check_data(parameters: FinetuneParams, train: int) -> None:
+    """Compare `parameters` with the number of images in `train`.
+
+    Raises:
+        UserError: there are fewer images than in a batch.
+    """
+    if parameters.batch_size > train:
+        takes = f"at most {train}, the images of train"
+        raise params.refusal("finetune.batch_size", parameters.batch_size, takes)
 
 
 def fraction_epochs(parameters: FinetuneParams) -> list[tuple[float, int]]:

@@ -24,6 +24,8 @@ from simclr.features.eval_transform import EvalTransform
 
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 """Of ImageNet, as torchvision has them."""
+_SMALLEST = 100
+"""Bytes: a file of tensors is larger, and weights/none smaller."""
 _SHOWN = 3
 """Names in a message, at most."""
 
@@ -63,8 +65,8 @@ def load(parameters: Params, encoder: Encoder, transform: EvalTransform) -> Eval
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors of the file by name, and what this project writes beside them, or nothing."""
     try:
-        if not path.stat().st_size:
-            raise UserError(f"{path}: holds nothing; name a file of weights as methods.pretrained.file")
+        if path.stat().st_size < _SMALLEST:
+            raise UserError(f"{path}: holds no weights; name a file of weights as methods.pretrained.file")
         if path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
@@ -73,7 +75,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged, or no file of safetensors or torch.save that holds tensors alone") from error
+        raise UserError(
+            f"{path}: damaged, or not what safetensors or torch.save writes of tensors alone (of a module, save its "
+            "state_dict())"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

@@ -169,7 +169,11 @@ def test_ctrl_c_leaves_what_was_there(run: Run, monkeypatch: pytest.MonkeyPatch)
         return represent(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(folder_encoder.FolderEncoder, "_represent", interrupted)
-    assert run.error("embed", "x", *ENCODER, code=130) == "interrupted"
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
+    try:
+        assert run.error("embed", "x", *ENCODER, code=130) == "interrupted"
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert next(calls) == 26
     assert not [thread for thread in threading.enumerate() if "prefetch" in thread.name]
     assert len(table("x.npy")[0]) == 20

@@ -14,7 +14,7 @@ from tests.helpers.programs import STAGES, TINY, change, run
 PARAMETERS = {
     **TINY, "fetch__source": "folder", "fetch__folder": "pictures", "pretrain__batch_size": 8,
     "pretrain__validation__neighbors": 2, "convert__val_fraction": 0.3, "embed__neighbors": 2,
-    "embed__map_perplexity": 2.0,
+    "embed__map_perplexity": 2.0, "finetune__batch_size": 8,
 }  # fmt: skip
 
 

@@ -121,7 +121,7 @@ def _named(values: Mapping[str, Any], key: str, chosen: str) -> str:
 def _with(chosen: str, section: Mapping[str, Any]) -> str:
     """A name and the values that belong to it, those that are null apart."""
     leaves = {key: _text(item) for key, item in tables.flat(section).items()}
-    own = ", ".join(f"{key}: {item}" for key, item in leaves.items() if item != "null")
+    own = ", ".join(f"{key}: {item}" for key, item in leaves.items() if item not in ("null", ""))
     return f"{code(chosen)} with {code(own, longest=500)}" if own else code(chosen)
 
 

@@ -14,7 +14,7 @@ from simclr.distributed import launch
 from simclr.distributed.session import open_session
 from simclr.features import encoder_file
 from simclr.finetune import finetune_params
-from simclr.finetune.finetune import FinetuneResult, FineTuning, trainable, untrained
+from simclr.finetune.finetune import FinetuneResult, FineTuning, trainable
 from simclr.finetune.finetune_params import FinetuneParams, fraction_epochs
 from simclr.finetune.label_subset import label_subset
 from simclr.tracking import provenance
@@ -31,7 +31,10 @@ def main() -> None:
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     finetune_params.check_data(parameters, len(splits["train"]))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
-    starts = {"finetuned": partial(trainable, encoder), "from_scratch": partial(untrained, encoder, parameters.seed)}
+    starts = {
+        "finetuned": partial(trainable, encoder),
+        "from_scratch": partial(encoder_file.untrained, encoder, parameters.seed),
+    }
     subsets: dict[str, list[int]] = {}
     metrics: dict[str, dict[str, Any]] = {}
     with open_session() as session:

@@ -18,8 +18,9 @@ from simclr.data.batch import Batch
 from simclr.data.beton import Beton
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
+from simclr.features.encoder_file import untrained
 from simclr.features.eval_transform import EvalTransform
-from simclr.finetune.finetune import FineTuning, trainable, untrained
+from simclr.finetune.finetune import FineTuning, trainable
 from simclr.finetune.finetune_params import FinetuneParams, check, check_data, fraction_epochs
 from simclr.finetune.label_subset import label_subset
 from simclr.learning.learner import Learner, StepResult

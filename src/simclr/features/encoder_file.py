@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
@@ -67,6 +68,12 @@ def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
 def option(encoder: Encoder) -> str:
     """The option of `encoder`, such as "models.resnet"."""
     return type(encoder).__module__.removeprefix("simclr.")
+
+
+def untrained(encoder: Encoder, seed: int) -> Encoder:
+    """The network of `encoder` with initial weights drawn by `seed`."""
+    torch.manual_seed(seed)
+    return type(encoder)(**encoder.architecture)
 
 
 def freeze(encoder: Encoder) -> Encoder:

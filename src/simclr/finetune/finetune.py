@@ -12,9 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from simclr.augment import crop, flip
 from simclr.core.errors import UserError
-from simclr.core.options import Option
 from simclr.data.beton import Beton
 from simclr.data.sampling import Indices
 from simclr.distributed import shares
@@ -24,13 +22,10 @@ from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 from simclr.features.knn import accuracy
 from simclr.finetune.finetune_params import FinetuneParams
-from simclr.learning import optimizer, placement
-from simclr.learning.learner import Learner
-from simclr.learning.schedule import scaled_lr, warmup_cosine
+from simclr.learning.schedule import scaled_lr
+from simclr.methods import classifier
 from simclr.methods.classifier import Classifier
 from simclr.tracking import progress
-from simclr.views.compose import Views
-from simclr.views.stream import ViewStream
 
 _ENCODED = 256
 """Images of an encoding batch."""
@@ -73,7 +68,7 @@ class FineTuning:
         parameters = self.parameters
         train = self.splits["train"].take(np.resize(subset, max(len(subset), parameters.batch_size)))
         steps = epochs * (len(train) // parameters.batch_size)
-        best: FinetuneResult | None = None
+        best: tuple[Classifier, float] | None = None
         lowest = math.inf
         total = steps * len(parameters.lr)
         with progress.bar(total, "step", title, shown=self.session.is_main) as bar:
@@ -82,33 +77,20 @@ class FineTuning:
                 self._train(method, train, epochs, steps, lr, bar)
                 loss = F.cross_entropy(*self._scores(method, "val")).item()
                 if loss < lowest:
-                    top1, top5 = (100 * accuracy(*self._scores(method, "test"), top) for top in (1, 5))
-                    lowest, best = loss, FinetuneResult(top1, top5, lr)
+                    lowest, best = loss, (method, lr)
         if best is None:
             raise UserError("finetune.lr: with none of these rates is the loss on val finite; lower them")
-        return best
+        network, chosen = best
+        scores, labels = self._scores(network, "test")
+        top1, top5 = (100 * accuracy(scores, labels, top) for top in (1, 5))
+        return FinetuneResult(top1, top5, chosen)
 
     def _train(self, method: Classifier, train: Beton, epochs: int, steps: int, lr: float, bar: progress.Bar) -> None:
-        parameters, session = self.parameters, self.session
-        model = placement.place_model(method, session, compiled=False)
-        groups = optimizer.with_decay(method.parameter_groups(), parameters.weight_decay)
-        peak = scaled_lr(lr, parameters.batch_size, "linear")
-        solver = torch.optim.SGD(groups, peak, parameters.momentum, nesterov=parameters.momentum > 0)
-        on_gpu = session.device.type == "cuda"
-        learner = Learner(method, model, solver, self.transform, session, bf16=on_gpu)
-        augmentations = (
-            Option("augment", "crop", crop.Params(scale=parameters.crop_scale, ratio=[3 / 4, 4 / 3])),
-            Option("augment", "flip", flip.Params(probability=parameters.flip)),
-        )
-        views = Views(augmentations, 1, self.transform.size, parameters.seed)
-        stream = ViewStream(train, (views,), session.device)
-        model.train()
-        step = 0
-        for epoch in range(1, epochs + 1):
-            for batch in stream.epoch(epoch, parameters.batch_size, session, drop_last=True):
-                learner.step(batch, warmup_cosine(step, steps, warmup_steps=0), (step + 1) / steps)
-                step += 1
-                bar.update()
+        peak, on_gpu = scaled_lr(lr, self.parameters.batch_size, "linear"), self.session.device.type == "cuda"
+        classifier.fit(
+            method, self.parameters, train, self.transform, self.parameters.seed, epochs, steps, self.session, bar,
+            drop_last=True, lr=peak, bf16=on_gpu,
+        )  # fmt: skip
 
     @torch.no_grad()
     def _scores(self, method: Classifier, split: str) -> tuple[Tensor, Tensor]:
@@ -122,9 +104,3 @@ class FineTuning:
 def trainable(encoder: Encoder) -> Encoder:
     """A copy of `encoder` to be trained."""
     return copy.deepcopy(encoder).requires_grad_(True)
-
-
-def untrained(encoder: Encoder, seed: int) -> Encoder:
-    """The network of `encoder` with initial weights drawn by `seed`."""
-    torch.manual_seed(seed)
-    return type(encoder)(**encoder.architecture)

@@ -1,13 +1,12 @@
 """Baselines of a pretrained encoder: the same network untrained, and raw pixels."""
 
-import torch
 from torch import nn
 
 from simclr.data.beton import Beton
 from simclr.distributed.session import Session
 from simclr.features.encode import Features, encode_splits
 from simclr.features.encoder import Encoder
-from simclr.features.encoder_file import freeze
+from simclr.features.encoder_file import freeze, untrained
 from simclr.features.eval_transform import EvalTransform
 
 _RAW_PIXELS = 32
@@ -20,8 +19,7 @@ def untrained_features(
     seed: int, encoder: Encoder, transform: EvalTransform, splits: dict[str, Beton], session: Session
 ) -> dict[str, Features]:
     """The features of the same network before any training."""
-    torch.manual_seed(seed)
-    fresh = freeze(type(encoder)(**encoder.architecture))
+    fresh = freeze(untrained(encoder, seed))
     return encode_splits(fresh, splits, transform, _ENCODED, session, "untrained, ")
 
 

@@ -6,19 +6,28 @@ learning rate and with its own gradient.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from simclr.augment import crop, flip
 from simclr.core import params
 from simclr.core.options import Option
 from simclr.data.batch import Batch, Images
+from simclr.data.beton import Beton
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder, encode
+from simclr.features.eval_transform import EvalTransform
+from simclr.learning import placement
+from simclr.learning.learner import Learner
 from simclr.learning.method import Method, Outputs
-from simclr.learning.optimizer import by_decay
+from simclr.learning.optimizer import by_decay, with_decay
+from simclr.learning.schedule import warmup_cosine
+from simclr.tracking import progress
+from simclr.views.compose import Views
+from simclr.views.stream import ViewStream
 
 NEEDS_LABELS = True
 _ENCODED = 256
@@ -97,3 +106,57 @@ class Classifier(Method):
 def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Classifier:
     """See `methods`; `loss` is unused, because a classifier has its own."""
     return Classifier(encoder, classes, parameters.label_smoothing)
+
+
+class FitParams(Protocol):
+    """What `fit` reads of a section of params.yaml."""
+
+    batch_size: int
+    momentum: float
+    weight_decay: float
+    crop_scale: list[float]
+    flip: float
+
+
+def fit(
+    method: Classifier,
+    parameters: FitParams,
+    train: Beton,
+    transform: EvalTransform,
+    seed: int,
+    epochs: int,
+    steps: int,
+    session: Session,
+    bar: progress.Bar,
+    *,
+    drop_last: bool,
+    lr: float = 0.0,
+    bf16: bool = False,
+) -> None:
+    """Train `method` on random crops and flips of `train`, by SGD with Nesterov momentum and a cosine without warm-up.
+
+    Args:
+        seed: draws the order and the crops.
+        steps: those of all `epochs`; each moves `bar`.
+        drop_last: leave out an epoch's last, smaller batch.
+        lr: the peak learning rate of what has none of its own.
+        bf16: see `Learner`.
+    """
+    model = placement.place_model(method, session, compiled=False)
+    groups = with_decay(method.parameter_groups(), parameters.weight_decay)
+    solver = torch.optim.SGD(groups, lr, parameters.momentum, nesterov=parameters.momentum > 0)
+    learner = Learner(method, model, solver, transform, session, bf16=bf16)
+    augmentations = (
+        Option("augment", "crop", crop.Params(scale=parameters.crop_scale, ratio=[3 / 4, 4 / 3])),
+        Option("augment", "flip", flip.Params(probability=parameters.flip)),
+    )
+    stream = ViewStream(train, (Views(augmentations, 1, transform.size, seed),), session.device)
+    batches = (
+        batch
+        for epoch in range(1, epochs + 1)
+        for batch in stream.epoch(epoch, parameters.batch_size, session, drop_last=drop_last)
+    )
+    model.train()
+    for step, batch in enumerate(batches):
+        learner.step(batch, warmup_cosine(step, steps, warmup_steps=0), (step + 1) / steps)
+        bar.update()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from simclr.core import params_file, tables
 from tests.helpers.programs import ROOT
@@ -23,10 +24,11 @@ CODE = (
     )
     + (ROOT / "Makefile").read_text()
 )
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
 OUTS = (
-    "data/raw", "data/beton", "data/views", "data/features", "data/embedding", "data/scores", "models/encoder",
+    *(out for stage in PIPELINE["stages"].values() for out in stage.get("outs", ()) if isinstance(out, str)),
     "reports/seeds.json",
-)  # fmt: skip
+)
 """What is there after a run."""
 OF_OTHERS = {"CUDA_VISIBLE_DEVICES"}
 """Variables that only libraries read."""

@@ -10,6 +10,7 @@ SUBCOMMANDS = {
     "check": ("simclr.commands.check", "check every value of params.yaml, and list the options of its plug points"),
     "embed": ("simclr.commands.embed", "encode the images of a folder"),
     "search": ("simclr.commands.search", "find the images of a folder that are most similar to an image"),
+    "list": ("simclr.commands.file_list", "list the images of a folder with their digests, for fetch.folder"),
     "export": ("simclr.commands.export", "write the encoder as a file of ONNX"),
     "presets": ("simclr.presets.__main__", "list the presets, show what one would change, or apply it"),
     "lr-range": ("simclr.lr_range.__main__", "name a learning rate for the recipe of params.yaml"),

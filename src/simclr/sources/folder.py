@@ -1,22 +1,19 @@
-"""A folder of the user's own images, which stay in place: only their paths and digests are written.
-
-DVC hashes the folder to decide whether fetch runs again, so files that DVC does not hash are refused.
-"""
+"""A folder of the user's own images, which stay in place: only their paths and digests are written."""
 
 import difflib
 import logging
 import os
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from dvc.fs import localfs
-from dvc.ignore import DvcIgnoreFilter
 
 from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
-from simclr.images import decode_image, source_images
+from simclr.images import decode_image, file_list, source_images
+from simclr.images.image_tree import DiskTree, ImageTree, ListedTree
 from simclr.images.names import count_by_suffix, escape, is_image, list_unreadable, natural_key
 from simclr.sources import FetchParams
 from simclr.tracking import progress
@@ -32,6 +29,8 @@ Samples = list[tuple[str, int]]
 def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_images.Dataset:
     """Check every image below `parameters.folder`, the root, and write the index of each split to `output`.
 
+    If it is a file, it is a list of images (`file_list`), whose folder is the root.
+
     The root holds train/<class>/* and test/<class>/*; val/ is the test split where there is no test/, else the
     validation split; unlabelled/ is optional. Images may lie deeper. A root without any of train/, test/ and val/
     holds images without labels: one split, train, and no classes. Left out are hidden files and folders, files without
@@ -39,18 +38,21 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     NFC form of their names, the files of each in the order of their names.
 
     Raises:
-        UserError: a folder is missing or has no images, a class is not in train, images are unreadable (all named),
-            or DVC would miss changes, because it ignores linked folders and what .dvcignore names.
+        UserError: a folder is missing or has no images, a class is not in train, images are unreadable or not those of
+            the list (all named), or DVC would miss changes, as it ignores linked folders and what .dvcignore names.
     """
-    root = Path(parameters.folder)
-    reader = _Reader(root)
-    if any((root / name).is_dir() for name in ("train", "test", "val")):
+    given = Path(parameters.folder)
+    listed = file_list.read(given) if given.is_file() else None
+    tree: ImageTree = ListedTree(listed) if listed else DiskTree(given)
+    root, reader = tree.root, _Reader(tree)
+    if any(tree.has_folder(name) for name in ("train", "test", "val")):
         classes, samples = _labelled_samples(root, reader)
     else:
         classes, samples = [], {"train": _unlabelled_samples(root, reader)}
         _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels")
     with decode_image.accepting(truncated=parameters.truncated == "keep", megapixels=parameters.max_megapixels):
-        digests = iter(_digests([str(root / path) for pairs in samples.values() for path, _ in pairs]))
+        paths = [path for pairs in samples.values() for path, _ in pairs]
+        digests = iter(_digests(root, paths, listed.digests if listed else {}))
     splits: dict[str, source_images.Split] = {}
     for split, pairs in samples.items():
         labels = np.array([label for _, label in pairs], np.int64)
@@ -82,8 +84,9 @@ def _unlabelled_samples(root: Path, reader: "_Reader") -> Samples:
 
 def _labelled_samples(root: Path, reader: "_Reader") -> tuple[list[str], dict[str, Samples]]:
     """The classes, and the samples of each split."""
-    folders = _split_folders(root)
-    reader.admit("", [*folders.values(), *(["unlabelled"] if (root / "unlabelled").is_dir() else [])], [])
+    tree = reader.tree
+    folders, has_unlabelled = _split_folders(tree), tree.has_folder("unlabelled")
+    tree.admit("", [*folders.values(), *(["unlabelled"] if has_unlabelled else [])], [])
     labelled = {split: reader.classes(folder) for split, folder in folders.items()}
     classes = sorted(labelled["train"], key=natural_key)
     for split, folder in folders.items():
@@ -95,20 +98,20 @@ def _labelled_samples(root: Path, reader: "_Reader") -> tuple[list[str], dict[st
         split: [(path, label) for label, name in enumerate(classes) for path in paths.get(name, [])]
         for split, paths in labelled.items()
     }
-    if (root / "unlabelled").is_dir():
+    if has_unlabelled:
         samples["unlabelled"] = [(path, source_images.UNLABELLED) for path in reader.images("unlabelled")]
         if not samples["unlabelled"]:
             raise UserError(f"{root / 'unlabelled'}: holds no image files")
     return classes, samples
 
 
-def _split_folders(root: Path) -> dict[str, str]:
-    """The folders in `root` of the labelled splits, by split."""
-    folders = {"train": "train", "test": "test"}
-    if (root / "val").is_dir():
-        folders["val" if (root / "test").is_dir() else "test"] = "val"
+def _split_folders(tree: ImageTree) -> dict[str, str]:
+    """The folders in the root of `tree` of the labelled splits, by split."""
+    root, folders = tree.root, {"train": "train", "test": "test"}
+    if tree.has_folder("val"):
+        folders["val" if tree.has_folder("test") else "test"] = "val"
     for folder in folders.values():
-        if not (root / folder).is_dir():
+        if not tree.has_folder(folder):
             needed = f"{root} must hold train/<class>/* and test/<class>/* (or val/)"
             raise UserError(f"{root / folder}: no such folder; {needed}{_hint_at_original(root, folder)}")
     return folders
@@ -123,18 +126,18 @@ def _hint_at_original(root: Path, folder: str = "") -> str:
 
 
 class _Reader:
-    """Reads folders below `root`; all paths are relative to it.
+    """Reads the folders of `tree`; all paths are relative to its root.
 
     Attributes:
         others: files left out because of their suffix.
         empty: class folders left out because they have no files.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, tree: ImageTree) -> None:
+        self.tree = tree
         self.others: list[str] = []
         self.empty: list[str] = []
-        self._root = root
-        self._seen = DvcIgnoreFilter(localfs, os.getcwd())  # DVC starts stages in the root of the repository
+        self._root = tree.root
 
     def classes(self, split: str) -> dict[str, list[str]]:
         """The images of each class of `split`, under the NFC form of its name."""
@@ -175,42 +178,11 @@ class _Reader:
 
     def _entries(self, folder: str) -> tuple[list[str], list[str]]:
         """The sorted names of the folders and of the image files in `folder`."""
-        try:
-            with os.scandir(self._root / folder) as entries:
-                visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
-        folders = sorted(name for name, is_folder in visible.items() if is_folder)
-        files = sorted(visible.keys() - folders)
+        folders, files = self.tree.entries(folder)
         self.others += [os.path.join(folder, name) for name in files if not is_image(name)]
         images = [name for name in files if is_image(name)]
-        self.admit(folder, folders, images)
+        self.tree.admit(folder, folders, images)
         return folders, images
-
-    def admit(self, folder: str, folders: list[str], files: list[str]) -> None:
-        """Refuse those of the `folders` and `files` in `folder` that DVC does not hash, or cannot.
-
-        Call it for a folder before its subfolders, because DVC's rules for a folder depend on those above it.
-        """
-        here = self._root / folder
-        for name in [*folders, *files]:
-            try:
-                name.encode()
-            except UnicodeEncodeError as error:
-                raise UserError(f"{escape(str(here / name))}: the name is not UTF-8; rename it") from error
-        for name in folders:
-            if os.path.islink(here / name):
-                raise UserError(
-                    f"{here / name}: a linked folder, behind which DVC sees no change; name the real one "
-                    "in fetch.folder, or link its files one by one (cp -rs)"
-                )
-        seen = {name for names in self._seen(str(here), folders, files) for name in names}
-        for name in [*folders, *files]:
-            if name not in seen:
-                raise UserError(
-                    f"{here / name}: DVC ignores it, by a line of .dvcignore or as a DVC repository of its own, "
-                    "and would not notice a change"
-                )
 
 
 def _with_similar_class(name: str, classes: list[str]) -> str:
@@ -219,12 +191,15 @@ def _with_similar_class(name: str, classes: list[str]) -> str:
     return f"{name!a} (train has {near[0]!a})" if near else escape(name)
 
 
-def _digests(paths: list[str]) -> list[str]:
-    """The digests of all files, after decoding each of them."""
-    results = []
+def _digests(root: Path, paths: list[str], listed: Mapping[str, str]) -> list[str]:
+    """The digests of all files, after decoding each of them; those in `listed` must be as there."""
+    results: list[str | UserError] = []
     with progress.bar(len(paths), "file", "check images") as bar:
-        for result in prefetch(_check, paths, thread_pool.THREADS):
-            results.append(result)
+        for path, result in zip(
+            paths, prefetch(_check, [str(root / path) for path in paths], thread_pool.THREADS), strict=True
+        ):
+            has_changed = isinstance(result, str) and result != listed.get(path, result)
+            results.append(UserError(f"{root / path}: is not the file of the list") if has_changed else result)
             bar.update()
     bad = [str(result) for result in results if isinstance(result, UserError)]
     if bad:

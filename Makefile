@@ -12,6 +12,7 @@ setup: ## install the locked versions into .venv (every target does this first)
 	@scripts/setup
 
 repro: setup ## run the whole pipeline, then print its metrics
+	@PYTHONPATH=src python stages/check.py repro >/dev/null # before dvc removes a stage's old results
 	dvc repro
 	dvc metrics show reports/linear_eval/metrics.json
 

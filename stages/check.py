@@ -59,14 +59,15 @@ def check(known: bool) -> None:
     if known:
         split = checked.pretrain.split
         if not converted.has_split(BETON, split):
-            splits = ", ".join(sorted(path.stem for path in BETON.glob("*.beton")))
+            splits = ", ".join([*sorted(path.stem for path in BETON.glob("*.beton")), converted.ALL])
             raise params.refusal("pretrain.split", split, f"a split of these data; there are: {splits}")
         source, train, test = (len(converted.open_split(BETON, name)) for name in (split, "train", "test"))
-        pretrain_params.check(checked.pretrain, source, train)
-        if not converted.load_info(BETON).labelled:
-            recipe.check_without_labels(recipe.load())
-        embed_params.check(checked.embed, train, test)
-        finetune_params.check_data(checked.finetune, train)
+        refused = [*pretrain_params.refusals(checked.pretrain, source, train)]
+        if converted.load_info(BETON).labelled:
+            refused += finetune_params.refusals(checked.finetune, train)
+        else:
+            refused += recipe.refusals_without_labels(recipe.load())
+        params.raise_all([*refused, *embed_params.refusals(checked.embed, train, test)])
 
 
 if __name__ == "__main__":

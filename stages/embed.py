@@ -8,7 +8,7 @@ from simclr.core import arrays, entry, fingerprint, params, params_file, tables
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
-from simclr.embed.embed_params import EmbedParams, check
+from simclr.embed.embed_params import EmbedParams, refusals
 from simclr.embed.embedding_map import tsne
 from simclr.embed.neighbors import examples, knn_accuracy
 from simclr.features import encode, encoder_file, feature_file
@@ -26,7 +26,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    check(parameters, len(splits["train"]), len(splits["test"]))
+    params.raise_all(refusals(parameters, len(splits["train"]), len(splits["test"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)

@@ -29,7 +29,8 @@ def main() -> None:
     launch.on_every_gpu(parameters.batch_size)
     info = converted.load_info(BETON)
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    finetune_params.check_data(parameters, len(splits["train"]))
+    if info.labelled:
+        params.raise_all(finetune_params.refusals(parameters, len(splits["train"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     starts = {
         "finetuned": partial(trainable, encoder),

@@ -49,13 +49,13 @@ def main() -> None:
             "raw_pixels": lambda: pixel_features(transform, splits, session),
         }
         results = {
-            name: probe_features(parameters.cached, make(), len(classes), session, title=f"probe, {name}")
+            name: probe_features(
+                parameters.cached, make(), len(classes), session, f"probe, {name}", refit=parameters.refit
+            )
             for name, make in inputs.items()
         }
         features = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
-        results["augmented"] = probe_augmented(
-            parameters, encoder, transform, splits["train"], features, session, len(classes)
-        )
+        results["augmented"] = probe_augmented(parameters, encoder, transform, splits, features, session, len(classes))
         if not session.is_main:
             return
     labels = true_labels(splits["test"])

@@ -44,7 +44,8 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     """Check the nested `values` of params.yaml; `origin` names the file in errors.
 
     Raises:
-        UserError: an unknown or missing section or key, or an impossible value; names the key and what is allowed.
+        UserError: an unknown or missing section or key, or an impossible value; names the first such key of each
+            section, and what is allowed.
     """
     sections = Pipeline.__annotations__
     for name in values:
@@ -53,14 +54,18 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     for name in sections:
         if not isinstance(values.get(name), dict):
             raise UserError(f"{origin}: {name} must be a section of keys")
-    checked: dict[str, Any] = {
-        name: (
-            options.check_all(name, values, origin)
-            if name in PLUG_POINTS
-            else params.check(values[name], schema, name, origin)
-        )
-        for name, schema in sections.items()
-    }
+    checked: dict[str, Any] = {}
+    refused = []
+    for name, schema in sections.items():
+        try:
+            checked[name] = (
+                options.check_all(name, values, origin)
+                if name in PLUG_POINTS
+                else params.check(values[name], schema, name, origin)
+            )
+        except UserError as error:
+            refused.append(error)
+    params.raise_all(refused)
     finetune_params.check(checked["finetune"], origin)
     recipe.select(checked["pretrain"], lambda package, name: checked[package][name], origin)
     return Pipeline(**checked)

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 
 from simclr.conversion import channel_statistics
 from simclr.conversion.convert import ConvertParams, convert, encode
-from simclr.conversion.splits import stratified
+from simclr.conversion.splits import long_tailed, stratified
 from simclr.core import params, thread_pool
 from simclr.core.errors import UserError
 from simclr.data import converted, loader
@@ -19,7 +19,14 @@ from simclr.data.beton import JPEG, RAW, Beton
 from simclr.images import decode_image, source_images
 from tests.helpers.betons import noise, read_pixels
 
-DEFAULTS = {"seed": 0, "val_fraction": 0.2, "storage": "auto", "max_resolution": 512, "jpeg_quality": 90}
+DEFAULTS = {
+    "seed": 0,
+    "long_tail": 1.0,
+    "val_fraction": 0.2,
+    "storage": "auto",
+    "max_resolution": 512,
+    "jpeg_quality": 90,
+}
 
 
 def parameters(**changed: Any) -> ConvertParams:
@@ -61,6 +68,21 @@ def test_classes_of_one_image_stay_whole() -> None:
     rest, part = stratified(np.arange(5), 0.5, seed=0)
     assert rest.tolist() == [0, 1, 2, 3, 4]
     assert part.tolist() == []
+
+
+# a long tail
+
+
+def test_classes_shrink_by_one_factor() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], 100))
+    kept = long_tailed(labels, 10, seed=0)
+    assert np.bincount(labels[kept]).tolist() == [100, 32, 10]  # 100 / sqrt(10) = 31.6
+    assert (np.diff(kept) > 0).all()
+    assert long_tailed(labels, 10, seed=0).tolist() == kept.tolist()
+    assert long_tailed(labels, 10, seed=1).tolist() != kept.tolist()
+    assert long_tailed(labels, 1, seed=0).tolist() == list(range(300))
+    assert np.bincount(labels[long_tailed(labels, 1e6, seed=0)]).tolist() == [100, 1, 1]
+    assert long_tailed(np.zeros(4, np.int64), 10, seed=0).tolist() == [0, 1, 2, 3]
 
 
 # how one image is stored
@@ -284,11 +306,45 @@ def test_images_without_labels_are_parted_into_train_val_and_test(tmp_path: Path
     assert not converted.load_info(tmp_path / "beton").labelled
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_two_images_without_labels_are_too_few(count: int, tmp_path: Path) -> None:
+def without_labels(count: int) -> source_images.Dataset:
     split = source_images.ArraySplit(noise(count, 8, seed=3), np.full(count, source_images.UNLABELLED))
-    with pytest.raises(UserError, match=r"no validation"):
-        convert(parameters(), source_images.Dataset("folder", [], {"train": split}), tmp_path / "beton")
+    return source_images.Dataset("folder", [], {"train": split})
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "message"),
+    [
+        (1, 0.2, "the training split has no class with two images: no validation split can be taken"),
+        (2, 0.2, "2 images without labels are too few for convert.val_fraction = 0.2: train 1, val 1, test 0; "),
+        (4, 0.2, "train 1, val 1, test 2; train and test need 2 each: add images, or lower the fraction"),
+        (10, 0.9, "10 images without labels are too few for convert.val_fraction = 0.9: train 1, val 9, test 0; "),
+    ],
+)
+def test_too_few_images_without_labels(count: int, fraction: float, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        convert(parameters(val_fraction=fraction), without_labels(count), tmp_path / "beton")
+    assert message in str(refused.value)
+
+
+def test_five_images_without_labels_suffice(tmp_path: Path) -> None:
+    report = convert(parameters(), without_labels(5), tmp_path / "beton")
+    assert [report[name]["images"] for name in ("train", "val", "test")] == [2, 1, 2]
+
+
+def test_a_long_tail_is_that_of_train(tmp_path: Path) -> None:
+    given = plain()
+    report = convert(parameters(long_tail=4.0), given, tmp_path / "beton")
+    whole = convert(parameters(), given, tmp_path / "whole")
+    assert report["test"] == whole["test"]
+    counts = [
+        np.bincount(converted.open_split(tmp_path / folder, "train").labels).tolist() for folder in ("beton", "whole")
+    ]
+    assert counts[0][0] == counts[1][0]
+    assert counts[0][-1] == pytest.approx(counts[1][-1] / 4, abs=1)
+    with pytest.raises(
+        UserError, match=r"long_tail = 4\.0 is not allowed; it takes 1, since these images have no labels"
+    ):
+        convert(parameters(long_tail=4.0), without_labels(30), tmp_path / "beton")
 
 
 def test_an_unlabelled_split(tmp_path: Path) -> None:

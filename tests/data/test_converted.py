@@ -85,3 +85,15 @@ def test_a_split_of_another_data_set_is_named(tmp_path: Path) -> None:
         UserError, match=r"train\.beton: its labels are not those of .*dataset\.json; run convert again"
     ):
         converted.open_split(tmp_path, "train")
+
+
+def test_all_is_train_and_val(tmp_path: Path) -> None:
+    write(tmp_path, "train")
+    converted.save_info(tmp_path, DESCRIPTION)
+    assert not converted.has_split(tmp_path, converted.ALL)
+    write(tmp_path, "train", "val")
+    assert converted.has_split(tmp_path, converted.ALL)
+    file = converted.open_split(tmp_path, converted.ALL)
+    assert [file.data[start : start + 48].tobytes() for start in file.starts] == [
+        image.tobytes() for seed in range(2) for image in noise(3, 4, seed)
+    ]

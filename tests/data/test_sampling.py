@@ -68,6 +68,30 @@ def test_the_order_is_a_function_of_seed_and_epoch() -> None:
     assert tuple(range(50)) not in orders
 
 
+@pytest.mark.parametrize(("count", "window"), [(1000, 128), (1003, 100), (40, 64), (7, 2)])
+def test_a_window_holds_few_runs_of_neighbors(count: int, window: int) -> None:
+    order = sampling.windowed_permutation(count, window, seed=1, epoch=2)
+    assert sorted(order.tolist()) == list(range(count))
+    for start in range(0, count, window):
+        held = order[start : start + window]
+        assert (
+            len(set((held // 16).tolist())) <= -(-len(held) // 16) + 2
+        )  # one cut at either end, and the last, shorter
+        assert len(held) < 16 or np.abs(np.diff(held)).max() > 1  # shuffled
+    starts = order[::window] // 16
+    assert count < 1000 or np.abs(np.diff(starts)).max() > 2 * window / 16  # from all over the file
+
+
+def test_the_order_of_windows_is_that_of_the_seed_and_the_epoch() -> None:
+    orders = [sampling.windowed_permutation(200, 64, *key).tolist() for key in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    assert orders[0] == orders[1]
+    assert len(set(map(tuple, orders))) == 3
+    batches = sampling.shuffled_batches(200, 8, 0, 1, drop_last=False, window=64)
+    assert flat(batches) == orders[0]
+    ranks = [sampling.shuffled_batches(200, 8, 0, 1, rank, 2, drop_last=False, window=64) for rank in range(2)]
+    assert [flat(list(parts)) for parts in zip(*ranks, strict=True)] == [batch.tolist() for batch in batches]
+
+
 def test_in_order() -> None:
     found = sampling.sequential_batches(np.array([4, 2, 9, 9, 7]), 2)
     assert [batch.tolist() for batch in found] == [[4, 2], [9, 9], [7]]

@@ -21,7 +21,7 @@ from simclr.features.encoder import Encoder
 from simclr.features.encoder_file import untrained
 from simclr.features.eval_transform import EvalTransform
 from simclr.finetune.finetune import FineTuning, trainable
-from simclr.finetune.finetune_params import FinetuneParams, check, check_data, fraction_epochs
+from simclr.finetune.finetune_params import FinetuneParams, check, fraction_epochs, refusals
 from simclr.finetune.label_subset import label_subset
 from simclr.learning.learner import Learner, StepResult
 from simclr.methods.classifier import Classifier
@@ -188,7 +188,10 @@ def test_the_rate_is_chosen_on_val_and_tried_on_test(splits: dict[str, Beton]) -
     assert worst.top1 < best.top1
 
 
-def test_no_rate_at_all_is_an_error(splits: dict[str, Beton]) -> None:
+def test_no_rate_at_all_is_an_error(splits: dict[str, Beton], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "simclr")
+    assert tuning(splits, lr=[1e30, 0.1]).best(network, np.arange(COUNT), 2, "10 %").lr == 0.1
+    assert caplog.messages == ["10 %: the loss on val is not finite with 1e+30"]
     with pytest.raises(UserError, match=r"finetune\.lr: with none of these rates is the loss on val finite"):
         tuning(splits, lr=[1e6], weight_decay=1e4).best(network, np.arange(COUNT), 20, "")
 
@@ -204,8 +207,8 @@ def test_epochs_belong_to_fractions() -> None:
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:
-    check_data(parameters(batch_size=10), 10)
-    with pytest.raises(
-        UserError, match=r"finetune\.batch_size = 11 is not allowed; it takes at most 10, the images of"
-    ):
-        check_data(parameters(batch_size=11), 10)
+    assert not [*refusals(parameters(batch_size=10), 10)]
+    assert not [*refusals(parameters(batch_size=11, fractions=[]), 10)]
+    assert [*map(str, refusals(parameters(batch_size=11), 10))] == [
+        "params.yaml: finetune.batch_size = 11 is not allowed; it takes at most 10, the images of train"
+    ]

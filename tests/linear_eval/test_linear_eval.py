@@ -39,13 +39,14 @@ COUNT = 9
 """Training images; with batches of 4 the last one holds a single image, so that of two ranks one gets none."""
 
 
-def parameters(**augmented: Any) -> LinearEvalParams:
+def parameters(refit: bool = False, **augmented: Any) -> LinearEvalParams:
     chosen = {
         "epochs": 3, "batch_size": 4, "lr": [20.0], "momentum": 0.9, "weight_decay": 0.1,
         "crop_scale": [0.3, 1.0], "flip": 0.5,
     }  # fmt: skip
     return LinearEvalParams(
         seed=3,
+        refit=refit,
         cached=CachedParams(l2=[1.0, 0.01, 1e-4], max_iterations=100, class_weights="none"),
         augmented=AugmentedParams(**(chosen | augmented)),
     )
@@ -88,7 +89,7 @@ def train(tmp_path: Path) -> Beton:
 
 def through(train: Beton, found: dict[str, Features], session: Session = ALONE, **augmented: Any) -> ProbeResult:
     return augmented_probe.probe_augmented(
-        parameters(**augmented), network(), TRANSFORM, train, found, session, CLASSES
+        parameters(**augmented), network(), TRANSFORM, {"train": train}, found, session, CLASSES
     )
 
 
@@ -103,6 +104,35 @@ def test_the_cached_form_is_the_probe_chosen_on_val() -> None:
     assert verdict.hyperparameter == strength
     assert verdict.val_accuracy == pytest.approx(metrics.accuracy_score(val.labels, expected(val.h).argmax(dim=1)))
     torch.testing.assert_close(verdict.scores, expected(found["test"].h))
+
+
+def test_a_refit_is_on_train_and_val_by_what_val_chose() -> None:
+    found = features()
+    before, verdict = (
+        cached_probe.probe_features(parameters().cached, found, CLASSES, ALONE, refit=refit) for refit in (False, True)
+    )
+    assert (verdict.hyperparameter, verdict.val_accuracy) == (before.hyperparameter, before.val_accuracy)
+    both = Features(
+        torch.cat([found["train"].h, found["val"].h]), torch.cat([found["train"].labels, found["val"].labels]), 21
+    )
+    expected = logistic_regression.fit(both, CLASSES, verdict.hyperparameter, 100, ALONE)
+    torch.testing.assert_close(verdict.scores, expected(found["test"].h))
+    assert not torch.allclose(verdict.scores, before.scores, atol=0.01)
+
+
+def test_so_is_that_of_the_augmented_form(train: Beton, tmp_path: Path) -> None:
+    found = features()
+    val = stored(tmp_path / "val.beton", noise(12, 8, seed=1), found["val"].labels.numpy())
+    rates = [1e-3, 20.0]
+    before = through(train, found, lr=rates)
+    verdict = augmented_probe.probe_augmented(
+        parameters(refit=True, lr=rates), network(), TRANSFORM, {"train": train, "val": val}, found, ALONE, CLASSES
+    )
+    assert (verdict.hyperparameter, verdict.val_accuracy) == (before.hyperparameter, before.val_accuracy)
+    images = np.concatenate([noise(COUNT, 8, seed=0), noise(12, 8, seed=1)])
+    whole = stored(tmp_path / "whole.beton", images, np.concatenate([train.labels, val.labels]))
+    assert torch.equal(verdict.scores, through(whole, found, lr=[verdict.hyperparameter]).scores)
+    assert not torch.equal(verdict.scores, before.scores)
 
 
 def test_the_weights_of_classes_are_those_of_params_yaml() -> None:
@@ -234,8 +264,10 @@ def test_several_rates_at_once_are_each_alone_and_val_chooses(train: Beton, best
     assert not torch.allclose(alone[0.1].scores, alone[50.0].scores, atol=0.1)
 
 
-def test_a_rate_whose_loss_is_not_finite_is_never_chosen(train: Beton) -> None:
+def test_a_rate_whose_loss_is_not_finite_is_never_chosen(train: Beton, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "simclr")
     assert through(train, features(), lr=[1e38, 0.1]).hyperparameter == 0.1
+    assert caplog.messages == ["linear_eval.augmented.lr: the loss on val is not finite with 1e+38"]
     with pytest.raises(UserError, match=r"^linear_eval\.augmented\.lr: with none of these rates is the loss"):
         through(train, features(), lr=[1e38])
 
@@ -244,7 +276,7 @@ def test_the_encoder_stays_as_it_is_even_if_it_was_being_trained(train: Beton) -
     encoder = network().train()
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     found = features()
-    verdict = augmented_probe.probe_augmented(parameters(), encoder, TRANSFORM, train, found, ALONE, CLASSES)
+    verdict = augmented_probe.probe_augmented(parameters(), encoder, TRANSFORM, {"train": train}, found, ALONE, CLASSES)
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert all(weight.grad is None for weight in encoder.parameters())
@@ -257,7 +289,9 @@ def test_the_seed_decides(train: Beton) -> None:
         torch.manual_seed(len(scores))  # of no importance
         chosen = dataclasses.replace(parameters(), seed=seed)
         scores.append(
-            augmented_probe.probe_augmented(chosen, network(), TRANSFORM, train, found, ALONE, CLASSES).scores
+            augmented_probe.probe_augmented(
+                chosen, network(), TRANSFORM, {"train": train}, found, ALONE, CLASSES
+            ).scores
         )
     assert torch.equal(scores[0], scores[1])
     assert not torch.allclose(scores[0], scores[2])

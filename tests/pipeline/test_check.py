@@ -94,6 +94,20 @@ def test_what_depends_on_the_data_is_refused_before_the_pretraining(key: str, do
     assert check("convert", tmp_path).code == 0  # which makes other data, perhaps
 
 
+def test_all_wrong_values_are_named_at_once(done: Path, tmp_path: Path) -> None:
+    change(tmp_path, losses__nt_xent__temperature=0, linear_eval__seed=-1)
+    error = check("fetch", tmp_path).error
+    assert "losses.nt_xent.temperature = 0 is not" in error
+    assert "linear_eval.seed = -1 is not" in error
+    change(
+        tmp_path, **TINY | {"pretrain__batch_size": 1296, "embed__map_perplexity": 60.0, "finetune__batch_size": 1296}
+    )
+    (tmp_path / "data").symlink_to(done / "data")
+    error = check("pretrain", tmp_path).error
+    for key in ("pretrain.batch_size", "embed.map_perplexity", "finetune.batch_size"):
+        assert f"{key} = " in error
+
+
 def test_what_fits_is_let_through(done: Path, tmp_path: Path) -> None:
     largest = {"pretrain__batch_size": 1295, "embed__neighbors": 1295, "embed__map_perplexity": 59.0}
     change(tmp_path, **TINY | largest)

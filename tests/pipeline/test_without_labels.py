@@ -67,6 +67,31 @@ def test_the_card_has_no_accuracies(finished: Path) -> None:
     assert "top-1" not in card
 
 
+def small_folder(folder: Path, count: int, **parameters: object) -> None:
+    (folder / "pictures").mkdir()
+    for number, pixels in enumerate(noise(count, 8, seed=0)):
+        Image.fromarray(pixels).save(folder / "pictures" / f"{number}.png")
+    change(folder, **{**PARAMETERS, "convert__val_fraction": 0.1, **parameters})
+    assert run("fetch", folder).code == 0
+
+
+def test_five_images_are_enough(tmp_path: Path) -> None:
+    small_folder(
+        tmp_path, 5, pretrain__batch_size=2, embed__neighbors=2, embed__map_perplexity=1.5, finetune__batch_size=64
+    )
+    for name in ("convert", "pretrain", "embed"):
+        ended = run(name, tmp_path)
+        assert ended.code == 0, ended.stderr
+
+
+def test_fewer_are_refused_by_convert(tmp_path: Path) -> None:
+    small_folder(tmp_path, 4)
+    assert run("convert", tmp_path).error == (
+        "4 images without labels are too few for convert.val_fraction = 0.1: train 1, val 1, test 2; "
+        "train and test need 2 each: add images, or lower the fraction"
+    )
+
+
 def test_what_learns_from_labels_is_refused(finished: Path) -> None:
     change(finished, **PARAMETERS | {"pretrain__loss": "supervised"})
     assert run("pretrain", finished).error.startswith(

@@ -111,6 +111,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lars": {"optimizer__name": "lars", "optimizer__lr": 2.0},
     "sgd": {"optimizer__name": "sgd", "optimizer__clip_grad_norm": 0.5, "methods__simclr__head__layers": 3},
     "adamw, dropout": {"optimizer__name": "adamw", "optimizer__lr": 0.01, "methods__simclr__head__dropout": 0.3},
+    "a window": {"shuffle_window": 16, "optimizer__lr": 2.0},
     "early stopping": {"epochs": 3, "early_stopping__patience": 1, "optimizer__lr": 0.001},
 }
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from simclr.conversion import channel_statistics
-from simclr.conversion.splits import stratified
+from simclr.conversion.splits import long_tailed, stratified
 from simclr.core import fingerprint, params, thread_pool
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
@@ -28,6 +28,8 @@ from simclr.tracking import progress
 
 _SMALL = 64
 """The longer side in pixels up to which `storage: auto` stores images raw."""
+_FEWEST = 2
+"""Images without labels that train and test need each: no batch and no map is smaller."""
 
 
 @dataclass(kw_only=True)
@@ -35,6 +37,7 @@ class ConvertParams:
     """`convert` of params.yaml."""
 
     seed: int = params.seed()
+    long_tail: float = params.at_least(1)
     val_fraction: float = params.between(0.001, 0.9)
     storage: str = params.choice("auto", "raw", "jpeg")
     max_resolution: int = params.between(1, 16384)  # raw, that is 768 MiB; a page takes 2 GiB at most
@@ -56,25 +59,37 @@ class _Subset:
 def convert(parameters: ConvertParams, source: source_images.Dataset, output: Path) -> dict[str, Any]:
     """Write a .beton for every split of `source`, and dataset.json, into the folder `output`.
 
-    Without a validation split in `source`, it is taken from the training split; of images without labels, which come as
-    one split, test too. Equal images and parameters give equal
-    bytes.
+    `long_tail` may leave training images out. Without a validation split in `source`, it is taken from the training
+    split; of images without labels, which come as one split, test too. Equal images and parameters give equal bytes.
 
     Returns:
         The counts and bytes of each split, and each channel's mean and standard deviation.
 
     Raises:
-        UserError: an image cannot be read, no validation split is possible, or `output` cannot be written.
+        UserError: an image cannot be read, no validation split is possible, images without labels are to have a long
+            tail, or `output` cannot be written.
     """
     subsets = {name: _Subset(split, np.arange(len(split))) for name, split in source.splits.items()}
+    if parameters.long_tail > 1:
+        if not source.classes:
+            takes = "1, since these images have no labels"
+            raise params.refusal("convert.long_tail", parameters.long_tail, takes)
+        kept = long_tailed(subsets["train"].labels, parameters.long_tail, parameters.seed)
+        subsets["train"] = _Subset(subsets["train"].split, kept)
     if "val" not in subsets:
         subsets["train"], subsets["val"] = _parted(subsets["train"], parameters)
         if not len(subsets["val"].samples):
             raise UserError("the training split has no class with two images: no validation split can be taken")
     if "test" not in subsets:  # images without labels: no source with labels lacks a test split
-        subsets["train"], subsets["test"] = _parted(subsets["train"], parameters)
-        if not len(subsets["test"].samples):
-            raise UserError("of less than three images no validation and test split can be taken")
+        total = len(subsets["train"].samples) + len(subsets["val"].samples)
+        subsets["train"], subsets["test"] = _parted(subsets["train"], parameters, _FEWEST)
+        parts = {name: len(subsets[name].samples) for name in ("train", "val", "test")}
+        if min(parts["train"], parts["test"]) < _FEWEST:
+            counts = ", ".join(f"{name} {count}" for name, count in parts.items())
+            raise UserError(
+                f"{total} images without labels are too few for convert.val_fraction = {parameters.val_fraction}: "
+                f"{counts}; train and test need {_FEWEST} each: add images, or lower the fraction"
+            )
     report: dict[str, Any] = {}
     with replacing(output) as folder:
         folder.mkdir()
@@ -90,11 +105,11 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
     return report
 
 
-def _parted(train: _Subset, parameters: ConvertParams) -> tuple[_Subset, _Subset]:
+def _parted(train: _Subset, parameters: ConvertParams, least: int = 1) -> tuple[_Subset, _Subset]:
     """`train` without `val_fraction` of it, and that part."""
     rest, part = (
         _Subset(train.split, train.samples[chosen])
-        for chosen in stratified(train.labels, parameters.val_fraction, parameters.seed)
+        for chosen in stratified(train.labels, parameters.val_fraction, parameters.seed, least)
     )
     return rest, part
 

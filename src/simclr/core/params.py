@@ -8,7 +8,7 @@ a key that it lacks is an error.
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -181,6 +181,13 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
 def refusal(key: str, value: Any, takes: str, origin: str = str(params_file.FILE)) -> UserError:
     """The error for a `value` of `key` that is not allowed; `takes` describes the allowed ones."""
     return UserError(f"{origin}: {key} = {format_value(value)} is not allowed; it takes {takes}")
+
+
+def raise_all(refusals: Iterable[UserError]) -> None:
+    """Raise the `refusals`, if there are any, as one error: who corrects one value should not have to run again to be
+    told of the next."""
+    if messages := [str(refused) for refused in refusals]:
+        raise UserError("; ".join(messages))
 
 
 def _kept(value: Any, converted: Any) -> bool:

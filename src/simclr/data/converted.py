@@ -7,6 +7,7 @@ from pathlib import Path
 
 from simclr.core.errors import UserError
 from simclr.data import beton
+from simclr.data.joined import join
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class DatasetInfo:
         return bool(self.classes)
 
 
+ALL = "all"
+"""The split of all labelled images that are not for test: those of train, then those of val."""
 _INFO = "dataset.json"
 
 
@@ -34,8 +37,13 @@ def split_path(folder: Path, split: str) -> Path:
     return folder / f"{split}.beton"
 
 
+def files_of(split: str) -> tuple[str, ...]:
+    """The splits that have a file of their own, of which `split` consists."""
+    return ("train", "val") if split == ALL else (split,)
+
+
 def has_split(folder: Path, split: str) -> bool:
-    return split_path(folder, split).exists()
+    return all(split_path(folder, name).exists() for name in files_of(split))
 
 
 def save_info(folder: Path, info: DatasetInfo) -> None:
@@ -60,11 +68,13 @@ def load_info(folder: Path) -> DatasetInfo:
 
 
 def open_split(folder: Path, split: str) -> beton.Beton:
-    """Open the .beton of `split`: train, val, test or unlabelled.
+    """Open the .beton of `split`: train, val, test or unlabelled; or of `ALL`, two files as one.
 
     Raises:
         UserError: the split does not exist, is damaged, or belongs to another data set.
     """
+    if split == ALL:
+        return join(*(open_split(folder, name) for name in files_of(ALL)))
     path = split_path(folder, split)
     if not has_split(folder, split):
         splits = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"

@@ -1,5 +1,6 @@
 """The section `embed` of params.yaml."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simclr.core import params
@@ -18,17 +19,13 @@ class EmbedParams:
     seed: int = params.seed()
 
 
-def check(parameters: EmbedParams, train: int, test: int) -> None:
-    """Compare `parameters` with the numbers of images in `train` and `test`.
-
-    Raises:
-        UserError: there are fewer images than neighbors, or too few test images for the map.
-    """
+def refusals(parameters: EmbedParams, train: int, test: int) -> Iterator[UserError]:
+    """The values for which `train` or `test` has too few images."""
     if parameters.neighbors > train:
-        raise params.refusal("embed.neighbors", parameters.neighbors, f"at most {train}, the images of train")
+        yield params.refusal("embed.neighbors", parameters.neighbors, f"at most {train}, the images of train")
     points = min(parameters.map_points, test)
     if points < 2:
-        raise UserError(f"the map of embed takes 2 test images or more; there is {points}")
-    if parameters.map_perplexity >= points:
+        yield UserError(f"the map of embed takes 2 test images or more; there is {points}")
+    elif parameters.map_perplexity >= points:
         takes = f"a number < {points}, the points of the map"
-        raise params.refusal("embed.map_perplexity", parameters.map_perplexity, takes)
+        yield params.refusal("embed.map_perplexity", parameters.map_perplexity, takes)

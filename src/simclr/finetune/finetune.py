@@ -3,6 +3,7 @@ together by cross entropy, with random crops and flips and Nesterov momentum, wi
 """
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from simclr.core.errors import UserError
+from simclr.core.printable import join_names
 from simclr.data.beton import Beton
 from simclr.data.sampling import Indices
 from simclr.distributed import shares
@@ -26,6 +28,8 @@ from simclr.learning.schedule import scaled_lr
 from simclr.methods import classifier
 from simclr.methods.classifier import Classifier
 from simclr.tracking import progress
+
+_log = logging.getLogger(__name__)
 
 _ENCODED = 256
 """Images of an encoding batch."""
@@ -69,17 +73,21 @@ class FineTuning:
         train = self.splits["train"].take(np.resize(subset, max(len(subset), parameters.batch_size)))
         steps = epochs * (len(train) // parameters.batch_size)
         best: tuple[Classifier, float] | None = None
-        lowest = math.inf
+        lowest, diverged = math.inf, []
         total = steps * len(parameters.lr)
         with progress.bar(total, "step", title, shown=self.session.is_main) as bar:
             for lr in parameters.lr:
                 method = Classifier(start(), self.classes)
                 self._train(method, train, epochs, steps, lr, bar)
                 loss = F.cross_entropy(*self._scores(method, "val")).item()
+                if not math.isfinite(loss):
+                    diverged.append(lr)
                 if loss < lowest:
                     lowest, best = loss, (method, lr)
         if best is None:
             raise UserError("finetune.lr: with none of these rates is the loss on val finite; lower them")
+        if diverged and self.session.is_main:
+            _log.info(f"{title}: the loss on val is not finite with {join_names(f'{lr:g}' for lr in diverged)}")
         network, chosen = best
         scores, labels = self._scores(network, "test")
         top1, top5 = (100 * accuracy(scores, labels, top) for top in (1, 5))

@@ -1,8 +1,10 @@
 """The section `finetune` of params.yaml."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simclr.core import params
+from simclr.core.errors import UserError
 
 
 @dataclass(kw_only=True)
@@ -32,15 +34,11 @@ def check(parameters: FinetuneParams, origin: str) -> None:
         raise params.refusal("finetune.epochs", parameters.epochs, takes, origin)
 
 
-def check_data(parameters: FinetuneParams, train: int) -> None:
-    """Compare `parameters` with the number of images in `train`.
-
-    Raises:
-        UserError: there are fewer images than in a batch.
-    """
-    if parameters.batch_size > train:
+def refusals(parameters: FinetuneParams, train: int) -> Iterator[UserError]:
+    """The values for which `train` has too few images."""
+    if parameters.fractions and parameters.batch_size > train:
         takes = f"at most {train}, the images of train"
-        raise params.refusal("finetune.batch_size", parameters.batch_size, takes)
+        yield params.refusal("finetune.batch_size", parameters.batch_size, takes)
 
 
 def fraction_epochs(parameters: FinetuneParams) -> list[tuple[float, int]]:

@@ -5,8 +5,9 @@ end.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from simclr.distributed import shares
@@ -27,9 +28,18 @@ class ProbeResult:
 
 
 def probe_features(
-    parameters: CachedParams, splits: dict[str, Features], classes: int, session: Session, title: str = ""
+    parameters: CachedParams,
+    splits: dict[str, Features],
+    classes: int,
+    session: Session,
+    title: str = "",
+    *,
+    refit: bool = False,
 ) -> ProbeResult:
-    """Fit logistic regression on the features of train, select its regularisation on val, and apply it to test."""
+    """Fit logistic regression on the features of train, select its regularisation on val, and apply it to test; with
+    `refit` it is fitted on train and val before that.
+    """
+    balanced = parameters.class_weights == "balanced"
     train, val, test = (splits[name] for name in ("train", "val", "test"))
     probe, strength = logistic_regression.select(
         train,
@@ -39,14 +49,24 @@ def probe_features(
         parameters.max_iterations,
         session,
         title if session.is_main else "",
-        balanced=parameters.class_weights == "balanced",
+        balanced=balanced,
     )
-    return probe_result(probe, strength, val, test, session)
+    result = probe_result(probe, strength, val, test, session)
+    if not refit:
+        return result
+    both = Features(torch.cat([train.h, val.h]), torch.cat([train.labels, val.labels]), train.count + val.count)
+    probe = logistic_regression.fit(both, classes, strength, parameters.max_iterations, session, balanced=balanced)
+    return replace(result, scores=gathered_scores(probe, test, session))
 
 
 def probe_result(
     classifier: Callable[[Tensor], Tensor], hyperparameter: float, val: Features, test: Features, session: Session
 ) -> ProbeResult:
-    on_val, on_test = (shares.all_gather(classifier(split.h), split.count, session).cpu() for split in (val, test))
+    on_val, on_test = (gathered_scores(classifier, split, session) for split in (val, test))
     labels = shares.all_gather(val.labels, val.count, session).cpu()
     return ProbeResult(on_test, hyperparameter, accuracy(on_val, labels))
+
+
+def gathered_scores(classifier: Callable[[Tensor], Tensor], split: Features, session: Session) -> Tensor:
+    """The scores (N, C) of all images of `split`, on the CPU of every rank."""
+    return shares.all_gather(classifier(split.h), split.count, session).cpu()

@@ -32,5 +32,6 @@ class LinearEvalParams:
     """`linear_eval` of params.yaml."""
 
     seed: int = params.seed()
+    refit: bool
     cached: CachedParams
     augmented: AugmentedParams

@@ -6,14 +6,15 @@ import logging
 import torch
 
 from simclr.core import fingerprint, params, processor, tables
+from simclr.data.converted import files_of
 from simclr.distributed.session import Session
 from simclr.features import encoder_file
 from simclr.tracking import progress
 from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import PretrainParams, check
+from simclr.training.pretrain_params import PretrainParams, refusals
 from simclr.training.pretrain_result import PretrainResult
-from simclr.training.recipe import Recipe, check_without_labels
+from simclr.training.recipe import Recipe, refusals_without_labels
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
@@ -30,7 +31,7 @@ def identity(recipe: Recipe, data: PretrainData, session: Session) -> Identity:
                 {"pretrain": dataclasses.asdict(recipe.parameters)}
                 | {option.path: dataclasses.asdict(option.parameters) for option in recipe.options}
             ),
-            "data": {name: digests[name] for name in sorted({recipe.parameters.split, "train", "val"})},
+            "data": {name: digests[name] for name in sorted({*files_of(recipe.parameters.split), "train", "val"})},
             "code": fingerprint.of_code(__name__, [option.path for option in recipe.options]),
             "platform": {
                 "torch": torch.__version__,
@@ -70,14 +71,14 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     `context`.
 
     Raises:
-        UserError: as `check` and `check_without_labels`, the processes cannot share the global batch, the gradient is
-            not finite, or a checkpoint cannot be written.
+        UserError: the data have too few images or no labels for some values, the processes cannot share the global
+            batch, the gradient is not finite, or a checkpoint cannot be written.
         Stopped: after a signal to any rank, once the current step is done and its checkpoint is written.
     """
     parameters = recipe.parameters
-    check(parameters, len(data.source), len(data.train))
+    params.raise_all(refusals(parameters, len(data.source), len(data.train)))
     if not data.info.labelled:
-        check_without_labels(recipe)
+        params.raise_all(refusals_without_labels(recipe))
     check_session(parameters, session)
     if hasattr(recipe.method.module, "load"):
         return loaded_encoder.load(recipe, data, session)

@@ -1,8 +1,11 @@
 """The section `pretrain` of params.yaml."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simclr.core import options, params
+from simclr.core.errors import UserError
+from simclr.data import converted
 from simclr.learning.optimizer import OptimizerParams
 from simclr.learning.penalty import PenaltyParams
 from simclr.training import validation
@@ -17,7 +20,8 @@ class PretrainParams:
     """`pretrain` of params.yaml."""
 
     seed: int = params.seed()
-    split: str = params.choice("train", "unlabelled")
+    split: str = params.choice("train", "unlabelled", converted.ALL)
+    shuffle_window: int | None = params.at_least(2)
     epochs: int = params.at_least(1)
     batch_size: int = params.at_least(2)
     piece_size: int | None = params.at_least(2)
@@ -40,16 +44,14 @@ def pieces(parameters: PretrainParams) -> int:
     return parameters.batch_size // parameters.piece_size if parameters.piece_size else 1
 
 
-def check(parameters: PretrainParams, source: int, train: int) -> None:
-    """Compare `parameters` with the numbers of images in the pretraining split, `source`, and in `train`.
-
-    Raises:
-        UserError: there are fewer images than in a batch, or fewer than neighbors in the validation.
-    """
-    if parameters.batch_size > source:
+def refusals(parameters: PretrainParams, source: int, train: int) -> Iterator[UserError]:
+    """The values for which the pretraining split has too few images, `source`, or `train` has."""
+    if source < 2:
+        yield UserError(f"pretraining takes 2 images or more; {parameters.split} has {source}")
+    elif parameters.batch_size > source:
         takes = f"at most {source}, the images of {parameters.split}"
-        raise params.refusal("pretrain.batch_size", parameters.batch_size, takes)
+        yield params.refusal("pretrain.batch_size", parameters.batch_size, takes)
     neighbors, voters = parameters.validation.neighbors, min(train, validation.BANK)
     if neighbors > voters:
         takes = f"at most {voters}, the images of train that vote"
-        raise params.refusal("pretrain.validation.neighbors", neighbors, takes)
+        yield params.refusal("pretrain.validation.neighbors", neighbors, takes)

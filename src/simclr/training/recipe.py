@@ -1,12 +1,14 @@
 """The recipe of a pretraining: the section `pretrain` of params.yaml, and the options that it selects."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from simclr.core import options, params, params_file
+from simclr.core.errors import UserError
 from simclr.core.options import Option
+from simclr.data import converted
 from simclr.training.pretrain_params import PretrainParams
 from simclr.views.compose import check_order
 
@@ -62,36 +64,39 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
     if parameters.piece_size and parameters.batch_size % parameters.piece_size:
         takes = f"a divisor of the batch of {parameters.batch_size}"
         raise params.refusal("pretrain.piece_size", parameters.piece_size, takes, origin)
+    if parameters.shuffle_window and parameters.shuffle_window < parameters.batch_size:
+        takes = f"at least the batch of {parameters.batch_size}"
+        raise params.refusal("pretrain.shuffle_window", parameters.shuffle_window, takes, origin)
     if parameters.views.small.count:
         _check_small_views(recipe, origin)
     _check_online_probe(parameters, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
-    if parameters.split == "unlabelled":
+    if parameters.split != "train":
         learners = [part.name for part in (recipe.method, recipe.loss) if hasattr(part.module, "NEEDS_LABELS")]
         learners += ["pretrain.online_probe"] if parameters.online_probe.lr is not None else []
         for learner in learners[:1]:
             takes = f"train, since {learner} learns from labels"
             raise params.refusal("pretrain.split", parameters.split, takes, origin)
+    patience = parameters.early_stopping.patience
+    if parameters.split == converted.ALL and patience is not None:
+        takes = "null where pretrain.split is all, since val is trained on"
+        raise params.refusal("pretrain.early_stopping.patience", patience, takes, origin)
     return recipe
 
 
-def check_without_labels(recipe: Recipe) -> None:
-    """Check that images without labels are enough for `recipe`.
-
-    Raises:
-        UserError: it learns from labels, or stops early by an accuracy.
-    """
+def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:
+    """The values of `recipe` that need labels: it learns from them, or stops early by an accuracy."""
     parameters, because = recipe.parameters, "since these images have no labels"
     for key, part in (("method", recipe.method), ("loss", recipe.loss)):
         if hasattr(part.module, "NEEDS_LABELS"):
-            raise params.refusal(f"pretrain.{key}", part.name, f"one that learns without labels, {because}")
+            yield params.refusal(f"pretrain.{key}", part.name, f"one that learns without labels, {because}")
     for key, value in (
         ("online_probe.lr", parameters.online_probe.lr),
         ("early_stopping.patience", parameters.early_stopping.patience),
     ):
         if value is not None:
-            raise params.refusal(f"pretrain.{key}", value, f"null, {because}")
+            yield params.refusal(f"pretrain.{key}", value, f"null, {because}")
 
 
 def _check_online_probe(parameters: PretrainParams, origin: str) -> None:

@@ -49,7 +49,10 @@ class Trainer:
             size=views.resolution, crop_share=encoder.crop_share, mean=data.info.mean, std=data.info.std
         )
         self.stream = ViewStream(
-            data.source, views_by_size(views, recipe.augmentations, parameters.seed), session.device
+            data.source,
+            views_by_size(views, recipe.augmentations, parameters.seed),
+            session.device,
+            parameters.shuffle_window,
         )
         optimizer_params = parameters.optimizer
         self.peak_lr = scaled_lr(optimizer_params.lr, parameters.batch_size, optimizer_params.lr_scaling)

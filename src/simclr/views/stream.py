@@ -15,6 +15,7 @@ from simclr.data import loader, sampling
 from simclr.data.batch import Batch
 from simclr.data.beton import Beton
 from simclr.data.loader import Crops
+from simclr.data.readahead import read_ahead
 from simclr.data.sampling import Indices
 from simclr.device.transfer import Parcel
 from simclr.distributed.session import Session
@@ -26,11 +27,18 @@ _SHOWN = 36
 
 @dataclass(frozen=True)
 class ViewStream:
-    """The views of the samples of `source`, on `device`; `views` has an entry for each size."""
+    """The views of the samples of `source`, on `device`.
+
+    Args:
+        views: an entry for each size.
+        window: for a file larger than memory: see `sampling.windowed_permutation`. Each window is read ahead while the
+            one before is used.
+    """
 
     source: Beton
     views: tuple[Views, ...]
     device: torch.device
+    window: int | None = None
 
     def epoch(
         self,
@@ -47,13 +55,25 @@ class ViewStream:
         count = len(self.source)
         shares = sampling.shuffled_batches(
             count, batch_size, self.views[0].seed, epoch, session.rank, session.world_size,
-            drop_last=drop_last, pieces=pieces,
+            drop_last=drop_last, pieces=pieces, window=self.window,
         )  # fmt: skip
-        loaded = prefetch.prefetch(
-            lambda samples: self.load(samples, epoch), shares[first:], loader.prefetch_batches(self.device)
-        )
+
+        def load(number: int) -> Parcel:
+            if self.window:
+                self._read_ahead(shares, number, first, max(1, self.window // batch_size))
+            return self.load(shares[number], epoch)
+
+        loaded = prefetch.prefetch(load, range(first, len(shares)), loader.prefetch_batches(self.device))
         for number, parcel in enumerate(loaded, first):
             yield self.batch(parcel, min(batch_size, count - number * batch_size))
+
+    def _read_ahead(self, shares: list[Indices], number: int, first: int, ahead: int) -> None:
+        """At the first batch of each window, of `ahead` batches, ask for the next window; at the `first` batch of all,
+        for its own too."""
+        if number == first or number % ahead == 0:
+            begin = first if number == first else number + ahead
+            if parts := shares[begin : (number // ahead + 2) * ahead]:
+                read_ahead(self.source, np.concatenate(parts))
 
     def load(self, samples: Indices, epoch: int) -> Parcel:
         """Host work for one batch: draw the views of the `samples` (B,) and read the pixels they need."""

@@ -1,0 +1,69 @@
+"""What the kernel is asked for, and when."""
+
+import ctypes
+import mmap
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from simclr.data.readahead import read_ahead
+from simclr.data.sampling import Indices
+from simclr.views import stream as streams
+from simclr.views.stream import ViewStream
+from tests.helpers.augmentations import views
+from tests.helpers.betons import noise, stored
+from tests.helpers.ranks import ALONE
+
+
+def test_neighbors_are_read_in_one_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = stored(tmp_path / "x.beton", noise(40, 64, seed=0), np.zeros(40, np.int64))  # 12 KiB each
+    samples = np.array([7, 30, 5, 6, 31, 39])
+    read_ahead(file, samples)  # by the real kernel
+    asked: list[tuple[int, int]] = []
+
+    def madvise(address: int, length: int, advice: int) -> int:
+        assert advice == mmap.MADV_WILLNEED
+        asked.append((address - file.data.ctypes.data, length))
+        return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(madvise=madvise))
+    read_ahead(file, samples)
+    assert len(asked) == 3  # 5 to 7, 30 and 31, 39
+    assert all((file.data.ctypes.data + first) % mmap.PAGESIZE == 0 for first, _ in asked)
+    for sample in samples:
+        start, stop = file.starts[sample], file.starts[sample] + file.sizes[sample]
+        assert any(first <= start and stop <= first + length for first, length in asked)
+    assert sum(length for _, length in asked) < 6 * 64 * 64 * 3 + 3 * mmap.PAGESIZE
+
+
+def test_each_window_is_read_ahead_while_the_one_before_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = stored(tmp_path / "x.beton", noise(90, 8, seed=0), np.zeros(90, np.int64))
+    events: list[tuple[str, set[int]]] = []
+    monkeypatch.setattr(streams, "read_ahead", lambda _, samples: events.append(("ahead", set(samples.tolist()))))
+    load = ViewStream.load
+
+    def spy(self: ViewStream, samples: Indices, epoch: int) -> Any:
+        events.append(("load", set(samples.tolist())))
+        return load(self, samples, epoch)
+
+    monkeypatch.setattr(ViewStream, "load", spy)
+    for first in (0, 5):
+        events.clear()
+        stream = ViewStream(file, (views(8, count=2, seed=3),), torch.device("cpu"), window=30)
+        list(stream.epoch(1, 10, ALONE, drop_last=False, first=first))
+        ahead: set[int] = set()
+        sizes = []
+        for kind, samples in events:
+            if kind == "ahead":
+                assert not samples & ahead  # once
+                ahead |= samples
+                sizes.append(len(samples))
+            else:
+                assert samples <= ahead
+        assert sizes == ([60, 30] if first == 0 else [40])

@@ -12,6 +12,7 @@ from simclr.linear_eval.confusion import confusion
 from simclr.report import charts, map_picture, sheets
 from simclr.thumbnails.view_grid import view_grid
 from simclr.tracking import provenance
+from simclr.tracking.tensorboard import Board, run_folder
 
 BETON, VIEWS = Path("data/beton"), Path("data/views.safetensors")
 EMBEDDING, SCORES = Path("data/embedding.safetensors"), Path("data/scores.safetensors")
@@ -83,6 +84,8 @@ def draw_embedding(embedding: arrays.Arrays, train: Beton, test: Beton, classes:
 def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
     counts = {name: confusion(scores[name], scores["labels"]) for name in PROBES}
     charts.confusion_matrix(REPORTS / "confusion.png", counts["pretrained"], classes, "Linear probe on test: confusion")
+    with Board(run_folder("draw")) as board:
+        board.picture("linear_eval/confusion", REPORTS / "confusion.png")
     charts.accuracy_bars(
         REPORTS / "probes.png",
         list(PROBES.values()),

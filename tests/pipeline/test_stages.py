@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import re
 import runpy
@@ -10,10 +11,12 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simclr.core.errors import Stopped
 from simclr.core.signals import Interruption
@@ -126,7 +129,14 @@ def test_an_evaluation_that_is_not_listed_leaves_nothing(done: Path, tmp_path: P
 
 def test_event_files_stand_under_the_experiments_name(done: Path) -> None:
     folders = {path.parent.relative_to(done).as_posix() for path in (done / "runs").rglob("events.out*")}
-    assert folders == {f"runs/tested/{name}" for name in ("pretrain", "embed", "linear_eval")}
+    assert folders == {f"runs/tested/{name}" for name in ("pretrain", "embed", "linear_eval", "draw")}
+
+
+def test_the_board_has_the_confusion_matrix(done: Path) -> None:
+    events = EventAccumulator(str(done / "runs/tested/draw")).Reload()
+    [shown] = events.Images("linear_eval/confusion")
+    found, drawn = Image.open(io.BytesIO(shown.encoded_image_string)), Image.open(done / "reports/draw/confusion.png")
+    assert np.array_equal(np.asarray(found), np.asarray(drawn.convert("RGB")))
 
 
 def test_pictures_are_drawn_again_from_what_the_stages_wrote(done: Path, tmp_path: Path) -> None:

@@ -69,6 +69,8 @@ def test_scalars_and_images_come_back(tmp_path):
         for step in range(3):
             board.scalars({"train/loss": 2.0 - step, "val/knn": np.float32(step)}, step)
         board.views(pairs)
+        Image.fromarray(pairs[0, 0]).save(tmp_path / "drawn.png")
+        board.picture("probe/confusion", tmp_path / "drawn.png")
     events = read(tmp_path / "run")
     assert curve(tmp_path / "run", "train/loss") == [(0, 2), (1, 1), (2, 0)]
     assert curve(tmp_path / "run", "val/knn") == [(0, 0), (1, 1), (2, 2)]
@@ -76,6 +78,9 @@ def test_scalars_and_images_come_back(tmp_path):
     (tmp_path / "view.png").write_bytes(shown.encoded_image_string)
     assert shown.step == 0
     assert (np.asarray(Image.open(tmp_path / "view.png")) == view_grid(pairs)).all()
+    [shown] = events.Images("probe/confusion")
+    (tmp_path / "picture.png").write_bytes(shown.encoded_image_string)
+    assert (np.asarray(Image.open(tmp_path / "picture.png")) == pairs[0, 0]).all()
 
 
 def test_what_is_written_is_there_after_an_error(tmp_path):
@@ -126,6 +131,7 @@ def test_without_a_folder_nothing_happens(tmp_path, monkeypatch):
         board.restore([("loss", 0, 1.0, 0.0)])
         assert board.points() == []
         board.views(np.stack(images(2))[None])
+        board.picture("picture", tmp_path / "none.png")
         board.embedding(np.eye(3), ["a", "b", "c"], images(3), "h")
         board.hparams({"lr": 0.1}, {"top1": 1.0})
     assert os.listdir(tmp_path) == []

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from simclr.core import fingerprint, params_file, tables
 from simclr.core.errors import UserError
@@ -120,6 +121,14 @@ class Board:
         if self._writer is not None:
             with self._catch_disk_errors():
                 self._writer.add_image("views", view_grid(pairs), 0, dataformats="HWC")
+
+    def picture(self, tag: str, file: Path) -> None:
+        """Add a picture, of an image file."""
+        if self._writer is not None:
+            with Image.open(file) as picture:
+                pixels = np.asarray(picture.convert("RGB"))
+            with self._catch_disk_errors():
+                self._writer.add_image(tag, pixels, 0, dataformats="HWC")
 
     def embedding(
         self,

@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup repro relock test test-faults test-processors test-cluster lint lock bench bench-accuracy compare \
-	gpu-evidence report board clean
+	gpu-evidence report table board clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ gpu-evidence: setup ## measure what one GPU shows in ten minutes; IMAGES=folder 
 
 report: setup ## one page that compares the last commit and the workspace, or EXPS="main an-experiment workspace"
 	scripts/report-page $(EXPS)
+
+table: setup ## all experiments of the last commit: their accuracies, and the parameters that differ
+	scripts/table
 
 board: setup ## TensorBoard over all experiments of this clone
 	tensorboard --logdir runs

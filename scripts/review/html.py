@@ -2,7 +2,8 @@
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -62,11 +63,22 @@ def picture(content: bytes, description: str) -> Markup:
     return Markup(f'<img src="data:image/png;base64,{encoded}" alt="{escape(description)}" loading="lazy">')
 
 
-def lines(series: Mapping[str, Sequence[tuple[float, float]]], colors: Mapping[str, str], x: str, y: str) -> Markup:
-    """A chart of finite points (x, y) by name, joined by lines."""
-    points = [point for own in series.values() for point in own]
-    if not points:
+@dataclass(frozen=True)
+class Curve:
+    """A line through finite `points` (x, y), and behind it a `band` of (x, lowest, highest)."""
+
+    name: str
+    color: str
+    points: Sequence[tuple[float, float]]
+    band: Sequence[tuple[float, float, float]] = ()
+
+
+def lines(curves: Sequence[Curve], x: str, y: str) -> Markup:
+    """A chart of those curves that have points."""
+    curves = [curve for curve in curves if curve.points]
+    if not curves:
         return Markup("")
+    points = [point for curve in curves for point in (*curve.points, *_outline(curve))]
     (left, right), (low, high) = ((min(values), max(values)) for values in zip(*points, strict=True))
     right, high = right if right > left else left + 1, high if high > low else low + 1
 
@@ -75,19 +87,29 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], colors: Mapping[s
         up = _HEIGHT - _BOTTOM - (point[1] - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
         return f"{across:.1f},{up:.1f}"
 
+    bands = [
+        tag("polygon", points=" ".join(map(place, _outline(curve))), fill=curve.color, fill_opacity="0.25")
+        for curve in curves
+        if curve.band
+    ]
     drawn = [
-        tag("polyline", tag("title", name), points=" ".join(map(place, own)), fill="none",
-            stroke=colors[name], stroke_width="2")
-        for name, own in series.items()
+        tag("polyline", tag("title", curve.name), points=" ".join(map(place, curve.points)), fill="none",
+            stroke=curve.color, stroke_width="2")
+        for curve in curves
     ]  # fmt: skip
     marks = [
         *(_mark(place((left, value)), f"{value:.3g}", "end", -6, 4) for value in (low, (low + high) / 2, high)),
         *(_mark(place((value, low)), f"{value:.3g}", "middle", 0, 16) for value in (left, (left + right) / 2, right)),
     ]
-    legend = tag("p", *(_key(name, colors[name]) for name in series), class_="legend")
+    legend = tag("p", *(_key(curve.name, curve.color) for curve in curves), class_="legend")
     heading = tag("figcaption", f"{y} by {x}")
-    svg = tag("svg", *drawn, *marks, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{y} by {x}")
+    svg = tag("svg", *bands, *drawn, *marks, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{y} by {x}")
     return tag("figure", heading, svg, legend)
+
+
+def _outline(curve: Curve) -> list[tuple[float, float]]:
+    """Around the band: along the highest, and back along the lowest."""
+    return [*((x, high) for x, _, high in curve.band), *((x, low) for x, low, _ in reversed(curve.band))]
 
 
 def _mark(place: str, words: str, anchor: str, right: int, down: int) -> Markup:

@@ -1,50 +1,21 @@
-"""One page that compares revisions: what `make report` writes. It needs no network, and nothing but Git."""
+"""One page that compares revisions, which `make report` writes. It needs no network; all but test images is in Git."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from review import results, verdict
+from review.changed_images import changed_images
+from review.column import Column
+from review.curves import colors_by_name, curves
 from review.experiments_table import changed, number_cell, of_experiments
-from review.html import COLORS, Markup, join, lines, picture, table, tag
+from review.html import Markup, join, picture, table, tag
 from review.mistakes import mistakes
-from review.revision import Experiment, Revision
+from review.revision import Experiment
 
 STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 _HERE = Path(__file__).parent
-
-
-@dataclass(frozen=True)
-class Column:
-    """A revision, and what it left."""
-
-    revision: Revision
-
-    @property
-    def name(self) -> str:
-        return self.revision.name
-
-    @cached_property
-    def metrics(self) -> dict[str, float]:
-        return results.metrics(self.revision)
-
-    @cached_property
-    def parameters(self) -> dict[str, Any]:
-        return results.parameters(self.revision)
-
-    @cached_property
-    def pictures(self) -> dict[str, bytes]:
-        paths = [path for path in self.revision.files("reports") if path.endswith(".png")]
-        return {path: content for path in paths if (content := self.revision.read(path))}
-
-    @cached_property
-    def curves(self) -> dict[str, list[dict[str, str]]]:
-        """The tables of reports/pretrain, which have a column epoch."""
-        paths = [path for path in self.revision.files("reports/pretrain") if path.endswith(".csv")]
-        return {path: rows for path in paths if "epoch" in (rows := results.table(self.revision, path) or [{}])[0]}
 
 
 def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: str) -> str:
@@ -53,9 +24,10 @@ def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: st
         "Verdict": _verdicts(columns),
         "Metrics": _metrics(columns),
         "Parameters that differ": _parameters(columns),
-        "Curves": _curves(columns),
+        "Curves": curves(columns),
         "Classes": _classes(columns),
         "Mistakes": _mistakes(columns),
+        "Images gained and lost": join(*(changed_images(columns[0].revision, other.revision) for other in columns[1:])),
         "Pictures": _pictures(columns),
         "Made by": _records(columns),
         "All experiments": of_experiments(experiments),
@@ -85,12 +57,12 @@ def _anchor(name: str) -> str:
 
 def _heading(columns: Sequence[Column], experiments: Sequence[Experiment]) -> Markup:
     """What each column is, and the commands that make it again."""
-    rows = []
+    rows, colors = [], colors_by_name(columns)
     of_experiment = {item.commit: f"{item.day}: {changed(item)}" for item in experiments}
-    for number, column in enumerate(columns):
+    for column in columns:
         revision = column.revision
         again = f"git checkout {revision.commit[:12]} && dvc repro" if revision.commit else "dvc repro"
-        name = join(tag("i", class_="key", style=f"background:{COLORS[number % len(COLORS)]}"), column.name)
+        name = join(tag("i", class_="key", style=f"background:{colors[column.name]}"), column.name)
         said = of_experiment.get(revision.commit) or revision.described or "not committed"
         rows.append([name, said, tag("code", again)])
     return table(["", "what", "again"], rows)
@@ -172,24 +144,6 @@ def _value(parameters: Mapping[str, Any], name: str) -> str:
     if name not in parameters:
         return "-"
     return "null" if parameters[name] is None else str(parameters[name])
-
-
-def _curves(columns: Sequence[Column]) -> Markup:
-    colors = {column.name: COLORS[number % len(COLORS)] for number, column in enumerate(columns)}
-    charts: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for column in columns:
-        for rows in column.curves.values():
-            for quantity in rows[0]:
-                if quantity != "epoch":
-                    charts.setdefault(quantity, {})[column.name] = list(_points(rows, quantity))
-    return join(*(lines(series, colors, "epoch", quantity) for quantity, series in charts.items()))
-
-
-def _points(rows: Sequence[Mapping[str, str]], quantity: str) -> Iterator[tuple[float, float]]:
-    for row in rows:
-        epoch, value = results.number(row["epoch"]), results.number(row[quantity])
-        if epoch is not None and value is not None:
-            yield epoch, value
 
 
 def _classes(columns: Sequence[Column]) -> Markup:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -51,6 +52,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     base = run(folder, "git", "rev-parse", "after").stdout.strip()
     for seed, top1 in ((1, 80.0), (2, 90.0)):
         report(folder, 5, top1, set(range(8)), 200)
+        losses = [f"{k},{10 / k + seed}\n" for k in range(1, 6 - (seed == 2))]  # the second one stops early
+        (folder / "reports/pretrain/loss.csv").write_text("epoch,loss\n" + "".join(losses))
         text = (folder / "params.yaml").read_text()
         (folder / "params.yaml").write_text(text.replace("seed: 0", f"seed: {seed}"))
         commit(folder, f"seed-{seed}")
@@ -135,6 +138,32 @@ def test_experiments_and_their_seeds(clone: Path) -> None:
     assert found[1][0].count(",") == 2
     assert {row[0]: row[-2] for row in found[3:]} == {"exp-1": "pretrain.seed=1", "exp-2": "pretrain.seed=2"}
     assert ["pretrain.seed", "1", "0", ""] in rows(text, "parameters-that-differ")
+
+
+def test_runs_that_differ_in_seeds_alone_are_one_curve_with_a_band(clone: Path) -> None:
+    text = page(clone, "before", "after", "exp-1", "exp-2")
+    [band] = re.findall(r'<polygon points="([^"]*)"', text)
+    [alone, together] = re.findall(r'<polyline points="([^"]*)"', text)
+    assert len(alone.split()) == 3
+    runs = [[10 / k + seed for k in range(1, 5)] for seed in (0, 1, 2)]  # all of them have four epochs
+    means, lowest, highest = ([of(own[k] for own in runs) for k in range(4)] for of in (mean, min, max))
+    found = [[float(point.split(",")[1]) for point in points.split()] for points in (together, band)]
+    # pixels are a linear function of the values
+    expected = [*means, *highest, *lowest[::-1]]
+    assert len(found[0] + found[1]) == len(expected)
+    slope, offset = np.polyfit(expected, found[0] + found[1], 1)
+    assert slope < 0
+    np.testing.assert_allclose(slope * np.array(expected) + offset, found[0] + found[1], atol=0.1)
+    assert "</i>before</span>" in text
+    assert "</i>after, exp-1, exp-2 (3 seeds)</span>" in text
+    colors = re.findall(r'<i class="key" style="background:(#\w+)"></i>', text)
+    assert colors[0] != colors[1] == colors[2] == colors[3]
+
+
+def test_the_same_seed_twice_is_no_band(clone: Path) -> None:
+    run(clone, "git", "tag", "again", "seed-1")
+    text = page(clone, "exp-1", "again", "workspace")
+    assert (text.count("<polygon"), text.count("<polyline")) == (0, 3)
 
 
 def test_without_arguments_it_is_the_last_commit_and_the_workspace(clone: Path) -> None:

@@ -40,8 +40,8 @@ def changed_images(before: Revision, after: Revision) -> Markup:
     try:
         actual, [first, second] = _predictions([before, after])
         kinds = {
-            f"gained: {before.name} takes them for others, {after.name} does not": changes(actual, first, second),
-            f"lost: {after.name} takes them for others, {before.name} does not": changes(actual, second, first),
+            f"gained, which {before.name} takes for others": changes(actual, first, second),
+            f"lost, which {after.name} takes for others": changes(actual, second, first),
         }
         shown = [change for found in kinds.values() for change in found[:MOST]]
         pictures = dict(zip(shown, _pictures(_data(before, after), actual, shown), strict=True)) if shown else {}
@@ -73,15 +73,19 @@ def _predictions(revisions: Sequence[Revision]) -> tuple[list[str], list[list[st
 
 
 def _data(before: Revision, after: Revision) -> str:
-    """The digest of the data that the predictions of both are about, as linear_eval recorded it."""
+    """The digest of the data that the predictions of both are about.
+
+    dvc.lock knows what linear_eval read, and the run.json of convert its digest. The run.json of linear_eval would not
+    do: DVC brings results back from its run cache without it.
+    """
     digests = []
     for revision in (before, after):
-        facts = results.flat(results.record(revision, "linear_eval"))
-        content = revision.read(PREDICTIONS) or b""
-        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-        if facts.get(f"outs.{PREDICTIONS}") != md5:  # as of results from DVC's run cache
-            raise NotShownError(f"the data of {revision.name} are not recorded with its predictions")
-        digests.append(str(facts.get("fingerprints.data")))
+        locked = results.locked(revision, "linear_eval")
+        md5 = hashlib.md5(revision.read(PREDICTIONS) or b"", usedforsecurity=False).hexdigest()
+        record = results.flat(results.record(revision, "convert"))
+        if locked.get(PREDICTIONS) != md5 or locked.get(str(BETON), "") != record.get(f"outs.{BETON}"):
+            raise NotShownError(f"dvc.lock and run.json do not say which data {revision.name} is about")
+        digests.append(str(record.get("fingerprints.data")))
     if digests[0] != digests[1]:
         raise NotShownError("the data are not the same")
     return digests[0]
@@ -119,6 +123,8 @@ def _pictures(data: str, actual: Sequence[str], shown: Sequence[Change]) -> list
 
 
 def _gallery(words: str, found: Sequence[Change], pictures: dict[Change, bytes]) -> Markup:
+    if not found:
+        return tag("p", f"None {words.partition(',')[0]}.")
     cells = [
         tag(
             "figure",
@@ -127,5 +133,5 @@ def _gallery(words: str, found: Sequence[Change], pictures: dict[Change, bytes])
         )
         for change in found[:MOST]
     ]
-    rest = f", of which {MOST} are shown" if len(found) > MOST else ""
-    return join(tag("p", f"{len(found)} {words}{rest}."), tag("div", *cells, class_="images") if cells else "")
+    rest = f"; {MOST} are shown" if len(found) > MOST else ""
+    return join(tag("p", f"{len(found)} {words}{rest}."), tag("div", *cells, class_="images"))

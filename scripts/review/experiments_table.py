@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from review import seeds
+from review.headline import METRICS
 from review.html import Markup, join, table, tag
 from review.revision import Experiment
 
@@ -14,11 +15,11 @@ def of_experiments(experiments: Sequence[Experiment]) -> Markup:
     """Each in a row, and before them those that differ in seeds alone, together."""
     rows = []
     for item in experiments[:MOST]:
-        cells = [number_cell(seeds.metrics(item.commit).get(name)) for name in seeds.METRICS]
+        cells = [number_cell(seeds.metrics(item.commit).get(name)) for name in METRICS]
         rows.append([item.name, item.day, *cells, changed(item), tag("code", f"dvc exp apply {item.name}")])
     if not rows:
         return Markup("")
-    header = [*(name.partition(".")[2].replace(".", " ") for name in seeds.METRICS), "changed"]
+    header = [*(name.partition(".")[2].replace(".", " ") for name in METRICS), "changed"]
     parts = [table(["", "day", *header, "into the workspace"], rows, class_="sortable filterable")]
     if over_seeds := [_over_seeds(group) for group in seeds.groups(experiments[:MOST]).values() if len(group) > 1]:
         words = "Those with the same code and parameters but for seeds, together: mean ± standard deviation."
@@ -31,7 +32,7 @@ def number_cell(value: float | None) -> str:
 
 
 def _over_seeds(group: Sequence[Experiment]) -> list[str]:
-    found = (seeds.spread([item.commit for item in group], name) for name in seeds.METRICS)
+    found = (seeds.spread([item.commit for item in group], name) for name in METRICS)
     cells = ["" if spread is None else f"{spread[0]:.2f} ± {spread[1]:.2f}" for spread in found]
     return [", ".join(item.name for item in group), str(len(group)), *cells, changed(group[-1], with_seeds=False)]
 

@@ -27,6 +27,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', f'{chr(92)}|') for cell in cells)} |" for cells in lines)
 
 
+def details(summary: str, body: str) -> str:
+    """`body` folded up behind a `summary`, which is no more than words."""
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
 def cut(text: str, longest: int = LONGEST) -> str:
     """`text`, or as many of its first lines as a comment holds."""
     if len(text) <= longest:

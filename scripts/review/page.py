@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from review import results, verdict
+from review import headline, results, verdict
 from review.changed_images import changed_images
 from review.column import Column
 from review.curves import colors_by_name, curves
@@ -13,8 +13,6 @@ from review.html import Markup, join, picture, table, tag
 from review.mistakes import mistakes
 from review.revision import Experiment
 
-STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
-"""Whose metrics come first."""
 _HERE = Path(__file__).parent
 
 
@@ -98,9 +96,7 @@ def _verdicts(columns: Sequence[Column]) -> Markup:
 
 
 def _metrics(columns: Sequence[Column]) -> Markup:
-    order = {stage: number for number, stage in enumerate(STAGES)}
-    names = dict.fromkeys(name for column in columns for name in column.metrics)
-    rows = sorted(names, key=lambda name: order.get(name.partition(".")[0], len(order)))
+    rows = sorted(dict.fromkeys(name for column in columns for name in column.metrics), key=headline.place)
     return _compared("", rows, [column.metrics for column in columns], columns)
 
 

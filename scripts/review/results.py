@@ -72,6 +72,15 @@ def record(revision: Revision, stage: str) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def locked(revision: Revision, stage: str) -> dict[str, str]:
+    """The MD5 of every dependency and out of a stage in dvc.lock, by path."""
+    try:
+        entry = YAML(typ="safe").load(_text(revision.read("dvc.lock")))["stages"][stage]
+        return {str(item["path"]): str(item["md5"]) for key in ("deps", "outs") for item in entry[key]}
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings under dotted keys."""
     if not isinstance(values, Mapping):

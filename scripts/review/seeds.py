@@ -8,8 +8,6 @@ from typing import Any
 from review import results
 from review.revision import Experiment, Revision, git
 
-METRICS = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
-"""Those that are averaged over seeds."""
 _CODE = ("src", "stages", "dvc.yaml")
 
 

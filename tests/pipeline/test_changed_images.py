@@ -26,10 +26,13 @@ Show = Callable[[str, str], str]
 
 
 def record(folder: Path, data: str) -> None:
-    """Have the run.json in `folder` say that its predictions are about `data`."""
+    """Have dvc.lock and the run.json of convert in `folder` say that its predictions are about `data`."""
     md5 = hashlib.md5((folder / FILE).read_bytes()).hexdigest()
-    facts = {"outs": {FILE: md5}, "fingerprints": {"data": data}}
-    (folder / "reports/linear_eval/run.json").write_text(json.dumps(facts))
+    deps, outs = [{"path": "data/beton", "md5": f"{data[:32]}.dir"}], [{"path": FILE, "md5": md5}]
+    (folder / "dvc.lock").write_text(json.dumps({"stages": {"linear_eval": {"deps": deps, "outs": outs}}}))
+    facts = {"outs": {"data/beton": f"{data[:32]}.dir"}, "fingerprints": {"data": data}}
+    (folder / "reports/convert").mkdir(exist_ok=True)
+    (folder / "reports/convert/run.json").write_text(json.dumps(facts))
 
 
 def write_beton(folder: Path) -> str:
@@ -86,25 +89,25 @@ def shown(html: str) -> list[tuple[int, str]]:
 
 def test_they_are_the_images_of_test_that_the_predictions_are_about(repository: Path, show: Show) -> None:
     gained, lost = show("before", "after").split("<p>")[1:]
-    assert gained.startswith("17 gained: before takes them for others, after does not.")
+    assert gained.startswith("17 gained, which before takes for others.")
     expected = [k for k in range(20) if k not in (0, 5, 19)]
     assert shown(gained) == [(k, f"{k % 3} taken for {(k + 1) % 3}") for k in expected]
-    assert lost.startswith("2 lost: after takes them for others, before does not.")
+    assert lost.startswith("2 lost, which after takes for others.")
     assert shown(lost) == [(40, "1 taken for 2"), (41, "2 taken for 0")]
 
 
 def test_of_many_the_first_are_shown(repository: Path, show: Show) -> None:
-    data = json.loads((repository / "reports/linear_eval/run.json").read_text())["fingerprints"]["data"]
+    data = json.loads((repository / "reports/convert/run.json").read_text())["fingerprints"]["data"]
     predict(repository, set(range(30, 60)))
     record(repository, data)
     _, lost = show("before", "workspace").split("<p>")[1:]
-    assert lost.startswith("30 lost: workspace takes them for others, before does not, of which 24 are shown.")
+    assert lost.startswith("30 lost, which workspace takes for others; 24 are shown.")
     assert [number for number, _ in shown(lost)] == list(range(30, 54))
 
 
 def test_the_same_predictions_need_no_data(repository: Path, show: Show) -> None:
     (repository / "data").rename(repository / "elsewhere")
-    assert re.findall(r"<p>(\d+ \w+):", show("after", "workspace")) == ["0 gained", "0 lost"]
+    assert re.findall(r"<p>(.*?)</p>", show("after", "workspace")) == ["None gained.", "None lost."]
 
 
 def spoil_dataset(folder: Path) -> None:
@@ -116,6 +119,7 @@ def spoil_labels(folder: Path) -> None:
     betons.stored(folder / "data/beton/test.beton", IMAGES[:50], np.arange(50) % 3)
 
 
+UNTOLD = "dvc.lock and run.json do not say which data workspace is about"
 SPOILT = {
     "there is no data/beton here": lambda folder: (folder / "data/beton").rename(folder / "elsewhere"),
     "data/beton holds other data here": spoil_dataset,
@@ -123,8 +127,9 @@ SPOILT = {
     "data/beton/test.beton: 3 bytes are no .beton": lambda folder: (folder / "data/beton/test.beton").write_text("abc"),
     "data/beton/dataset.json: damaged": lambda folder: (folder / "data/beton/dataset.json").write_text("["),
     "the data are not the same": lambda folder: record(folder, "0" * 64),
-    "the data of workspace are not recorded": lambda folder: (folder / "reports/linear_eval/run.json").unlink(),
-    "the data of workspace are not recorded with its predictions": lambda folder: predict(folder, {1}),
+    f"{UNTOLD}": lambda folder: (folder / "reports/convert/run.json").unlink(),
+    f"{UNTOLD}.": lambda folder: (folder / "dvc.lock").write_text("["),
+    f"{UNTOLD}.<": lambda folder: predict(folder, {1}),
     "the test images are not the same": lambda folder: predict(folder, set(), images=50),
     "the test images have no labels": lambda folder: (folder / FILE).write_text("actual,predicted\n,\n"),
     "workspace has no predictions of a linear probe": lambda folder: (folder / FILE).unlink(),

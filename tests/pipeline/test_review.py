@@ -58,6 +58,7 @@ reports.joinpath("views.png").write_text("views")
 reports.joinpath("loss.csv").write_text(f"step,loss\\n0,{lr}\\n")
 reports.joinpath("metrics.json").write_text(json.dumps({"accuracy": 1 - lr}))
 """
+UNRECORDED = "- `train`: not recorded, as of results from DVC's run cache"
 PARAMS = "prepare:\n  seed: 0\ntrain:\n  lr: 0.25\n"
 
 
@@ -134,7 +135,7 @@ def cells(table: str) -> list[list[str]]:
 def test_the_comment_has_what_changed_and_only_that(clone: Path) -> None:
     sections = comment(clone, "slow")
     assert list(sections) == [
-        "Compared with `slow`", "Metrics", "Parameters", "Plots, pictures and other outputs", "Made by"
+        "Compared with `slow`", "Parameters", "Metrics", "Plots, pictures and other outputs", "Made by"
     ]  # fmt: skip
     assert sections["Compared with `slow`"].startswith("`dvc.lock` is up to date: ")
     header, _, *rows = cells(sections["Metrics"])
@@ -158,7 +159,7 @@ def test_a_comparison_without_a_difference_says_so(clone: Path) -> None:
         "Metrics": "No metrics differ from `fast`.",
         "Parameters": "No params differ from `fast`.",
         "Plots, pictures and other outputs": "None differ from `fast`.",
-        "Made by": "- `train`: not recorded",
+        "Made by": UNRECORDED,
     }
 
 
@@ -204,9 +205,9 @@ def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -
     words = "- `train`: `cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14`"
     assert comment(clone, "fast")["Made by"] == words
     file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
-    assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"  # as of results from DVC's run cache
+    assert comment(clone, "fast")["Made by"] == UNRECORDED
     file.write_text('{"outs": []}')
-    assert comment(clone, "fast")["Made by"] == "- `train`: not recorded"
+    assert comment(clone, "fast")["Made by"] == UNRECORDED
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
@@ -224,9 +225,25 @@ def test_metrics_that_cannot_be_read_are_mentioned(clone: Path) -> None:
 
 def test_a_long_table_is_cut(clone: Path) -> None:
     clone.joinpath("reports/metrics.json").write_text(json.dumps({f"class {i}": i for i in range(150)}))
-    table, rest = comment(clone, "slow")["Metrics"].split("\n\n")
+    summary, table, end, rest = comment(clone, "slow")["Metrics"].split("\n\n")
+    assert (summary, end) == ("<details><summary>100 metrics</summary>", "</details>")
     assert len(table.splitlines()) == 2 + 100
     assert rest == "51 more rows: `dvc metrics diff slow`"
+
+
+def test_of_many_metrics_those_that_are_looked_at_first_are_not_folded(clone: Path) -> None:
+    file = clone / "reports/linear_eval/metrics.json"
+    clone.joinpath("dvc.yaml").write_text(PIPELINE + "metrics:\n- reports/linear_eval/metrics.json\n")
+    file.parent.mkdir()
+    top1 = {name: {"top1": 98.0} for name in ("untrained", "augmented", "pretrained")}
+    for others in (10, 9):
+        file.write_text(json.dumps(top1 | {f"class {i}": i for i in range(others - 1)}))  # and the accuracy
+        shown, *folded = comment(clone, "slow")["Metrics"].split("\n\n")
+        names = [row[1] for row in cells(shown)[2:]]
+        assert names[:2] == ["`pretrained.top1`", "`augmented.top1`"]
+        assert len(names) == (2 if others == 10 else 12)
+        assert len(folded) == (3 if others == 10 else 0)
+    assert names[-1] == "`accuracy`"
 
 
 @pytest.mark.parametrize(

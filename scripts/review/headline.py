@@ -1,0 +1,18 @@
+"""What a reviewer looks at first."""
+
+from collections.abc import Sequence
+
+METRICS = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
+"""By stage and key; they are also averaged over seeds."""
+STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
+"""Whose metrics come first."""
+
+
+def place(metric: str) -> tuple[int, int]:
+    """Sorts metrics, by stage and key: `METRICS`, then those of `STAGES`, then the others."""
+    stage = metric.partition(".")[0]
+    return _index(METRICS, metric), _index(STAGES, stage)
+
+
+def _index(names: Sequence[str], name: str) -> int:
+    return names.index(name) if name in names else len(names)

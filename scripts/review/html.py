@@ -11,7 +11,7 @@ COLORS = ("#3f90da", "#ffa90e", "#bd1f01", "#832db6", "#00966f", "#a96b59", "#e7
 """Of columns: those of M. A. Petroff 2021 that differ most, and a green."""
 LARGEST = 4 << 20
 """Bytes of a picture."""
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP = 640, 260, 56, 34, 10
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM, _TOP = 640, 280, 84, 22, 36, 14
 
 
 _NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?( ± [\d.]+)?$")
@@ -83,7 +83,7 @@ def lines(curves: Sequence[Curve], x: str, y: str) -> Markup:
     right, high = right if right > left else left + 1, high if high > low else low + 1
 
     def place(point: tuple[float, float]) -> str:
-        across = _LEFT + (point[0] - left) / (right - left) * (_WIDTH - _LEFT - 10)
+        across = _LEFT + (point[0] - left) / (right - left) * (_WIDTH - _LEFT - _RIGHT)
         up = _HEIGHT - _BOTTOM - (point[1] - low) / (high - low) * (_HEIGHT - _BOTTOM - _TOP)
         return f"{across:.1f},{up:.1f}"
 
@@ -98,8 +98,8 @@ def lines(curves: Sequence[Curve], x: str, y: str) -> Markup:
         for curve in curves
     ]  # fmt: skip
     marks = [
-        *(_mark(place((left, value)), f"{value:.3g}", "end", -6, 4) for value in (low, (low + high) / 2, high)),
-        *(_mark(place((value, low)), f"{value:.3g}", "middle", 0, 16) for value in (left, (left + right) / 2, right)),
+        *(_mark(place((left, value)), f"{value:.3g}", "end", -6, 5) for value in (low, (low + high) / 2, high)),
+        *(_mark(place((value, low)), f"{value:.3g}", "middle", 0, 22) for value in (left, (left + right) / 2, right)),
     ]
     legend = tag("p", *(_key(curve.name, curve.color) for curve in curves), class_="legend")
     heading = tag("figcaption", f"{y} by {x}")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from benchmarks.fake_memory import CUDA, MIB, counted
 from torch import Tensor
 
 from simclr.distributed import pairwise
@@ -13,7 +14,6 @@ from simclr.distributed.session import Session
 from simclr.distributed.similarity import Similarity
 from simclr.distributed.softmax import SoftmaxRule, nt_xent
 from tests.contracts.test_losses import projections
-from tests.helpers.fake_memory import CUDA, MIB, counted
 from tests.helpers.ranks import ALONE
 
 

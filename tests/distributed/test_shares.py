@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from benchmarks.fake_memory import CUDA, GIB, counted
 from torch import Tensor
 
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import on_ranks
 
 WHOLES = [torch.arange(3.0 * count).view(count, 3) for count in (1, 3, 4, 11)] + [torch.arange(7)]

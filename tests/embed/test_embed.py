@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks.fake_memory import CUDA, GIB, counted
 from threadpoolctl import threadpool_limits
 
 from simclr.distributed import shares
@@ -15,7 +16,6 @@ from simclr.features.encode import Features, encode_splits, gather_to_main
 from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
 from tests.helpers.betons import noise, stored
-from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import ALONE, on_ranks
 
 

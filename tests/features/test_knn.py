@@ -5,12 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from benchmarks.fake_memory import CUDA, GIB, counted
 from torch import Tensor
 
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features import knn
-from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import ALONE, on_ranks
 
 

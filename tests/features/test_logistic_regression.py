@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from benchmarks.fake_memory import CUDA, counted
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -13,7 +14,6 @@ from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features import logistic_regression
 from simclr.features.encode import Features
-from tests.helpers.fake_memory import CUDA, counted
 from tests.helpers.ranks import ALONE, on_ranks
 
 CLASSES = 3

@@ -13,6 +13,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from benchmarks.fake_memory import CUDA, GIB, counted
 from torch import Tensor
 
 from simclr import presets
@@ -34,7 +35,6 @@ from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 from simclr.views.compose import Views
-from tests.helpers.fake_memory import CUDA, GIB, counted
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
+from torch.distributed._tools.mod_tracker import ModTracker
 
 from simclr.device.constant import constant
 
@@ -24,13 +25,23 @@ class Peak:
     host: int
 
 
-class _Tensors(MemTracker):
-    """Which takes no account of the modules that tensors belong to: it refuses a module that is called twice."""
+class _NoModules(ModTracker):
+    """Which follows no module: its hooks keep the graph of a forward pass that no backward pass frees, and refuse a
+    module that is called twice."""
 
-    def _nothing(self, *_: Any) -> None:
+    def __enter__(self) -> "_NoModules":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
         pass
 
-    _pre_fw_hook = _post_fw_hook = _pre_bw_hook = _post_bw_hook = _nothing
+
+class _Tensors(MemTracker):
+    """Which takes no account of the modules that tensors belong to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._mod_tracker = _NoModules()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

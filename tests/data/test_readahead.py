@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from simclr.data import loader
+from simclr.data.beton import JPEG, StoredImage
 from simclr.data.readahead import read_ahead
 from simclr.data.sampling import Indices
 from simclr.views import stream as streams
 from simclr.views.stream import ViewStream
+from tests.data.test_loader import SOUND, write
 from tests.helpers.augmentations import views
 from tests.helpers.betons import noise, stored
 from tests.helpers.ranks import ALONE
@@ -38,6 +41,29 @@ def test_neighbors_are_read_in_one_piece(tmp_path: Path, monkeypatch: pytest.Mon
         start, stop = file.starts[sample], file.starts[sample] + file.sizes[sample]
         assert any(first <= start and stop <= first + length for first, length in asked)
     assert sum(length for _, length in asked) < 6 * 64 * 64 * 3 + 3 * mmap.PAGESIZE
+
+
+def is_random(path: Path) -> bool:
+    """Whether the kernel was told not to read around what is asked for (proc(5), /proc/pid/smaps: VmFlags rr)."""
+    flags, here = "", False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            here = line.endswith(str(path))
+        elif here and line.startswith("VmFlags:"):
+            flags = line
+    return " rr" in flags
+
+
+def test_of_jpegs_the_kernel_reads_what_a_batch_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    monkeypatch.setattr(loader, "read_ahead", lambda _, samples: asked.append(samples.tolist()))
+    jpegs = write(tmp_path / "jpegs.beton", [StoredImage(JPEG, 48, 64, SOUND)] * 5)
+    pixels = stored(tmp_path / "pixels.beton", noise(5, 8, seed=0), np.zeros(5, np.int64))
+    for file in (jpegs, pixels):
+        loader.thumbnails(file, np.array([3, 1]), 8)
+    assert asked == [[3, 1]]
+    assert is_random(jpegs.path)
+    assert not is_random(pixels.path)
 
 
 def test_each_window_is_read_ahead_while_the_one_before_is_used(

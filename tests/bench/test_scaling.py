@@ -101,7 +101,7 @@ def test_time_of_a_compiled_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert milliseconds == pytest.approx(30 * 95.6 / 132.3 + 0.1 + 1.7)
 
 
-@pytest.mark.parametrize(("preset", "steps"), [("cifar10_100_epochs", 95), ("cifar10", 87), ("stl10", 195)])
+@pytest.mark.parametrize(("preset", "steps"), [("cifar10_100_epochs", 97), ("cifar10", 87), ("stl10", 195)])
 def test_steps_of_an_epoch(preset: str, steps: int) -> None:
     assert scaling.epoch_steps(preset, presets.compose(preset)) == steps
 
@@ -132,6 +132,20 @@ def test_counted_memory_is_near_what_was_measured() -> None:
     for preset, step in scaling.FITTED.items():
         counted = scaling.count(recipe(preset, "pretrain.compile=false"), 1).gibibytes
         assert counted == pytest.approx(scaling.STEP_GIB[step], rel=0.1)
+
+
+def test_pieces_take_little_more_than_a_batch_of_their_size() -> None:
+    """What a batch of 4,096 has beside the activations of one piece is all of its views."""
+    small, large = (
+        scaling.count(recipe("cifar10", "pretrain.compile=false", *changes), 1)
+        for changes in (
+            ["pretrain.batch_size=512"],
+            ["pretrain.batch_size=4096", "pretrain.piece_size=512"],
+        )
+    )
+    assert large.gibibytes < 1.2 * small.gibibytes
+    assert large.teraflop / 8 < 1.6 * small.teraflop
+    assert large.gigabytes / 8 < 1.6 * small.gigabytes
 
 
 def test_derived_time_is_near_what_was_measured() -> None:

@@ -43,7 +43,7 @@ def asked(preset: str, folder: Path) -> Asked:
         for _ in range(2):
             loaded = stream.load(samples, 1)
             with fake_cuda.counted() as counts:
-                images = transform.normalise(stream.batch(loaded, len(samples)).images[0])
+                images = transform.normalise_(stream.batch(loaded, len(samples)).images[0])
             assert images.shape == (2 * len(samples), 3, *[stream.views[0].resolution] * 2)
             assert images.is_contiguous(memory_format=torch.channels_last)
     return counts

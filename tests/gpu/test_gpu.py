@@ -74,7 +74,7 @@ def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
         loaded = stream.load(samples, step)
         torch.cuda.set_sync_debug_mode("error" if step else "default")
         try:
-            transform.normalise(stream.batch(loaded, len(samples)).images[0])
+            transform.normalise_(stream.batch(loaded, len(samples)).images[0])
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

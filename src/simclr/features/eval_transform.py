@@ -34,5 +34,9 @@ class EvalTransform:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) in [0, 1] to zero mean and unit variance over the training split."""
+        return self.normalise_(images.clone())
+
+    def normalise_(self, images: Tensor) -> Tensor:
+        """`normalise` in place, for batches of which two would not fit into memory."""
         mean, std = (constant(tuple(values), images.device)[:, None, None] for values in (self.mean, self.std))
-        return (images - mean) / std
+        return images.sub_(mean).div_(std)

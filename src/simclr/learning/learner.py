@@ -70,13 +70,14 @@ class Learner:
             group["peak_lr"] = group["lr"]
 
     def step(self, batch: Batch, factor: float, done: float) -> StepResult:
-        """Train on `batch`, whose images are in [0, 1], at `factor` times the peak learning rates.
+        """Train on `batch`, whose images are in [0, 1], at `factor` times the peak learning rates. The images are
+        normalised in place.
 
         `done` is the share of all steps that are done with it.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        batch = replace(batch, images=tuple(self.transform.normalise(views) for views in batch.images))
+        batch = replace(batch, images=tuple(self.transform.normalise_(views) for views in batch.images))
         batch = self.method.before_step(batch, self.session)
         self.optimizer.zero_grad()
         if self.pieces == 1:

@@ -1,6 +1,9 @@
 """Who starts whom; and which of several failures is the one to report."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from simclr.core.errors import Stopped, UserError
 from simclr.distributed import launch
+from tests.helpers.programs import ROOT
 
 LOST = "RuntimeError: [pair.cc:561] Connection closed by peer [127.0.0.1]:5033."
 
@@ -188,3 +192,18 @@ def test_a_signal_to_the_agent_or_to_every_worker_stops_in_good_order(
         with pytest.raises(Stopped) as stop:
             launch.on_every_gpu()
         assert str(stop.value).startswith(message)
+
+
+def test_a_failing_worker_is_one_line(tmp_path: Path) -> None:
+    program = tmp_path / "stage.py"
+    program.write_text(
+        "from simclr.core import entry\nfrom simclr.core.errors import UserError\n"
+        "from simclr.distributed import launch\n"
+        "def main():\n    launch.on_every_gpu()\n    raise UserError('no such thing')\n"
+        "entry.run('stage', main)\n"
+    )
+    own = {"PYTHONPATH": str(ROOT / "src"), "PET_NPROC_PER_NODE": "2"}
+    ended = subprocess.run(
+        [sys.executable, str(program)], env=os.environ | own, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "stage: error: no such thing\n")

@@ -6,6 +6,7 @@ torchrun also reads its options from the environment, as PET_ and their name in 
 `PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one.
 """
 
+import logging
 import os
 import sys
 import warnings
@@ -29,6 +30,8 @@ _DEFAULTS = {
 }
 _KINDS = ("auto", "cpu", "gpu")
 """Values that torchrun accepts in place of a number of processes."""
+_SAY_THE_SAME = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api")
+"""Loggers that say in several lines which worker ended, before this process says why in one."""
 _USER_ERROR = ": error: "
 """The mark of a UserError's line: see `entry`."""
 
@@ -98,6 +101,8 @@ def _become_agent() -> None:
     Raises:
         UserError, Stopped: as `on_every_gpu`.
     """
+    for name in _SAY_THE_SAME:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         run.run(run.parse_args(sys.argv))
     except SignalException as stop:

@@ -149,14 +149,7 @@ class _MeanOverRows(torch.autograd.Function):
         z, keys, attraction, terms = ctx.saved_tensors
         similarity: Similarity = ctx.similarity
         with precision.full(z.device):
-            # A positive pair (i, j) enters the loss twice, with i and with j as the anchor: dz_i has the attraction
-            # a_ij of its own row, and a_ji of row j. If j is k views after i, then i is V - k views after j: a_ji is in
-            # column V - k of `attraction`, and the roll brings row j to row i.
-            back = attraction.flip(1).unbind(1)
-            moved = [slopes.roll(-k * (len(z) // ctx.views), dims=0) for k, slopes in enumerate(back, 1)]
-            dz = torch.zeros_like(z)
-            for own, other, positive in zip(attraction.unbind(1), moved, other_views(z, ctx.views), strict=True):
-                dz -= (own + other)[:, None] * similarity.derivative(z, positive)
+            dz = _attracted(z, attraction, ctx.views, similarity)
             for block in _blocks(z, keys, ctx.views, similarity, ctx.offset):
                 start, stop = block.anchors.start - ctx.offset, block.anchors.stop - ctx.offset
                 similarity.add_gradient(
@@ -165,4 +158,19 @@ class _MeanOverRows(torch.autograd.Function):
                     z[start:stop],
                     keys,
                 )
-            return dz * (gradients[0] / (similarity.temperature * len(z))), None, None, None, None
+            return dz.mul_(gradients[0] / (similarity.temperature * len(z))), None, None, None, None
+
+
+def _attracted(z: Tensor, attraction: Tensor, views: int, similarity: Similarity) -> Tensor:
+    """The gradient (V n, d) of the sum of all losses with respect to z, times tau, by positives alone.
+
+    A positive pair (i, j) enters the loss twice, with i and with j as the anchor: dz_i has the attraction a_ij of its
+    own row, and a_ji of row j. If j is k views after i, then i is V - k views after j: a_ji is in column V - k of
+    `attraction`, and the roll brings row j to row i.
+    """
+    back = attraction.flip(1).unbind(1)
+    moved = [slopes.roll(-k * (len(z) // views), dims=0) for k, slopes in enumerate(back, 1)]
+    dz = torch.zeros_like(z)
+    for own, other, positive in zip(attraction.unbind(1), moved, other_views(z, views), strict=True):
+        dz -= (own + other)[:, None] * similarity.derivative(z, positive)
+    return dz

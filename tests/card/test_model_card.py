@@ -106,6 +106,15 @@ def test_without_fractions_nothing_is_said_of_fine_tuning() -> None:
     assert "fine-tuned" not in model_card(subject(METRICS | {"finetune": {}}))
 
 
+def test_it_says_which_images_were_trained_on() -> None:
+    card = model_card(subject())
+    assert "pretrained on the images of `train`." in card
+    assert "trained on train and val" not in card
+    card = model_card(subject(values=changed(changed(VALUES, "pretrain/split", "all"), "linear_eval/refit", True)))
+    assert "pretrained on the images of `train` and `val`." in card
+    assert "chosen on val. Linear probes were then trained on train and val. The intervals" in card
+
+
 def test_each_evaluation_is_a_row_of_its_metrics() -> None:
     found = rows(model_card(subject()))
     for name, metrics in METRICS["evaluate"].items():
@@ -246,6 +255,7 @@ def test_what_is_switched_on_is_told(change: str) -> None:
         "fetch/source", "embed/neighbors", "pretrain/method", "pretrain/loss", "pretrain/views/augmentations",
         "pretrain/views/count", "pretrain/views/small/count", "pretrain/optimizer/name", "pretrain/penalty",
         "losses/nt_xent", "augment/jitter", "methods/simclr", "pretrain/epochs", "pretrain/seed", "pretrain/split",
+        "linear_eval/refit",
     ],
 )  # fmt: skip
 def test_a_key_that_params_yaml_lacks_is_named(key: str) -> None:

@@ -142,6 +142,7 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
             "augment",
             "embed.neighbors",
             "fetch.source",
+            "linear_eval.refit",
             "losses.${pretrain.loss}",
             "methods.${pretrain.method}",
             "pretrain",

@@ -11,6 +11,7 @@ from simclr.card.markdown import code, table
 from simclr.card.recipe_rows import is_trained, name, options_in_use, recipe_rows, value
 from simclr.card.report import Report
 from simclr.card.run_record import RunRecord
+from simclr.data.converted import files_of
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 
@@ -118,9 +119,9 @@ def _data(subject: Subject) -> str:
         *((f"Images of {code(split)}", f"{count:,}") for split, count in subject.images.items()),
         (f"{len(subject.classes):,} classes", f"{classes}{more}") if subject.classes else ("Labels", "none"),
     ]
-    split = code(name(subject.values, "pretrain.split"))
+    splits = " and ".join(map(code, files_of(name(subject.values, "pretrain.split"))))
     origin = (
-        f"The encoder was pretrained on the images of {split}."
+        f"The encoder was pretrained on the images of {splits}."
         if is_trained(subject.values)
         else "The encoder was not trained on these images."
     )
@@ -141,8 +142,11 @@ def _results(subject: Subject) -> str:
     neighbors = value(subject.values, "embed.neighbors")
     if subject.classes:
         gains = results.gains(reports["linear_eval"])
+        refitted = (
+            " Linear probes were then trained on train and val." if value(subject.values, "linear_eval.refit") else ""
+        )
         parts = [
-            f"On {test:,} test images. What had to be chosen was chosen on val. The intervals (Wilson) "
+            f"On {test:,} test images. What had to be chosen was chosen on val.{refitted} The intervals (Wilson) "
             "are the noise of so many test images, not that of seeds.",
             results.accuracy_table(reports["linear_eval"], reports["embed"], neighbors, test),
             f"Pretraining gains {gains['untrained']:+.2f} points over the untrained network; the encoder has "

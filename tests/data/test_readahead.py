@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from simclr.data import loader
-from simclr.data.beton import JPEG, StoredImage
+from simclr.core import control_groups
+from simclr.data import loader, readahead
+from simclr.data.beton import JPEG, Beton, StoredImage
 from simclr.data.readahead import read_ahead
 from simclr.data.sampling import Indices
 from simclr.views import stream as streams
@@ -29,12 +30,13 @@ def test_neighbors_are_read_in_one_piece(tmp_path: Path, monkeypatch: pytest.Mon
     asked: list[tuple[int, int]] = []
 
     def madvise(address: int, length: int, advice: int) -> int:
-        assert advice == mmap.MADV_WILLNEED
+        assert advice == (mmap.MADV_WILLNEED if asked else mmap.MADV_RANDOM)
         asked.append((address - file.data.ctypes.data, length))
         return 0
 
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(madvise=madvise))
     read_ahead(file, samples)
+    assert asked.pop(0) == (0, len(file.data))
     assert len(asked) == 3  # 5 to 7, 30 and 31, 39
     assert all((file.data.ctypes.data + first) % mmap.PAGESIZE == 0 for first, _ in asked)
     for sample in samples:
@@ -54,16 +56,35 @@ def is_random(path: Path) -> bool:
     return " rr" in flags
 
 
-def test_of_jpegs_the_kernel_reads_what_a_batch_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_jpegs_that_do_not_fit_the_kernel_reads_what_a_batch_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[list[int]] = []
-    monkeypatch.setattr(loader, "read_ahead", lambda _, samples: asked.append(samples.tolist()))
+
+    def spy(file: Beton, samples: Indices) -> None:
+        asked.append(samples.tolist())
+        read_ahead(file, samples)
+
+    monkeypatch.setattr(loader, "read_ahead", spy)
     jpegs = write(tmp_path / "jpegs.beton", [StoredImage(JPEG, 48, 64, SOUND)] * 5)
     pixels = stored(tmp_path / "pixels.beton", noise(5, 8, seed=0), np.zeros(5, np.int64))
+    loader.thumbnails(jpegs, np.array([3, 1]), 8)
+    assert asked == []
+    assert not is_random(jpegs.path)
+    monkeypatch.setattr(readahead, "_memory", lambda: 2.0 * len(jpegs.data) - 1)
     for file in (jpegs, pixels):
         loader.thumbnails(file, np.array([3, 1]), 8)
     assert asked == [[3, 1]]
     assert is_random(jpegs.path)
-    assert not is_random(pixels.path)
+
+
+def test_the_memory_is_that_of_the_machine_or_of_its_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = readahead._memory.__wrapped__
+    monkeypatch.setattr(control_groups, "memory", lambda: 1e6)
+    assert memory() == 1e6
+    monkeypatch.setattr(control_groups, "memory", lambda: float("inf"))
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
+    assert memory() == 1024 * int(total.split()[1])
 
 
 def test_each_window_is_read_ahead_while_the_one_before_is_used(
@@ -71,6 +92,7 @@ def test_each_window_is_read_ahead_while_the_one_before_is_used(
 ) -> None:
     file = stored(tmp_path / "x.beton", noise(90, 8, seed=0), np.zeros(90, np.int64))
     events: list[tuple[str, set[int]]] = []
+    monkeypatch.setattr(streams, "fits_memory", lambda _: False)
     monkeypatch.setattr(streams, "read_ahead", lambda _, samples: events.append(("ahead", set(samples.tolist()))))
     load = ViewStream.load
 

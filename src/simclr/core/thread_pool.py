@@ -5,11 +5,9 @@ importing ffcv sets to one, and their pools do not outlive a fork.
 """
 
 import itertools
-import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from simclr.core import control_groups
+
 
 def cores(root: Path = Path("/")) -> int:
-    """The number of cores this process may use: its CPU affinity, limited by the quota of its control groups, such as
-    a container's (cgroups(7), cpu.max; in version 1 cpu.cfs_quota_us). `root` is where /proc and /sys are.
-    """
-    allowed = float(len(os.sched_getaffinity(0)))
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, group = line.split(":", 2)
-            if not controllers or "cpu" in controllers.split(","):
-                base = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-                inside = base / group.lstrip("/")
-                outer = [folder for folder in inside.parents if folder.is_relative_to(base)]
-                allowed = min(allowed, *map(_quota, [inside, *outer]))
-    return max(1, int(allowed))
-
-
-def _quota(group: Path) -> float:
-    with suppress(OSError, ValueError):
-        if (group / "cpu.max").exists():
-            quota, period = (group / "cpu.max").read_text().split()
-        else:
-            quota, period = ((group / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        if int(quota) > 0:  # "max", or -1, is no limit
-            return int(quota) / int(period)
-    return math.inf
+    """The number of cores this process may use: its CPU affinity, limited by the quota of its control groups. `root` is
+    where /proc and /sys are."""
+    return max(1, int(min(len(os.sched_getaffinity(0)), control_groups.cores(root))))
 
 
 THREADS = max(1, cores() // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) - (torch.cuda.device_count() > 0))

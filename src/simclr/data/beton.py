@@ -6,7 +6,6 @@ writer orders pages by a race between its workers, hangs when a worker fails and
 opens; the reader takes a truncated file for a smaller one.
 """
 
-import mmap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -178,9 +177,7 @@ def read(path: Path) -> Beton:
     )
     if not intact:
         raise UserError(f"{path}: damaged: some images do not lie within the file")
-    with path.open("rb") as file:
-        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    opened = Beton(
+    return Beton(
         path=path,
         labels=reader.metadata["f1"].astype(np.int64),
         modes=images["mode"].copy(),
@@ -188,9 +185,5 @@ def read(path: Path) -> Beton:
         widths=widths,
         starts=starts,
         sizes=sizes,
-        data=np.frombuffer(memory, np.uint8),
+        data=np.memmap(path, np.uint8, mode="r").view(np.ndarray),
     )
-    if not opened.uniform:
-        # the kernel would read up to 8 MiB around each image; `loader.load` asks for those of its batch instead
-        memory.madvise(mmap.MADV_RANDOM)
-    return opened

@@ -27,7 +27,7 @@ from simclr.core import compiled, thread_pool
 from simclr.core.errors import UserError
 from simclr.data import crop, cut
 from simclr.data.beton import JPEG, Beton
-from simclr.data.readahead import read_ahead
+from simclr.data.readahead import fits_memory, read_ahead
 from simclr.data.upstream import ctypes_imdecode
 from simclr.device import transfer
 from simclr.device.transfer import Parcel
@@ -150,7 +150,8 @@ def load(
             )
         shapes = {"pixels": (len(samples), int(beton.heights[0]), int(beton.widths[0]), 3)}
     else:
-        read_ahead(beton, samples)  # all at once: decoding would ask for one page after the other
+        if not fits_memory(beton):
+            read_ahead(beton, samples)  # all at once: decoding would ask for one page after the other
         shapes = {f"pixels.{k}": (*item.boxes.shape[:2], item.size, item.size, 3) for k, item in enumerate(crops)}
     loaded = transfer.pack(arrays, device, {name: (torch.uint8, shape) for name, shape in shapes.items()})
     outs = [loaded[name] for name in shapes]  # read straight into the memory to be sent

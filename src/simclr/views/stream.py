@@ -15,7 +15,7 @@ from simclr.data import loader, sampling
 from simclr.data.batch import Batch
 from simclr.data.beton import Beton
 from simclr.data.loader import Crops
-from simclr.data.readahead import read_ahead
+from simclr.data.readahead import fits_memory, read_ahead
 from simclr.data.sampling import Indices
 from simclr.device.transfer import Parcel
 from simclr.distributed.session import Session
@@ -59,7 +59,7 @@ class ViewStream:
         )  # fmt: skip
 
         def load(number: int) -> Parcel:
-            if self.window:
+            if self.window and not fits_memory(self.source):
                 self._read_ahead(shares, number, first, max(1, self.window // batch_size))
             return self.load(shares[number], epoch)
 

@@ -110,7 +110,10 @@ def test_it_says_which_images_were_trained_on() -> None:
     card = model_card(subject())
     assert "pretrained on the images of `train`." in card
     assert "trained on train and val" not in card
-    card = model_card(subject(values=changed(changed(VALUES, "pretrain/split", "all"), "linear_eval/refit", True)))
+    assert "Long tail" not in card
+    values = changed(changed(VALUES, "pretrain/split", "all"), "linear_eval/refit", True)
+    card = model_card(subject(values=changed(values, "convert/long_tail", 10.0)))
+    assert rows(card)["Long tail"] == ["the first class of train has 10 times the images of the last"]
     assert "pretrained on the images of `train` and `val`." in card
     assert "chosen on val. Linear probes were then trained on train and val. The intervals" in card
 
@@ -255,7 +258,7 @@ def test_what_is_switched_on_is_told(change: str) -> None:
         "fetch/source", "embed/neighbors", "pretrain/method", "pretrain/loss", "pretrain/views/augmentations",
         "pretrain/views/count", "pretrain/views/small/count", "pretrain/optimizer/name", "pretrain/penalty",
         "losses/nt_xent", "augment/jitter", "methods/simclr", "pretrain/epochs", "pretrain/seed", "pretrain/split",
-        "linear_eval/refit",
+        "linear_eval/refit", "convert/long_tail",
     ],
 )  # fmt: skip
 def test_a_key_that_params_yaml_lacks_is_named(key: str) -> None:

@@ -1,5 +1,6 @@
 """`simclr list`, checked by coreutils, and fetch by the list."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -42,24 +43,40 @@ def test_fetch_finds_the_same_by_the_list_as_in_the_folder(listed: Path, here: P
     assert fetched(listed, here / "a") == by_list
 
 
-def test_a_file_that_has_changed_or_is_gone_is_named(listed: Path, here: Path) -> None:
+def test_files_that_have_changed_or_are_gone_are_named(listed: Path, here: Path) -> None:
     Path("my pictures/train/cat/2.png").write_bytes(Path("my pictures/test/dog/x.png").read_bytes())
-    Path("my pictures/train/dog/a b.png").unlink()
     with pytest.raises(UserError) as refused:
         fetched(listed, here / "a")
-    assert str(refused.value).startswith("2 of 5 images are unreadable: ")
-    assert "cat/2.png: is not the file of the list" in str(refused.value)
-    assert re.search(r"a b\.png: cannot be read \(No such file", str(refused.value))
+    assert str(refused.value) == (
+        f"{listed}: 1 of its 5 images have changed since it was made, such as {here.resolve()}/my pictures/train/cat/"
+        "2.png; make it anew with `simclr list`"
+    )
+    Path("my pictures/train/dog/a b.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 5 images are unreadable: .*a b\.png: cannot be read \(No such file"):
+        fetched(listed, here / "a")
+    Path("my pictures").rename("moved")
+    with pytest.raises(UserError, match=r"my pictures\.b2sum: its folder .*/my pictures is gone; make a list"):
+        fetched(listed, here / "a")
     assert not (here / "a").exists()
+
+
+A, B = 32 * "a" + "  ", 31 * "a" + "  "
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "line 1 is not '# ' and the path of a folder"),
-        ("# pictures\n", "line 1 is not"),
-        ("# /pictures\n" + 32 * "a" + "  x.png\n" + 31 * "a" + "  y.png\n", "line 3 is not a digest, two spaces"),
-        ("# /pictures\nx.png\n", "line 2 is not a digest"),
+        ("", "line 1 is not '# N files of /a/folder'"),
+        ("# 1 files of pictures\n" + A + "x.png\n", "line 1 is not"),
+        ("# 2 files of /pictures\n" + A + "x.png\n" + B + "y.png\n", "line 3 is not a digest, two spaces"),
+        ("# 1 files of /pictures\nx.png\n", "line 2 is not a digest"),
+        ("# 2 files of /pictures\n" + A + "x.png\n", "has 1 of its 2 files; make it anew"),
+        ("# 1 files of /pictures\n" + A + "x.png\n" + A + "y.png\n", "has 2 of its 1 files"),
+        ("# 2 files of /pictures\n" + A + "x.png\n" + A + "x.png\n", "line 3: x.png stands there twice"),
+        ("# 1 files of /pictures\n" + A + "/x.png\n", "line 2: /x.png is not a plain path in /pictures"),
+        ("# 1 files of /pictures\n" + A + "../x.png\n", "line 2: ../x.png is not a plain path"),
+        ("# 1 files of /pictures\n" + A + "a/../../x.png\n", "is not a plain path"),
+        ("# 1 files of /pictures\n" + A + "a//x.png\n", "is not a plain path"),
     ],
 )
 def test_what_is_no_list_is_refused(content: str, reason: str, tmp_path: Path) -> None:
@@ -75,9 +92,9 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_a_list_without_a_test_split(listed: Path, here: Path) -> None:
-    lines = [line for line in listed.read_text().splitlines() if "test/" not in line]
-    listed.write_text("\n".join(lines))
-    with pytest.raises(UserError, match=r"my pictures/test: no such folder"):
+    first, *lines = [line for line in listed.read_text().splitlines() if "test/" not in line]
+    listed.write_text("\n".join([first.replace("5 files", "3 files"), *lines]))
+    with pytest.raises(UserError, match=r"my pictures\.b2sum: .*/my pictures/test: no such folder"):
         fetched(listed, here / "a")
 
 
@@ -90,6 +107,33 @@ def test_a_list_without_labels(run: Run, here: Path) -> None:
     assert len(dataset.splits["train"]) == 3
 
 
-def test_a_name_that_cannot_be_listed(run: Run, here: Path) -> None:
-    pictures(Path("odd"), ["new\nline.png"])
-    assert "odd/new\\nline.png: the name has a line break or is not UTF-8; rename it" in run.error("list", "odd")
+@pytest.mark.parametrize("name", ["new\nline.png", "cr\rcr.png"])
+def test_a_name_that_cannot_be_listed(name: str, run: Run, here: Path) -> None:
+    pictures(Path("odd"), [name])
+    assert run.error("list", "odd").endswith(repr(name)[1:-1] + ": the name has a line break; rename it")
+
+
+def test_odd_names_can_be_listed(run: Run, here: Path) -> None:
+    pictures(Path("odd"), ["a\u00a0b.png", "back\\slash.png", "-dash.png", 'quo"te.png', "👩\u200d🔬.png"])
+    run("list", "odd")
+    fetched(here / "odd.b2sum", here / "a")
+
+
+def test_only_an_older_list_is_replaced(run: Run, here: Path) -> None:
+    pictures(Path("flat"), ["1.png"])
+    Path("mine.txt").write_text("mine")
+    os.mkfifo("pipe")
+    for taken in ("mine.txt", "flat/1.png", "flat", "pipe", "/dev/full"):
+        assert "is not allowed: something else than a list of files is there" in run.error(
+            "list", "flat", "--output", taken
+        )
+    assert "there is no folder gone" in run.error("list", "flat", "--output", "gone/x")
+    assert "cannot be written (File name too long)" in run.error("list", "flat", "--output", 300 * "x")
+    run("list", "flat")
+    run("list", "flat")
+
+
+def test_a_pipe_among_the_images_is_refused(run: Run, here: Path) -> None:
+    pictures(Path("flat"), ["1.png"])
+    os.mkfifo("flat/pipe.png")
+    assert run.error("list", "flat").endswith("flat/pipe.png: not a regular file")

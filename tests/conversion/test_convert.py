@@ -315,9 +315,13 @@ def without_labels(count: int) -> source_images.Dataset:
     ("count", "fraction", "message"),
     [
         (1, 0.2, "the training split has no class with two images: no validation split can be taken"),
-        (2, 0.2, "2 images without labels are too few for convert.val_fraction = 0.2: train 1, val 1, test 0; "),
-        (4, 0.2, "train 1, val 1, test 2; train and test need 2 each: add images, or lower the fraction"),
-        (10, 0.9, "10 images without labels are too few for convert.val_fraction = 0.9: train 1, val 9, test 0; "),
+        (2, 0.2, "2 images without labels are too few: train and test take 2, and val 1, so 5"),
+        (4, 0.2, "4 images without labels are too few: train and test take 2, and val 1, so 5"),
+        (
+            10,
+            0.9,
+            "of 10 images without labels convert.val_fraction = 0.9 leaves 1 for train and 0 for test, which take 2",
+        ),
     ],
 )
 def test_too_few_images_without_labels(count: int, fraction: float, message: str, tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
         "evaluate": ["augment", "evaluations", "pretrain.views.augmentations"],
         "card": [
             "augment",
+            "convert.long_tail",
             "embed.neighbors",
             "fetch.source",
             "linear_eval.refit",

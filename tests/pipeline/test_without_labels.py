@@ -87,8 +87,7 @@ def test_five_images_are_enough(tmp_path: Path) -> None:
 def test_fewer_are_refused_by_convert(tmp_path: Path) -> None:
     small_folder(tmp_path, 4)
     assert run("convert", tmp_path).error == (
-        "4 images without labels are too few for convert.val_fraction = 0.1: train 1, val 1, test 2; "
-        "train and test need 2 each: add images, or lower the fraction"
+        "4 images without labels are too few: train and test take 2, and val 1, so 5"
     )
 
 

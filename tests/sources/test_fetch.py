@@ -412,7 +412,7 @@ def test_no_more_than_some_unreadable_files_are_named(images, tmp_path):
 
 
 def test_missing_root(images, tmp_path):
-    refuses(images / "gone", tmp_path, r"gone: no such folder$")
+    refuses(images / "gone", tmp_path, r"gone: no such folder, nor a list of files$")
 
 
 def test_a_folder_without_splits_holds_images_without_labels(images, tmp_path):

@@ -119,6 +119,9 @@ def _data(subject: Subject) -> str:
         *((f"Images of {code(split)}", f"{count:,}") for split, count in subject.images.items()),
         (f"{len(subject.classes):,} classes", f"{classes}{more}") if subject.classes else ("Labels", "none"),
     ]
+    tail = value(subject.values, "convert.long_tail")
+    if isinstance(tail, float) and tail > 1:
+        rows.append(("Long tail", f"the first class of train has {tail:g} times the images of the last"))
     splits = " and ".join(map(code, files_of(name(subject.values, "pretrain.split"))))
     origin = (
         f"The encoder was pretrained on the images of {splits}."

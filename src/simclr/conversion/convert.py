@@ -85,10 +85,12 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
         subsets["train"], subsets["test"] = _parted(subsets["train"], parameters, _FEWEST)
         parts = {name: len(subsets[name].samples) for name in ("train", "val", "test")}
         if min(parts["train"], parts["test"]) < _FEWEST:
-            counts = ", ".join(f"{name} {count}" for name, count in parts.items())
+            least = 2 * _FEWEST + 1
             raise UserError(
-                f"{total} images without labels are too few for convert.val_fraction = {parameters.val_fraction}: "
-                f"{counts}; train and test need {_FEWEST} each: add images, or lower the fraction"
+                f"{total} images without labels are too few: train and test take {_FEWEST}, and val 1, so {least}"
+                if total < least
+                else f"of {total} images without labels convert.val_fraction = {parameters.val_fraction} leaves "
+                f"{parts['train']} for train and {parts['test']} for test, which take {_FEWEST} each; lower it"
             )
     report: dict[str, Any] = {}
     with replacing(output) as folder:

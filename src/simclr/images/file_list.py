@@ -1,19 +1,21 @@
 """A list of the image files of a folder with their digests, of which DVC hashes one file instead of all of them.
 
-    # /data/pictures
+    # 25000 files of /data/pictures
     0c1ff6ff8b4cf0ff3b3c9a3a7d1a4b41  train/cat/1.jpg
 
-The first line names the folder, the others have the form of `b2sum --length=128`, which checks them in that folder.
+The lines after the first have the form of `b2sum --length=128`, which checks them in that folder.
 """
 
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from simclr.core import atomic
 from simclr.core.errors import UserError
 
+_FIRST = re.compile(r"# (\d+) files of (/.*)")
 _LINE = re.compile(r"([0-9a-f]{32})  (.+)")
 
 
@@ -25,13 +27,13 @@ class FileList:
     digests: dict[str, str]
 
 
-def write(path: Path, root: Path, digests: Iterable[tuple[str, str]]) -> None:
+def write(path: Path, root: Path, digests: Sequence[tuple[str, str]]) -> None:
     """Write the list of the files of `root`, given as pairs of a relative path and a digest, to `path`.
 
     Raises:
         UserError: it cannot be written.
     """
-    lines = [f"# {root}", *(f"{digest}  {name}" for name, digest in digests)]
+    lines = [f"# {len(digests)} files of {root}", *(f"{digest}  {name}" for name, digest in digests)]
     atomic.write_bytes(path, "".join(f"{line}\n" for line in lines).encode())
 
 
@@ -39,7 +41,8 @@ def read(path: Path) -> FileList:
     """Read the list that `write` wrote.
 
     Raises:
-        UserError: it cannot be read, or a line has another form; names the line.
+        UserError: it cannot be read, a line has another form, a path leaves the folder or stands there twice, or lines
+            are missing; names the line.
     """
     try:
         first, *lines = path.read_text(encoding="utf-8").split("\n")
@@ -47,14 +50,29 @@ def read(path: Path) -> FileList:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: no list of files: it is not UTF-8; `simclr list` writes one") from error
-    if not first.startswith("# /"):
-        raise UserError(
-            f"{path}: no list of files: line 1 is not '# ' and the path of a folder; `simclr list` writes one"
-        )
-    digests = {}
-    for number, line in enumerate(lines, 2):
-        if found := _LINE.fullmatch(line):
-            digests[found[2]] = found[1]
-        elif line:
+    header = _FIRST.fullmatch(first)
+    if not header:
+        raise UserError(f"{path}: no list of files: line 1 is not '# N files of /a/folder'; `simclr list` writes one")
+    digests: dict[str, str] = {}
+    for number, line in enumerate(filter(None, lines), 2):
+        found = _LINE.fullmatch(line)
+        if not found:
             raise UserError(f"{path}: line {number} is not a digest, two spaces and a path; `simclr list` writes them")
-    return FileList(Path(first.removeprefix("# ")), digests)
+        name = found[2]
+        if name.startswith(("/", "../")) or os.path.normpath(name) != name:
+            raise UserError(f"{path}: line {number}: {name} is not a plain path in {header[2]}")
+        if name in digests:
+            raise UserError(f"{path}: line {number}: {name} stands there twice")
+        digests[name] = found[1]
+    if len(digests) != int(header[1]):
+        raise UserError(f"{path}: has {len(digests)} of its {header[1]} files; make it anew with `simclr list`")
+    return FileList(Path(header[2]), digests)
+
+
+def is_list(path: Path) -> bool:
+    """Whether `path` begins as a list does."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return bool(_FIRST.fullmatch(file.readline().rstrip("\n")))
+    except (OSError, UnicodeDecodeError):
+        return False

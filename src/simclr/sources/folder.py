@@ -43,16 +43,20 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     """
     given = Path(parameters.folder)
     listed = file_list.read(given) if given.is_file() else None
+    if listed and not listed.root.is_dir():
+        raise UserError(f"{given}: its folder {listed.root} is gone; make a list of the new one with `simclr list`")
     tree: ImageTree = ListedTree(listed) if listed else DiskTree(given)
     root, reader = tree.root, _Reader(tree)
-    if any(tree.has_folder(name) for name in ("train", "test", "val")):
-        classes, samples = _labelled_samples(root, reader)
-    else:
-        classes, samples = [], {"train": _unlabelled_samples(root, reader)}
-        _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels")
+    try:
+        classes, samples = _samples(reader)
+    except UserError as error:
+        raise (UserError(f"{given}: {error}") if listed else error) from None
     with decode_image.accepting(truncated=parameters.truncated == "keep", megapixels=parameters.max_megapixels):
         paths = [path for pairs in samples.values() for path, _ in pairs]
-        digests = iter(_digests(root, paths, listed.digests if listed else {}))
+        found = _digests([str(root / path) for path in paths])
+    if listed:
+        _check_digests(given, listed, dict(zip(paths, found, strict=True)))
+    digests = iter(found)
     splits: dict[str, source_images.Split] = {}
     for split, pairs in samples.items():
         labels = np.array([label for _, label in pairs], np.int64)
@@ -70,9 +74,29 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     return source_images.Dataset("folder", classes, splits)
 
 
+def _check_digests(given: Path, listed: file_list.FileList, digests: Mapping[str, str]) -> None:
+    """Compare the `digests` of files by their path with those of the list `given`."""
+    changed = [path for path, digest in digests.items() if digest != listed.digests[path]]
+    if changed:
+        raise UserError(
+            f"{given}: {len(changed)} of its {len(digests)} images have changed since it was made, such as "
+            f"{listed.root / changed[0]}; make it anew with `simclr list`"
+        )
+
+
+def _samples(reader: "_Reader") -> tuple[list[str], dict[str, Samples]]:
+    """The classes, none of images without labels, and the samples of each split."""
+    tree, root = reader.tree, reader.tree.root
+    if any(tree.has_folder(name) for name in ("train", "test", "val")):
+        return _labelled_samples(root, reader)
+    samples = _unlabelled_samples(root, reader)
+    _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels")
+    return [], {"train": samples}
+
+
 def _unlabelled_samples(root: Path, reader: "_Reader") -> Samples:
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder{_hint_at_original(root)}")
+        raise UserError(f"{root}: no such folder, nor a list of files{_hint_at_original(root)}")
     paths = reader.images("")
     if not paths:
         raise UserError(
@@ -191,15 +215,12 @@ def _with_similar_class(name: str, classes: list[str]) -> str:
     return f"{name!a} (train has {near[0]!a})" if near else escape(name)
 
 
-def _digests(root: Path, paths: list[str], listed: Mapping[str, str]) -> list[str]:
-    """The digests of all files, after decoding each of them; those in `listed` must be as there."""
-    results: list[str | UserError] = []
+def _digests(paths: list[str]) -> list[str]:
+    """The digests of all files, after decoding each of them."""
+    results = []
     with progress.bar(len(paths), "file", "check images") as bar:
-        for path, result in zip(
-            paths, prefetch(_check, [str(root / path) for path in paths], thread_pool.THREADS), strict=True
-        ):
-            has_changed = isinstance(result, str) and result != listed.get(path, result)
-            results.append(UserError(f"{root / path}: is not the file of the list") if has_changed else result)
+        for result in prefetch(_check, paths, thread_pool.THREADS):
+            results.append(result)
             bar.update()
     bad = [str(result) for result in results if isinstance(result, UserError)]
     if bad:

@@ -85,7 +85,11 @@ class Scale:
 
     def recipe(self, size: int, *changes: str) -> Recipe:
         """That of CIFAR-10 in 100 epochs at 32 px, ImageNet's with a batch of 256 at 224 px."""
-        preset, overrides = ("cifar10_100_epochs", ()) if size == 32 else ("imagenet", ("pretrain.batch_size=256",))
+        preset, overrides = (
+            ("cifar10_100_epochs", ("pretrain.split=train",))
+            if size == 32
+            else ("imagenet", ("pretrain.batch_size=256",))
+        )
         return contest.recipe(preset, *overrides, *(() if self.real else _TINY), *changes)
 
     def data(self, size: int, count: int) -> PretrainData:

@@ -29,9 +29,7 @@ def test_the_folder_source_works_where_dvc_is_not_installed(tmp_path: Path, monk
     assert gpu_evidence._stand_in_for_dvc(tmp_path) == []
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     [folder] = gpu_evidence._stand_in_for_dvc(tmp_path)
-    code = (
-        "from simclr.sources import folder; reader = folder._Reader(folder.Path('x')); reader.admit('', ['a'], ['b'])"
-    )
+    code = "from simclr.sources.folder import DiskTree, Path; DiskTree(Path('x')).admit('', ['a'], ['b'])"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(gpu_evidence.ROOT / "src"), folder])}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 

@@ -262,7 +262,7 @@ def _lightly(chosen: Recipe, description: DatasetInfo, items: Sequence[Path | Pi
         for views, _ in loader:
             images = transform.normalise(torch.cat([view.to(device, non_blocking=True) for view in views]))
             with half:
-                _, z = model(images.contiguous(memory_format=torch.channels_last), keys)
+                _, z = model((images.contiguous(memory_format=torch.channels_last),), keys)
             loss: Tensor = criterion(*z.float().chunk(2))
             loss.backward()
             optimizer.step()

@@ -34,6 +34,7 @@ from simclr.learning import optimizer
 from simclr.learning.learner import Learner
 from simclr.training.pretrain_params import pieces
 from simclr.training.recipe import Recipe
+from simclr.views.compose import ViewParams
 
 GPUS = (1, 8, 32)
 GPUS_OF_A_NODE = 8
@@ -71,30 +72,32 @@ class Step:
     """Of the ResNet, of full width."""
     resolution: int
     views: int
+    small_views: int
+    """Multi-crop: of half the resolution."""
     compile: bool
 
 
 STEP_MS = {
-    Step(18, 32, 1024, False): 19.09,
-    Step(18, 32, 1024, True): 14.09,
-    Step(50, 224, 512, False): 132.3,
-    Step(50, 224, 512, True): 95.6,
+    Step(18, 32, 1024, 0, False): 19.09,
+    Step(18, 32, 1024, 0, True): 14.09,
+    Step(50, 224, 512, 0, False): 132.3,
+    Step(50, 224, 512, 0, True): 95.6,
 }
 """Milliseconds; where the host's cores were half as fast, the second was 22.4."""
 STEP_GIB = {
-    Step(18, 32, 1024, False): 2.49,
-    Step(18, 32, 1024, True): 2.48,
-    Step(50, 224, 512, False): 22.4,
-    Step(50, 224, 512, True): 21.6,
+    Step(18, 32, 1024, 0, False): 2.49,
+    Step(18, 32, 1024, 0, True): 2.48,
+    Step(50, 224, 512, 0, False): 22.4,
+    Step(50, 224, 512, 0, True): 21.6,
 }
-FITTED = {"cifar10_100_epochs": Step(18, 32, 1024, False), "imagenet_small_batch": Step(50, 224, 512, False)}
+FITTED = {"cifar10_100_epochs": Step(18, 32, 1024, 0, False), "imagenet_small_batch": Step(50, 224, 512, 0, False)}
 """Presets whose counts on one GPU, and these measured milliseconds, give the two rates of `rates`."""
 COMPILED = 95.6 / 132.3
 """Time of a compiled step to that of the same one that is not, where the GPU is the limit: ResNet-50 at 224 px."""
 HOST_MS = 14.09 / 64
-"""Milliseconds in which the host launches what belongs to one parameter tensor: the compiled step of ResNet-18, with 64
-of them in it and its head, is bound by the host. Taken for steps that are not compiled too, where all that is known is
-that it is at most 19.09 / 64."""
+"""Milliseconds in which the host launches what belongs to one parameter tensor, for views of one size: the compiled
+step of ResNet-18, with 64 of them in it and its head, is bound by the host. Taken for steps that are not compiled too,
+where all that is known is that it is at most 19.09 / 64."""
 USABLE_GIB = 0.9 * 79
 """Of the card's 79 GiB; an assumption: a tenth is for CUDA, NCCL, workspaces and gaps between tensors."""
 
@@ -264,9 +267,13 @@ def _count(chosen: Recipe, gpus: int) -> Counts:
             bf16=True,
             pieces=pieces(parameters),
         )
-        images = torch.empty(views.count * samples, 3, size, size).contiguous(memory_format=torch.channels_last)
-        keys = torch.arange(len(images))
-        batch = Batch((images,), keys, keys[:samples], keys[:samples], views.count, parameters.batch_size)
+        images = tuple(
+            torch.empty(number * samples, 3, side, side).contiguous(memory_format=torch.channels_last)
+            for number, side in _sizes(views)
+        )
+        total = views.count + views.small.count
+        keys = torch.arange(total * samples)
+        batch = Batch(images, keys, keys[:samples], keys[:samples], total, parameters.batch_size)
         with _Work() as work:
             learner.step(batch, factor=1.0, done=0.0)
     sent, calls = messages(method, chosen, gpus)
@@ -278,6 +285,12 @@ def _count(chosen: Recipe, gpus: int) -> Counts:
         sent=sent,
         calls=calls,
     )
+
+
+def _sizes(views: ViewParams) -> list[tuple[int, int]]:
+    """How many views of a sample there are of each side in pixels."""
+    sizes = [(views.count, views.resolution), (views.small.count, views.small.resolution)]
+    return [(number, side) for number, side in sizes if number]
 
 
 def _trained(method: nn.Module) -> list[nn.Parameter]:
@@ -293,7 +306,8 @@ def messages(method: nn.Module, chosen: Recipe, gpus: int) -> tuple[float, int]:
     if gpus == 1:
         return 0.0, 0
     parameters, parts = chosen.parameters, pieces(chosen.parameters)
-    views = parameters.views.count
+    sizes = _sizes(parameters.views)
+    views = sum(number for number, _ in sizes)
     gradients = FLOAT * sum(weight.numel() for weight in _trained(method))
     buckets = 1 + math.ceil(max(0, gradients - BUCKETS[0]) / BUCKETS[1])
     # distributed/pairwise.py: z, then the similarities to positives and a log-sum-exp
@@ -302,7 +316,7 @@ def messages(method: nn.Module, chosen: Recipe, gpus: int) -> tuple[float, int]:
     # distributed/batch_norm.py: the means and variances of all ranks forward; backward two sums, or what is forward
     # where torch.compile differentiates. learning/gradient_cache.py: pieces pass forward twice.
     channels = [module.num_features for module in method.modules() if isinstance(module, _BatchNorm)]
-    forward, backward = (1 if parts == 1 else 2 * parts), parts
+    forward, backward = len(sizes) * (1 if parts == 1 else 2 * parts), len(sizes) * parts
     statistics = FLOAT * 2 * sum(channels) * (forward * gpus + backward * (gpus if parameters.compile else 1))
     sent = 2 * (gpus - 1) / gpus * (gradients + statistics) + (gpus - 1) * gathered
     return sent, buckets + 2 + len(channels) * (forward + backward)
@@ -326,15 +340,16 @@ def step_milliseconds(counts: Counts, chosen: Recipe, gpus: int) -> float:
         on_gpu *= COMPILED
     call, second = (NODE_CALL, NODE_BYTES) if gpus <= GPUS_OF_A_NODE else (NETWORK_CALL, NETWORK_BYTES)
     network = 1000 * (counts.calls * call + counts.sent / second)
-    host = HOST_MS * counts.tensors * pieces(chosen.parameters)
+    host = HOST_MS * counts.tensors * pieces(chosen.parameters) * len(_sizes(chosen.parameters.views))
     return max(on_gpu + network, host)
 
 
-def core_seconds(source: str, resolution: int) -> float:
-    """Of one core, to load two views of an image; the GPU cuts those of raw images, and changes colors of all."""
+def core_seconds(source: str, views: ViewParams) -> float:
+    """Of one core, to load the views of an image; the GPU cuts those of raw images, and changes colors of all."""
+    draw = DRAW_SECONDS * (views.count + views.small.count) / 2
     if source in RAW_SIDES:
-        return DRAW_SECONDS + COPY_SECONDS * 3 * RAW_SIDES[source] ** 2
-    return DRAW_SECONDS + DECODE_SECONDS + CUT_SECONDS * 2 * resolution**2
+        return draw + COPY_SECONDS * 3 * RAW_SIDES[source] ** 2
+    return draw + DECODE_SECONDS + CUT_SECONDS * sum(number * side**2 for number, side in _sizes(views))
 
 
 def epoch_steps(preset: str, values: dict[str, Any]) -> int:
@@ -362,7 +377,8 @@ def row(preset: str, gpus: int) -> Row:
     counts = count(chosen, gpus)
     step = Step(
         chosen.model.parameters.depth, parameters.views.resolution,
-        parameters.views.count * parameters.batch_size // gpus, parameters.compile,
+        parameters.views.count * parameters.batch_size // gpus,
+        parameters.views.small.count * parameters.batch_size // gpus, parameters.compile,
     )  # fmt: skip
     alone = gpus == 1 and parameters.piece_size is None
     time = (
@@ -380,7 +396,7 @@ def row(preset: str, gpus: int) -> Row:
         seconds=Figure(time.value / 1000 * epoch_steps(preset, values) * parameters.epochs),
         gibibytes=memory,
         sent=Figure(counts.sent / 1e6),
-        cores=Figure(samples * core_seconds(values["fetch"]["source"], parameters.views.resolution)),
+        cores=Figure(samples * core_seconds(values["fetch"]["source"], parameters.views)),
     )
 
 

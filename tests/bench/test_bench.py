@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import accuracy, augmentations, contest, conversion, epoch, images, loading, loss, optimizer, table
-from benchmarks.accuracy import LIGHTLY, OURS, UNTRAINED, Level, Score
+from benchmarks.accuracy import FAST, LIGHTLY, OURS, UNTRAINED, Level, Score
 from benchmarks.contest import Measured, MissingError, Row
 from benchmarks.images import Images
 
@@ -176,18 +176,19 @@ def classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_accuracy(classes: Path, tmp_path: Path) -> None:
     given = accuracy.small_images(classes, count=12, tested=6, size=16, folder=tmp_path)
     tiny = ("models.resnet.width=0.125", "pretrain.views.resolution=16", "pretrain.batch_size=4")
-    chosen = contest.recipe("cifar10", *accuracy.SETUP, *tiny)
-    found = list(accuracy.levels(given, chosen, epochs=(1, 2), seeds=2, session=Session(0, 1, CPU)))
+    entrants = accuracy.contestants((*tiny, "pretrain.views.small.resolution=8"))
+    found = list(accuracy.levels(given, entrants, epochs=(1, 2), seeds=2, session=Session(0, 1, CPU)))
     names = [(level.contestant, level.epochs) for level in found]
-    assert names == [(UNTRAINED, 0), (OURS, 1), (LIGHTLY, 1), (OURS, 2), (LIGHTLY, 2)]
+    assert names == [(UNTRAINED, 0)] + [(name, epochs) for epochs in (1, 2) for name in (OURS, FAST, LIGHTLY)]
     for level in found:
         if level.contestant == LIGHTLY and level.skipped:
             assert "lightly cannot be imported" in level.skipped
             continue
         assert len(level.scores) == 2
         assert all(0 <= figure <= 100 for score in level.scores for figure in (score.knn, score.linear))
+        assert all(score.seconds > 0 for score in level.scores)
     text = accuracy.page(found, "# machine", "task")
-    assert all(name in text for name in (UNTRAINED, OURS, LIGHTLY))
+    assert all(name in text for name in (UNTRAINED, OURS, FAST, LIGHTLY))
     accuracy.draw(tmp_path / "curves.png", found)
     assert (tmp_path / "curves.png").stat().st_size > 1000
 
@@ -226,13 +227,13 @@ def test_accuracy_says_in_one_line_what_images_it_lacks(
 
 
 def test_the_difference_of_accuracies_is_that_of_each_seed() -> None:
-    ours = Level(OURS, 6, (Score(30.0, 41.0), Score(40.0, 43.0)))
-    theirs = Level(LIGHTLY, 6, (Score(28.0, 41.0), Score(38.0, 44.0)))
+    ours = Level(OURS, 6, (Score(30.0, 41.0, 10.0), Score(40.0, 43.0, 12.0)))
+    theirs = Level(LIGHTLY, 6, (Score(28.0, 41.0, 15.0), Score(38.0, 44.0, 15.0)))
     text = accuracy.page([ours, theirs], "# machine", "task")
-    assert "| 6 | ours | 35.0 ± 7.1 | 42.0 ± 1.4 |" in text
-    assert "| 6 | ours - lightly's parts | +2.0 ± 0.0 | -0.5 ± 0.7 |" in text
+    assert "| 6 | ours | 35.0 ± 7.1 | 42.0 ± 1.4 | 11 ± 1 |" in text
+    assert "| 6 | ours - lightly's parts | +2.0 ± 0.0 | -0.5 ± 0.7 | -4 ± 1 |" in text
     alone = accuracy.page([ours, Level(LIGHTLY, 6, (), "not here")], "# machine", "task")
-    assert "| 6 | lightly's parts | not here | not here |" in alone
+    assert "| 6 | lightly's parts | not here | not here | not here |" in alone
     assert "ours - " not in alone
 
 

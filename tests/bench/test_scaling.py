@@ -30,9 +30,9 @@ CHANNELS = sum(wide for _, wide, _, _ in CONVOLUTIONS)
 WEIGHTS = sum(i * o * k * k for i, o, k, _ in CONVOLUTIONS) + 2 * CHANNELS + sum(i * o + o for i, o in LINEAR)
 
 
-def forward(views: int) -> int:
+def forward(views: int, size: int = 32) -> int:
     """Operations of the network, two for each product of a weight and a value."""
-    convolved = sum(2 * i * o * k * k * side * side for i, o, k, side in CONVOLUTIONS)
+    convolved = sum(2 * i * o * k * k * (side * size // 32) ** 2 for i, o, k, side in CONVOLUTIONS)
     return views * (convolved + sum(2 * i * o for i, o in LINEAR))
 
 
@@ -48,6 +48,26 @@ def test_operations_and_memory_of_a_step() -> None:
     halves = scaling.count(recipe("cifar10_100_epochs", "pretrain.batch_size=128", "pretrain.piece_size=64"), 1)
     assert (halves.teraflop - whole.teraflop) * 1e12 == pytest.approx(forward(views), rel=1e-9)
     assert halves.gibibytes < 0.75 * whole.gibibytes
+
+
+def test_small_views_cost_what_their_pixels_do() -> None:
+    """Two views of 32 px and four of 16 px, which pass through the network one size after the other."""
+    samples = 64
+    counted = scaling.count(recipe("cifar10_fast", f"pretrain.batch_size={samples}"), 1)
+    first = sum(2 * 3 * 64 * 3 * 3 * size**2 * number * samples for number, size in ((2, 32), (4, 16)))
+    loss = 3 * 2 * (6 * samples) ** 2 * 128
+    network = forward(2 * samples) + forward(4 * samples, size=16)
+    assert counted.teraflop * 1e12 == pytest.approx(3 * network - first + loss, rel=1e-9)
+    gpus = 8
+    chosen = recipe("cifar10_fast", "pretrain.compile=false")
+    encoder = chosen.model.module.build(chosen.model.parameters, 32)
+    method = chosen.method.module.build(chosen.method.parameters, encoder, 10, chosen.loss)
+    gathered = 4 * 6 * 512 // gpus * (128 + 5 + 1)  # z, five positives, the log-sum-exp
+    statistics = 2 * 4 * 2 * CHANNELS * (gpus + 1)
+    sent, calls = scaling.messages(method, chosen, gpus)
+    assert sent == pytest.approx(2 * (gpus - 1) / gpus * (4 * WEIGHTS + statistics) + (gpus - 1) * gathered)
+    assert calls == 3 + 2 + 4 * len(CONVOLUTIONS)
+    assert scaling.step_milliseconds(counted, chosen, 1) == pytest.approx(2 * 14.09)  # of the host: two sizes
 
 
 @pytest.fixture(scope="module")
@@ -107,8 +127,12 @@ def test_steps_of_an_epoch(preset: str, steps: int) -> None:
 
 
 def test_cores_that_load_images() -> None:
-    assert scaling.core_seconds("folder", 224) == pytest.approx(2 / 2165 + 1.7e-3 / 512)
-    assert scaling.core_seconds("cifar10", 32) == pytest.approx((1.7e-3 + 6.79e-3) / 512)
+    assert scaling.core_seconds("folder", recipe("imagenet").parameters.views) == pytest.approx(2 / 2165 + 1.7e-3 / 512)
+    six = recipe("cifar10_fast").parameters.views  # of one copy of the pixels
+    assert scaling.core_seconds("cifar10", six) == pytest.approx((3 * 1.7e-3 + 6.79e-3) / 512)
+    assert scaling.core_seconds("cifar10", recipe("cifar10").parameters.views) == pytest.approx(
+        (1.7e-3 + 6.79e-3) / 512
+    )
 
 
 def test_a_batch_that_does_not_fit_is_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "search": ("simclr.commands.search", "find the images of a folder that are most similar to an image"),
     "list": ("simclr.commands.file_list", "list the images of a folder with their digests, for fetch.folder"),
     "export": ("simclr.commands.export", "write the encoder as a file of ONNX"),
+    "report": ("simclr.commands.report", "compare experiments, branches and commits on one HTML page"),
     "presets": ("simclr.presets.__main__", "list the presets, show what one would change, or apply it"),
     "lr-range": ("simclr.lr_range.__main__", "name a learning rate for the recipe of params.yaml"),
 }

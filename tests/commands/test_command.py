@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from simclr import __main__ as command
+from simclr.commands import report
+from simclr.core.errors import UserError
 from tests.commands.folders import ENCODER, pictures
 from tests.helpers.programs import ROOT
 
@@ -93,3 +95,20 @@ def test_presets_are_those_of_their_own_program(
     monkeypatch.setattr(sys, "argv", ["simclr", "presets"])
     command.main()
     assert capsys.readouterr().out.startswith("cifar10 ")
+
+
+def test_report_runs_the_script_of_the_repository(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [sys.executable, "-m", "simclr", "report", "no-such-revision", "--output", str(tmp_path / "page.html")],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.startswith("report-page: there is no experiment, branch or commit no-such-revision; ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_report_without_the_repository_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(report, "_SCRIPT", tmp_path / "report-page")
+    with pytest.raises(UserError, match="report-page: is not there; the page is made in a clone of the repository"):
+        report.main()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -56,9 +55,11 @@ def test_other_modes_and_shapes_of_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("small_stem", [True, False])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-def test_it_loads_into_torchvision(name: str, small_stem: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["torchvision.models", "timm.models"])
+def test_it_loads_into_other_libraries(library: str, name: str, small_stem: bool, tmp_path: Path) -> None:
+    """timm is none of the dependencies: install it to run its half."""
     encoder = saved(tmp_path / "encoder.safetensors", name, 1.0, small_stem)
-    theirs = getattr(torchvision.models, name)()
+    theirs = getattr(pytest.importorskip(library), name)()
     theirs.fc = torch.nn.Identity()
     if small_stem:
         theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)

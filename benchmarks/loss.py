@@ -4,6 +4,7 @@ python -m benchmarks --only loss
 python -m benchmarks.loss ours 8192 128 cpu      # what one loss takes, in MiB: the process that is asked for it
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,10 +22,13 @@ from simclr.losses import nt_xent
 
 TEMPERATURE = 0.1
 _WARM_UP = 64
+_OWN_MAPPING = 128 << 10
+"""Bytes from which a tensor's memory is a mapping of its own, gone when it is freed. If glibc may move this threshold,
+as it does by default, it keeps freed blocks of up to 32 MiB, and the peak varies by a third from run to run."""
 
 NOTES = """\
 - Forward and backward pass; time in this process, by turns; memory in a process of its own each: the peak above what
-  it held with its inputs made and one small loss gone before.
+  it held with its inputs made and one small loss gone before; the allocator returns there what is freed.
 - The dense form is the obvious code: one matrix of all similarities, its diagonal left out, cross entropy."""
 
 Loss = Callable[[Tensor], Tensor]
@@ -93,7 +97,8 @@ def _projections(samples: int, dimension: int, device: torch.device) -> Tensor:
 def _elsewhere(name: str, samples: int, dimension: int, device: torch.device) -> float:
     """`taken` in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.loss", name, str(samples), str(dimension), device.type]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(_OWN_MAPPING)}
+    return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
 
 
 def taken(name: str, samples: int, dimension: int, device: torch.device) -> float:

@@ -16,6 +16,7 @@ from simclr.data import loader
 from simclr.data.converted import DatasetInfo
 from simclr.data.loader import Crops
 from simclr.device import transfer
+from simclr.distributed import softmax
 from simclr.distributed.batch_norm import convert_sync_batchnorm
 from simclr.distributed.session import Session, open_session
 from simclr.training import pretrain
@@ -54,6 +55,7 @@ def test_views_are_those_of_the_cpu(size: int, triton: bool, monkeypatch: pytest
 
 def test_triton_works() -> None:
     assert _jitter_batched._triton_works()
+    assert softmax._triton_works()
 
 
 def test_crops_are_those_of_the_cpu(tmp_path: Path) -> None:
@@ -79,8 +81,12 @@ def test_a_step_does_not_wait_for_the_gpu(preset: str, tmp_path: Path) -> None:
             torch.cuda.set_sync_debug_mode("default")
 
 
+@pytest.mark.parametrize("triton", [True, False])
 @pytest.mark.parametrize(("name", "changes"), CASES)
-def test_losses_are_those_of_the_cpu(name: str, changes: dict[str, Any]) -> None:
+def test_losses_are_those_of_the_cpu(
+    name: str, changes: dict[str, Any], triton: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(softmax, "_triton_works", lambda: triton)
     z = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
     here, there = z.clone().requires_grad_(), z.cuda().requires_grad_()
     batch = batch_of(32, 2)

@@ -9,7 +9,6 @@ r = 1 - f; f = 1 and r = 0 is the identity. Hue is another operation, at any pla
 is: as many blends as there can be, a turn of the hue, and as many blends again, of which a view uses some.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Optional
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from simclr.augment._color import LUMA, luma
+from simclr.device import kernels
 from simclr.device.constant import constant
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")
@@ -141,10 +141,9 @@ def _(images: Tensor, *_: Tensor | None) -> Tensor:
 @cache
 def _triton_works() -> bool:
     """Whether Triton can compile a kernel here."""
-    try:
+
+    def probe() -> None:
         slot = torch.zeros(1, 1, device="cuda")
         _in_one_kernel(torch.zeros(1, 3, 1, 1, device="cuda"), slot, slot.expand(1, 1, 3), slot.bool(), None)
-    except Exception as error:  # of the compiler, the driver, a missing package: anything
-        warnings.warn(f"Triton does not work here, the views take more time: {error}", stacklevel=2)
-        return False
-    return True
+
+    return kernels.work_here(probe, "the views are")

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr.device import kernels
 from simclr.distributed.pairwise import Block, RowLosses
 
 _MAX_LOGIT = 60.0
@@ -51,7 +53,7 @@ class SoftmaxRule:
     def _log_sum_exp(self, scaled: Tensor) -> Tensor:
         """In place, where torch's own makes two copies."""
         if self._is_bounded:
-            return scaled.exp_().sum(dim=1).log_()
+            return _sums_of_exp(scaled).log_()
         largest = scaled.amax(dim=1)
         return scaled.sub_(largest[:, None]).exp_().sum(dim=1).log_().add_(largest)
 
@@ -67,7 +69,7 @@ class SoftmaxRule:
         for r, scaled in enumerate(self._scaled(block)):
             if self._is_bounded:
                 # exp(s) cannot overflow, so one exponential serves both
-                part = scaled.exp_().mul_(anchors[:, r, None] + keys[:, r])
+                part = _multiply_exp_(scaled, anchors[:, r], keys[:, r])
             else:
                 shift = r + len(self.scales)
                 # no similarity exceeds the log-sum-exp it is part of, except where rounding tells s_ij from s_ji
@@ -80,6 +82,40 @@ class SoftmaxRule:
     def _scaled(self, block: Block) -> list[Tensor]:
         """c_r s for each scale; the one of scale 1 is the block itself."""
         return [block.similarity if scale == 1 else block.similarity * scale for scale in self.scales]
+
+
+def _sums_of_exp(similarities: Tensor) -> Tensor:
+    """Over each row of s (h, K), which may be overwritten: (h,)."""
+    if _in_triton(similarities):
+        from simclr.distributed import _softmax_triton  # imports Triton, which a CPU does not need
+
+        return _softmax_triton.sums_of_exp(similarities)
+    return similarities.exp_().sum(dim=1)
+
+
+def _multiply_exp_(similarities: Tensor, anchors: Tensor, keys: Tensor) -> Tensor:
+    """exp(s) (a + b) in place of s (h, K), with a (h,) and b (K,)."""
+    if _in_triton(similarities):
+        from simclr.distributed import _softmax_triton
+
+        return _softmax_triton.multiply_exp_(similarities, anchors, keys)
+    return similarities.exp_().mul_(anchors[:, None] + keys)
+
+
+def _in_triton(similarities: Tensor) -> bool:
+    return similarities.device.type == "cuda" and similarities.dtype == torch.float32 and _triton_works()
+
+
+@cache
+def _triton_works() -> bool:
+    """Whether Triton can compile a kernel here."""
+
+    def probe() -> None:
+        from simclr.distributed import _softmax_triton
+
+        _softmax_triton.sums_of_exp(torch.zeros(1, 1, device="cuda"))
+
+    return kernels.work_here(probe, "the loss is")
 
 
 def differentiated(loss: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], SoftmaxTerms]:

@@ -123,19 +123,20 @@ def test_the_command_tells_of_a_failure_at_the_end(
 
     monkeypatch.setattr(experiment, "outcome", outcome)
     monkeypatch.setattr(command, "_RESULTS", tmp_path)
-    monkeypatch.setattr(sys, "argv", ["compare", "losses", "--seeds", "1", "-S", "pretrain.epochs=2"])
+    path = written(tmp_path, "rows: {nt_xent: [], decoupled: [pretrain.loss=decoupled]}")
+    monkeypatch.setattr(sys, "argv", ["compare", path, "--seeds", "1", "-S", "pretrain.epochs=2"])
     if fails:
         with pytest.raises(UserError, match="failed: decoupled; the table says why"):
             command.main()
     else:
         command.main()
-    text = (tmp_path / "compare-losses-digits.md").read_text()
+    text = (tmp_path / "compare-mine-digits.md").read_text()
     assert text == capsys.readouterr().out[:-1]
     assert text.startswith(
-        "# losses, digits\n\n    python -m benchmarks.compare losses --seeds 1 -S pretrain.epochs=2\n"
+        f"# mine, digits\n\n    python -m benchmarks.compare {path} --seeds 1 -S pretrain.epochs=2\n"
     )
     assert "Revision " in text
-    assert (tmp_path / "compare-losses-digits.png").exists()
+    assert (tmp_path / "compare-mine-digits.png").exists()
 
 
 # --- sweeps

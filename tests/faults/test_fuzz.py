@@ -35,7 +35,7 @@ from simclr.training.pretrain_params import PretrainParams
 from tests.helpers import programs
 from tests.helpers.betons import described, noise, read_pixels
 
-CASES = 1000
+CASES = 500
 
 
 def fuzz(case: Callable[[int, Path], str], folder: Path) -> Counter[str]:

@@ -64,6 +64,7 @@ def ended(agent: "subprocess.Popen[str]", seconds: float = WITHIN) -> tuple[int,
 
 
 def test_a_rank_that_is_killed_ends_all_and_the_next_start_goes_on(folder: Path) -> None:
+    change(folder, **TINY | {"pretrain__epochs": 4})
     agent = started(folder)
     await_checkpoint(folder)
     processes = workers(agent)

@@ -87,7 +87,7 @@ class Score:
 
     knn: float
     linear: float
-    seconds: float = 0.0
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,16 @@ def test_operations_and_memory_of_a_step() -> None:
     assert halves.gibibytes < 0.75 * whole.gibibytes
 
 
-def test_small_views_cost_what_their_pixels_do() -> None:
+@pytest.fixture(scope="module")
+def method() -> nn.Module:
+    """The network of cifar10_100_epochs and cifar10_fast."""
+    chosen = recipe("cifar10_100_epochs")
+    encoder = chosen.model.module.build(chosen.model.parameters, 32)
+    built: nn.Module = chosen.method.module.build(chosen.method.parameters, encoder, 10, chosen.loss)
+    return built
+
+
+def test_small_views_cost_what_their_pixels_do(method: nn.Module) -> None:
     """Two views of 32 px and four of 16 px, which pass through the network one size after the other."""
     samples = 64
     counted = scaling.count(recipe("cifar10_fast", f"pretrain.batch_size={samples}"), 1)
@@ -60,23 +69,12 @@ def test_small_views_cost_what_their_pixels_do() -> None:
     assert counted.teraflop * 1e12 == pytest.approx(3 * network - first + loss, rel=1e-9)
     gpus = 8
     chosen = recipe("cifar10_fast", "pretrain.compile=false")
-    encoder = chosen.model.module.build(chosen.model.parameters, 32)
-    method = chosen.method.module.build(chosen.method.parameters, encoder, 10, chosen.loss)
     gathered = 4 * 6 * 512 // gpus * (128 + 5 + 1)  # z, five positives, the log-sum-exp
     statistics = 2 * 4 * 2 * CHANNELS * (gpus + 1)
     sent, calls = scaling.messages(method, chosen, gpus)
     assert sent == pytest.approx(2 * (gpus - 1) / gpus * (4 * WEIGHTS + statistics) + (gpus - 1) * gathered)
     assert calls == 3 + 2 + 4 * len(CONVOLUTIONS)
     assert scaling.step_milliseconds(counted, chosen, 1) == pytest.approx(2 * 14.09)  # of the host: two sizes
-
-
-@pytest.fixture(scope="module")
-def method() -> nn.Module:
-    """The network of cifar10_100_epochs."""
-    chosen = recipe("cifar10_100_epochs")
-    encoder = chosen.model.module.build(chosen.model.parameters, 32)
-    built: nn.Module = chosen.method.module.build(chosen.method.parameters, encoder, 10, chosen.loss)
-    return built
 
 
 @pytest.mark.parametrize("compiled", [True, False])

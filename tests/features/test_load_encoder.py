@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +57,19 @@ def test_other_modes_and_shapes_of_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("small_stem", [True, False])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
-@pytest.mark.parametrize("library", ["torchvision.models", "timm.models"])
+@pytest.mark.parametrize(
+    "library",
+    [
+        "torchvision.models",
+        pytest.param(
+            "timm.models",
+            marks=pytest.mark.skipif(find_spec("timm") is None, reason="timm, no dependency, is not installed"),
+        ),
+    ],
+)
 def test_it_loads_into_other_libraries(library: str, name: str, small_stem: bool, tmp_path: Path) -> None:
-    """timm is none of the dependencies: install it to run its half."""
     encoder = saved(tmp_path / "encoder.safetensors", name, 1.0, small_stem)
-    theirs = getattr(pytest.importorskip(library), name)()
+    theirs = getattr(import_module(library), name)()
     theirs.fc = torch.nn.Identity()
     if small_stem:
         theirs.conv1 = torch.nn.Conv2d(3, 64, 3, padding=1, bias=False)

@@ -10,26 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.programs import ROOT, TINY, await_checkpoint, change, ready, stage
+from tests.helpers.programs import ROOT, TINY, await_checkpoint, change, ready
 
 PRETRAIN = ROOT / "stages" / "pretrain.py"
 WITHIN = 30
 """Seconds."""
 
 
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("ranks")
-    change(folder, **TINY | {"pretrain__epochs": 12})
-    for name in ("fetch", "convert"):
-        assert stage(name, folder).returncode == 0
+def prepared(done: Path, folder: Path, epochs: int = 12) -> Path:
+    ready("pretrain", done, folder)
+    change(folder, **TINY | {"pretrain__epochs": epochs})
     return folder
 
 
 @pytest.fixture
-def folder(converted: Path, tmp_path: Path) -> Path:
-    ready("pretrain", converted, tmp_path)
-    return tmp_path
+def folder(done: Path, tmp_path: Path) -> Path:
+    return prepared(done, tmp_path)
 
 
 def started(folder: Path, program: Path = PRETRAIN) -> "subprocess.Popen[str]":
@@ -63,8 +59,8 @@ def ended(agent: "subprocess.Popen[str]", seconds: float = WITHIN) -> tuple[int,
     return agent.returncode, said.strip().splitlines()[-1]
 
 
-def test_a_rank_that_is_killed_ends_all_and_the_next_start_goes_on(folder: Path) -> None:
-    change(folder, **TINY | {"pretrain__epochs": 4})
+def test_a_rank_that_is_killed_ends_all_and_the_next_start_goes_on(done: Path, tmp_path: Path) -> None:
+    folder = prepared(done, tmp_path, epochs=4)
     agent = started(folder)
     await_checkpoint(folder)
     processes = workers(agent)
@@ -155,10 +151,9 @@ def test_workers_end_with_their_agent(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_two_ranks_killed_and_going_on_end_with_the_encoder_of_an_undisturbed_run(
-    converted: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+    done: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    whole = tmp_path_factory.mktemp("whole")
-    ready("pretrain", converted, whole)
+    whole = prepared(done, tmp_path_factory.mktemp("whole"))
     _, said = (undisturbed := started(whole)).communicate()
     assert undisturbed.returncode == 0, said
     agent = started(folder)

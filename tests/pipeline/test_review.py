@@ -116,7 +116,11 @@ def comment(folder: Path, base: str) -> dict[str, str]:
     """The comment's sections by their titles; the first is named after the base."""
     done = run(folder, str(SCRIPT), base)
     assert done.stderr == ""
-    sections = [section.partition("\n\n") for section in f"\n{done.stdout}".split("\n#")[1:]]
+    return by_title(done.stdout)
+
+
+def by_title(text: str) -> dict[str, str]:
+    sections = [section.partition("\n\n") for section in f"\n{text}".split("\n#")[1:]]
     return {title.lstrip("# "): body.strip() for title, _, body in sections}
 
 
@@ -286,12 +290,11 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
         (set(range(2, 19)), ["66.67", "71.67", "+5.00 ± 5.51", "3 gained, 0 lost", "0.25", "within noise"]),
     ):
         predict(clone, wrong)
-        table, note = comment(clone, "predicted")["Verdict"].split("\n\n")
-        assert cells(table)[2] == ["linear probe", *row]
-        assert "noise of the test set, with one seed each" in note
         done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
         assert done.returncode == (2 if "worse" in row[-1] else 0)
-        assert "### Verdict" in done.stdout
+        table, note = by_title(done.stdout)["Verdict"].split("\n\n")
+        assert cells(table)[2] == ["linear probe", *row]
+        assert "noise of the test set, with one seed each" in note
     predict(clone, set(), images=50)
     none = "None: `the test images are not the same (60 before, 50 now)`"
     assert comment(clone, "predicted")["Verdict"] == none

@@ -118,11 +118,12 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_stopped_at_any_step(name: str, data: PretrainData, tmp_path: Path) -> None:
+    """One recipe at each step, the others within an epoch, between two and at the end."""
     chosen = recipe(**CASES[name])
     planned = 4 * chosen.parameters.epochs
     whole, points = run(tmp_path / "whole", data, chosen)
     steps = 4 * int(whole.metrics["epochs"])
-    for stop in range(1, steps + 1):
+    for stop in range(1, steps + 1) if name == "lars" else (3, 4, steps - 1, steps):
         root = tmp_path / str(stop)
         said: list[str] = []
         with pytest.raises(Stopped, match=f"stopped by SIGTERM at step {stop} of {planned}; the same"):

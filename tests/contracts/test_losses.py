@@ -20,6 +20,8 @@ from simclr.core.options import Option
 from simclr.data.batch import Batch
 from simclr.distributed import pairwise
 from simclr.distributed.session import Session
+from simclr.distributed.similarity import Keys
+from simclr.training.recipe import takes_keys
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import SHIPPED
 
@@ -55,34 +57,41 @@ def option(name: str, **changes: Any) -> Option:
 
 
 class Rows:
-    """All rows of a batch of V views in one process, for loops: nothing clever."""
+    """All rows of a batch of V views in one process, for loops: nothing clever.
 
-    def __init__(self, z: Tensor, batch: Batch, parameters: Any) -> None:
+    What row i is compared with are the rows themselves, or the views of `keys` and then their queue.
+    """
+
+    def __init__(self, z: Tensor, batch: Batch, parameters: Any, keys: Keys | None = None) -> None:
         self.count, self.samples, self.parameters = len(z), len(z) // batch.views, parameters
         self.labels = batch.labels.repeat(batch.views).tolist()
         self.keys = batch.keys
+        self.queue = 0 if keys is None else len(keys.queue)
+        others = z if keys is None else torch.cat([keys.views, keys.queue])
         similarity = {"cosine": cosine, "euclidean": negative_distance, "mahalanobis": mahalanobis}
-        self.s = [list(row) for row in similarity[parameters.similarity](z) / parameters.temperature]
+        self.s = [list(row) for row in similarity[parameters.similarity](z, others) / parameters.temperature]
 
     def positives(self, i: int) -> list[int]:
         return [j for j in range(self.count) if j != i and j % self.samples == i % self.samples]
 
     def negatives(self, i: int) -> list[int]:
+        if self.queue:
+            return list(range(self.count, self.count + self.queue))
         return [j for j in range(self.count) if j % self.samples != i % self.samples]
 
 
-def cosine(z: Tensor) -> Tensor:
-    return F.cosine_similarity(z[:, None], z, dim=2)
+def cosine(z: Tensor, others: Tensor) -> Tensor:
+    return F.cosine_similarity(z[:, None], others, dim=2)
 
 
-def negative_distance(z: Tensor) -> Tensor:
-    return -((z[:, None] - z) ** 2).sum(dim=2)
+def negative_distance(z: Tensor, others: Tensor) -> Tensor:
+    return -((z[:, None] - others) ** 2).sum(dim=2)
 
 
-def mahalanobis(z: Tensor) -> Tensor:
+def mahalanobis(z: Tensor, others: Tensor) -> Tensor:
     covariance = torch.cov(z.detach().T, correction=0)
     covariance += 1e-3 * covariance.diagonal().mean() * torch.eye(z.shape[1], dtype=z.dtype)
-    difference = z[:, None] - z
+    difference = z[:, None] - others
     return -(difference @ covariance.inverse() * difference).sum(dim=2)
 
 
@@ -174,8 +183,8 @@ LOOPS: dict[str, Callable[[Rows, int], Tensor]] = {
 """By the name of a loss: of anchor i, by the paper's words."""
 
 
-def by_loops(loss: Option, z: Tensor, batch: Batch) -> Tensor:
-    rows = Rows(z, batch, loss.parameters)
+def by_loops(loss: Option, z: Tensor, batch: Batch, keys: Keys | None = None) -> Tensor:
+    rows = Rows(z, batch, loss.parameters, keys)
     return mean([LOOPS[loss.name](rows, i) for i in range(rows.count)])
 
 
@@ -193,6 +202,38 @@ def batch_of(samples: int, views: int, labels: list[int] | None = None) -> Batch
 def value_of(loss: Option, z: Tensor, batch: Batch, session: Session = ALONE) -> Tensor:
     value: Tensor = loss.module.loss(z, batch, loss.parameters, session)
     return value
+
+
+TAKE_KEYS = [(name, changes) for name, changes in CASES if takes_keys(options.module("losses", name))]
+
+
+def keys_of(z: Tensor) -> Keys:
+    """Keys of the rows z that are much like them, and a queue."""
+    return Keys(z.detach() + 0.3 * projections(len(z), seed=1), projections(17, seed=2))
+
+
+def test_some_losses_take_keys_and_others_do_not() -> None:
+    assert {name for name, _ in TAKE_KEYS} == {"nt_xent", "decoupled", "trimmed", "reweighted", "margin"}
+
+
+@pytest.mark.parametrize(("name", "changes"), TAKE_KEYS)
+@pytest.mark.parametrize("views", [2, 3])
+@pytest.mark.parametrize("temperature", [0.01, 0.5, 8.0])
+def test_with_keys_value_and_gradient_are_those_of_the_loops(
+    name: str, changes: dict[str, Any], views: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, batch = option(name, **{"temperature": temperature} | changes), batch_of(4, views)
+    theirs = projections(4 * views).requires_grad_()
+    keys = keys_of(theirs)
+    expected = by_loops(loss, theirs, batch, keys)
+    (3 * expected).backward()
+    for block in (1, 40, 10_000):
+        monkeypatch.setitem(pairwise._BLOCK_ELEMENTS, "cpu", block)
+        ours = projections(4 * views).requires_grad_()
+        value = loss.module.loss(ours, batch, loss.parameters, ALONE, keys)
+        (3 * value).backward()
+        torch.testing.assert_close(value, expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-11)
 
 
 def test_every_loss_has_a_definition_in_loops() -> None:
@@ -292,7 +333,9 @@ def test_at_neutral_parameters_it_is_nt_xent(
     torch.testing.assert_close(*results, rtol=2e-6 if dtype == torch.float32 else 1e-13, atol=1e-8)
 
 
-def share(session: Session, batch: Tensor, name: str, changes: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def share(
+    session: Session, batch: Tensor, name: str, changes: dict[str, Any], with_keys: bool
+) -> tuple[Tensor, Tensor]:
     """Loss and gradient on one rank, with its contiguous part of the samples of `batch` (V, B, d)."""
     views, samples, _ = batch.shape
     whole = batch_of(samples, views)
@@ -305,22 +348,34 @@ def share(session: Session, batch: Tensor, name: str, changes: dict[str, Any]) -
         views, samples,
     )  # fmt: skip
     z = part(batch, 1).flatten(0, 1).requires_grad_()
-    value = value_of(option(name, **changes), z, own, session)
+    loss = option(name, **changes)
+    if with_keys:
+        keys = keys_of(batch.flatten(0, 1))
+        keys = Keys(part(keys.views.view(views, samples, -1), 1).flatten(0, 1), keys.queue)
+        value = loss.module.loss(z, own, loss.parameters, session, keys)
+    else:
+        value = value_of(loss, z, own, session)
     value.backward()
     assert z.grad is not None
     return value.detach(), z.grad.view(views, -1, z.shape[1])
 
 
-@pytest.mark.parametrize(("name", "changes"), CASES)
-@pytest.mark.parametrize(("world", "views"), [(2, 3), (3, 2), (4, 2)])
+ON_RANKS = [
+    (world, views, name, changes, False) for world, views in ((2, 3), (3, 2), (4, 2)) for name, changes in CASES
+]
+ON_RANKS += [(2, 3, name, changes, True) for name, changes in TAKE_KEYS]
+
+
+@pytest.mark.parametrize(("world", "views", "name", "changes", "with_keys"), ON_RANKS)
 def test_ranks_together_have_the_loss_and_gradient_of_one_process(
-    name: str, changes: dict[str, Any], world: int, views: int
+    world: int, views: int, name: str, changes: dict[str, Any], with_keys: bool
 ) -> None:
     batch = projections(12 * views).view(views, 12, 5)
     whole = batch.flatten(0, 1).clone().requires_grad_()
-    expected = by_loops(option(name, **changes), whole, batch_of(12, views))
+    keys = keys_of(whole) if with_keys else None
+    expected = by_loops(option(name, **changes), whole, batch_of(12, views), keys)
     expected.backward()
-    results = on_ranks(world, share, batch, name, changes)
+    results = on_ranks(world, share, batch, name, changes, with_keys)
     torch.testing.assert_close(torch.stack([value for value, _ in results]).mean(), expected.detach())
     # DDP divides the sum over ranks by their number
     gradient = torch.cat([own for _, own in results], dim=1) / world

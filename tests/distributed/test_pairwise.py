@@ -11,7 +11,7 @@ from torch import Tensor
 from simclr.distributed import pairwise, softmax
 from simclr.distributed.pairwise import mean_over_rows, other_views
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import Similarity
+from simclr.distributed.similarity import Compared, Similarity
 from simclr.distributed.softmax import SoftmaxRule, nt_xent
 from tests.contracts.test_losses import projections
 from tests.helpers.ranks import ALONE
@@ -34,7 +34,8 @@ def test_its_products_are_not_those_of_tf32(monkeypatch: pytest.MonkeyPatch) -> 
     matmul = torch.backends.cuda.matmul
     before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
     try:
-        mean_over_rows(projections(8).requires_grad_(), 2, Similarity(0.1), SoftmaxRule(nt_xent, 10), ALONE).backward()
+        rows = Compared(projections(8).requires_grad_(), Similarity(0.1), None)
+        mean_over_rows(rows, 2, SoftmaxRule(nt_xent, 10), ALONE).backward()
         assert matmul.fp32_precision == "tf32"
     finally:
         matmul.fp32_precision = before
@@ -58,7 +59,7 @@ def test_on_a_gpu_8192_samples_take_a_sixteenth_of_the_dense_form(
     with counted() as peak:
         z = torch.empty(rows, 128, device=CUDA)
         rule, alone = SoftmaxRule(nt_xent, 1 / temperature), Session(rank=0, world_size=1, device=CUDA)
-        pairwise._MeanOverRows.forward(context, z, 2, Similarity(temperature), rule, alone)
+        pairwise._MeanOverRows.forward(context, z, 2, Similarity(temperature), None, rule, alone)
         pairwise._MeanOverRows.backward(context, torch.ones((), device=CUDA))
     dense = 3 * rows**2 * 4
     assert 64 * MIB < peak.gpu < dense / 16

@@ -17,6 +17,9 @@ row needs no more communication:
     dz_i = sum over j of (dL_i/ds_ij + dL_j/ds_ij) ds_ij/dz_i / M
 
 DDP averages over ranks, which turns 1 / M into 1 / (W M): exactly the gradient of the global mean.
+
+Anchors may have `Keys` of another network instead, whose positives are the other views of the anchor's sample and whose
+queue are the negatives. These have no gradient, and dL_j/ds_ij is 0.
 """
 
 from collections.abc import Iterator
@@ -28,7 +31,7 @@ from torch import Tensor
 
 from simclr.device import precision
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import Similarity
+from simclr.distributed.similarity import Compared, Keys, Similarity
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 24}
 """Similarities in a block at most: 4 MiB of float32 on a CPU, which fit into its cache; 64 MiB on a GPU, enough to keep
@@ -42,7 +45,7 @@ class Block:
     similarity: Tensor
     """(h, K) s; -inf for an anchor and itself, and for its positives. A rule may overwrite it."""
     anchors: slice
-    """The positions of the anchors among the keys."""
+    """The positions of the anchors among the rows of all ranks."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class RowLosses:
     attraction: Tensor
     """(K, V - 1) -dL_i/dp_ik: p_ik is the similarity to the view k places after that of row i, cyclically."""
     terms: Tensor
-    """(K, Q) that `Rule.slope` needs of a row."""
+    """(K, T) that `Rule.slope` needs of a row."""
+    neutral: float = 0.0
+    """All T terms of a key that has no loss of its own."""
 
 
 class Rule(Protocol):
@@ -71,21 +76,20 @@ class Rule(Protocol):
     def slope(self, block: Block, anchors: Tensor, keys: Tensor) -> Tensor:
         """dL_i/ds_ij + dL_j/ds_ij (h, K) for each pair of an anchor i and a key j; 0 where s_ij is -inf.
 
-        `anchors` (h, Q) and `keys` (K, Q) are their `RowLosses.terms`.
+        `anchors` (h, T) and `keys` (K, T) are their `RowLosses.terms`.
         """
         ...
 
 
-def mean_over_rows(z: Tensor, views: int, similarity: Similarity, rule: Rule, session: Session) -> Tensor:
-    """The mean loss of this rank's rows, a scalar.
+def mean_over_rows(rows: Compared, views: int, rule: Rule, session: Session) -> Tensor:
+    """The mean loss of this rank's anchors, a scalar.
 
     Args:
-        z: (V n, d) float32 or float64 rows that `similarity` compares, the second views after the first, in the same
-            order; n is the same on every rank.
+        rows: the anchors, second views after first ones, in the same order; n is the same on every rank.
         views: V.
         session: the ranks that share the global batch; the backward pass needs no communication.
     """
-    loss: Tensor = _MeanOverRows.apply(z, views, similarity, rule, session)
+    loss: Tensor = _MeanOverRows.apply(rows.z, views, rows.similarity, rows.keys, rule, session)
     return loss
 
 
@@ -114,10 +118,15 @@ class KeyOrder:
         return place // self.share * (self.views * self.share) + view * self.share + place % self.share
 
 
-def _blocks(z: Tensor, keys: Tensor, views: int, similarity: Similarity, offset: int) -> Iterator[Block]:
-    """Blocks of the anchors `z`, which are the keys from `offset` on; the next block overwrites the last."""
+def _own_views(z: Tensor, views: int, offset: int) -> Tensor:
+    """(V n, V): of each of the anchors `z`, the rows from `offset` on of all ranks: itself and its positives."""
     rows = torch.arange(len(z), device=z.device)
-    left_out = offset + torch.stack([rows, *other_views(rows, views)], dim=1)
+    return offset + torch.stack([rows, *other_views(rows, views)], dim=1)
+
+
+def _blocks(z: Tensor, keys: Tensor, left_out: Tensor | None, similarity: Similarity, offset: int) -> Iterator[Block]:
+    """Blocks of the anchors `z`, the rows from `offset` on, without the keys `left_out` (V n, ...); the next block
+    overwrites the last."""
     height = min(len(z), max(1, _BLOCK_ELEMENTS[z.device.type] // len(keys)))
     memory = z.new_empty(
         (height, len(keys))
@@ -125,52 +134,69 @@ def _blocks(z: Tensor, keys: Tensor, views: int, similarity: Similarity, offset:
     for start in range(0, len(z), height):
         stop = min(start + height, len(z))
         block = similarity.of_all(z[start:stop], keys, out=memory[: stop - start])
-        block.scatter_(1, left_out[start:stop], -torch.inf)
+        if left_out is not None:
+            block.scatter_(1, left_out[start:stop], -torch.inf)
         yield Block(block, slice(offset + start, offset + stop))
 
 
 class _MeanOverRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, views: int, similarity: Similarity, rule: Rule, session: Session) -> Tensor:
+    def forward(
+        ctx: Any, z: Tensor, views: int, similarity: Similarity, keys: Keys | None, rule: Rule, session: Session
+    ) -> Tensor:
         with precision.full(z.device):
-            keys = session.gather_rows(z)
             offset = session.rank * len(z)
-            positive = torch.stack([similarity.of_rows(z, other) for other in other_views(z, views)], dim=1)
-            statistics = torch.cat([rule.statistics(block) for block in _blocks(z, keys, views, similarity, offset)])
+            if keys is None:
+                compared, left_out, partners = session.gather_rows(z), _own_views(z, views, offset), z
+            else:
+                compared, left_out, partners = keys.queue, None, keys.views
+            positive = torch.stack([similarity.of_rows(z, other) for other in other_views(partners, views)], dim=1)
+            blocks = _blocks(z, compared, left_out, similarity, offset)
+            statistics = torch.cat([rule.statistics(block) for block in blocks])
             gathered = session.gather_rows(torch.cat([positive, statistics], dim=1)).tensor_split([views - 1], dim=1)
             rows = rule.losses(*(columns.contiguous() for columns in gathered))
             own = slice(offset, offset + len(z))
-            ctx.save_for_backward(z, keys, rows.attraction[own], rows.terms)
-            ctx.views, ctx.similarity, ctx.rule, ctx.offset = views, similarity, rule, offset
+            ctx.save_for_backward(z, compared, left_out, rows.attraction[own], rows.terms)
+            ctx.views, ctx.similarity, ctx.keys, ctx.rule, ctx.offset = views, similarity, keys, rule, offset
+            ctx.neutral = rows.neutral
             return rows.loss[own].mean()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None, None]:
-        z, keys, attraction, terms = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        z, compared, left_out, attraction, terms = ctx.saved_tensors
         similarity: Similarity = ctx.similarity
         with precision.full(z.device):
-            dz = _attracted(z, attraction, ctx.views, similarity)
-            for block in _blocks(z, keys, ctx.views, similarity, ctx.offset):
+            if ctx.keys is None:
+                dz = _attracted(z, z, _of_pairs(attraction, len(z) // ctx.views), similarity)
+                key_terms = terms
+            else:
+                dz = _attracted(z, ctx.keys.views, attraction, similarity)
+                key_terms = terms.new_full((len(compared), terms.shape[1]), ctx.neutral)
+            for block in _blocks(z, compared, left_out, similarity, ctx.offset):
                 start, stop = block.anchors.start - ctx.offset, block.anchors.stop - ctx.offset
                 similarity.add_gradient(
                     dz[start:stop],
-                    ctx.rule.slope(block, terms[block.anchors], terms),  # not kept beside those of the next block
+                    ctx.rule.slope(block, terms[block.anchors], key_terms),  # not kept beside those of the next block
                     z[start:stop],
-                    keys,
+                    compared,
                 )
-            return dz.mul_(gradients[0] / (similarity.temperature * len(z))), None, None, None, None
+            return dz.mul_(gradients[0] / (similarity.temperature * len(z))), None, None, None, None, None
 
 
-def _attracted(z: Tensor, attraction: Tensor, views: int, similarity: Similarity) -> Tensor:
-    """The gradient (V n, d) of the sum of all losses with respect to z, times tau, by positives alone.
-
-    A positive pair (i, j) enters the loss twice, with i and with j as the anchor: dz_i has the attraction a_ij of its
-    own row, and a_ji of row j. If j is k views after i, then i is V - k views after j: a_ji is in column V - k of
-    `attraction`, and the roll brings row j to row i.
+def _of_pairs(attraction: Tensor, samples: int) -> Tensor:
+    """The attraction (V n, V - 1) of each positive pair (i, j), which enters the loss twice, with i and with j as the
+    anchor: a_ij of row i and a_ji of row j. If j is k views after i, then i is V - k views after j: a_ji is in column
+    V - k of `attraction`, and the roll brings row j to row i.
     """
-    back = attraction.flip(1).unbind(1)
-    moved = [slopes.roll(-k * (len(z) // views), dims=0) for k, slopes in enumerate(back, 1)]
+    back = [slopes.roll(-k * samples, dims=0) for k, slopes in enumerate(attraction.flip(1).unbind(1), 1)]
+    return attraction + torch.stack(back, dim=1)
+
+
+def _attracted(z: Tensor, partners: Tensor, attraction: Tensor, similarity: Similarity) -> Tensor:
+    """The gradient (V n, d) of the sum of all losses with respect to z, times tau, by positives alone: the other views
+    in `partners` (V n, d), with their `attraction` (V n, V - 1)."""
     dz = torch.zeros_like(z)
-    for own, other, positive in zip(attraction.unbind(1), moved, other_views(z, views), strict=True):
-        dz -= (own + other)[:, None] * similarity.derivative(z, positive)
+    positives = other_views(partners, attraction.shape[1] + 1)
+    for slopes, positive in zip(attraction.unbind(1), positives, strict=True):
+        dz -= slopes[:, None] * similarity.derivative(z, positive)
     return dz

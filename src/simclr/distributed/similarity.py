@@ -1,6 +1,8 @@
 """Similarities of projections, for losses that compare all pairs of rows."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -59,23 +61,57 @@ class Similarity:
             gradient.addmm_(slopes, v, alpha=2).sub_(2 * slopes.sum(dim=1, keepdim=True) * u)
 
 
-def compared(z: Tensor, parameters: SimilarityParams, session: Session) -> tuple[Tensor, Similarity]:
-    """The rows to compare, made of z (N, d) of any floating-point type, and their similarity.
+@dataclass(frozen=True)
+class Keys:
+    """Projections by another network, without a gradient, that anchors are compared with instead of each other."""
+
+    views: Tensor
+    """(V n, d), in the order of the anchors: the positives of an anchor are the other views of its sample."""
+    queue: Tensor
+    """(Q, d), the negatives of every anchor; the same on every rank."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The anchors z (V n, d) of this rank, float32 or float64; what they are compared with, each other on all ranks or
+    `keys`; and how."""
+
+    z: Tensor
+    similarity: Similarity
+    keys: Keys | None
+
+    def negatives(self, views: int, session: Session) -> int:
+        """Their number for each anchor, with V `views`."""
+        return session.world_size * len(self.z) - views if self.keys is None else len(self.keys.queue)
+
+
+def compared(z: Tensor, parameters: SimilarityParams, session: Session, keys: Keys | None = None) -> Compared:
+    """The rows to compare, made of z (N, d) and `keys` of any floating-point type, and their similarity.
 
     - cosine: the rows on the unit sphere, u . v / tau.
     - euclidean: -|u - v|^2 / tau, of the rows as they are.
-    - mahalanobis: -(u - v)^T C^-1 (u - v) / tau with C the covariance of the global batch, a squared distance of
+    - mahalanobis: -(u - v)^T C^-1 (u - v) / tau with C the covariance of z in the global batch, a squared distance of
       whitened rows. C takes one all-reduce of (d, d) and has no gradient.
 
-    Distances are those of rows around their mean, which loses fewer digits.
+    Distances are those of rows around the mean of z, which loses fewer digits.
     """
     z = z if z.dtype == torch.float64 else z.float()
-    if parameters.similarity == "cosine":
-        return F.normalize(z, dim=1), Similarity(parameters.temperature)
-    z = z - session.mean(z.mean(dim=0))
-    if parameters.similarity == "mahalanobis":
-        z = z @ _whitening(z.detach(), session)
-    return z, Similarity(parameters.temperature, squared_distance=True)
+    place = _placement(z.detach(), parameters.similarity, session)
+    similarity = Similarity(parameters.temperature, squared_distance=parameters.similarity != "cosine")
+    if keys is not None:
+        keys = Keys(place(keys.views.to(z)), place(keys.queue.to(z)))
+    return Compared(place(z), similarity, keys)
+
+
+def _placement(z: Tensor, similarity: str, session: Session) -> Callable[[Tensor], Tensor]:
+    """The map of rows into the space where they are compared; its constants are those of z (N, d) on all ranks."""
+    if similarity == "cosine":
+        return partial(F.normalize, dim=1)
+    mean = session.mean(z.mean(dim=0))
+    if similarity == "euclidean":
+        return lambda rows: rows - mean
+    whitening = _whitening(z - mean, session)
+    return lambda rows: (rows - mean) @ whitening
 
 
 def _whitening(z: Tensor, session: Session) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from simclr.core import params, randomness
+from simclr.data.batch import Images
+from simclr.features.encoder import Encoder, encode
 
 
 @dataclass(kw_only=True)
@@ -46,6 +48,13 @@ class Head(nn.Module):
         """h (N, dimension) to z (N, output); the `keys` (N,) of the views, on the same device, draw the dropout."""
         z: Tensor = self.output(self.dropout(self.hidden(h), keys))
         return z
+
+
+def project(encoder: Encoder, head: nn.Module, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """Representations h (N, D) and projections z (N, d), float32 at least."""
+    h = encode(encoder, images)
+    with torch.autocast(h.device.type, enabled=False):  # the 8 bits of a bf16 z would be noise in the gradient
+        return h, head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
 
 
 def build(parameters: HeadParams, dimension: int) -> Head:

@@ -14,7 +14,7 @@ from simclr.core import params
 from simclr.data.batch import Batch
 from simclr.distributed.pairwise import mean_over_rows
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import SimilarityParams, compared
+from simclr.distributed.similarity import Keys, SimilarityParams, compared
 from simclr.distributed.softmax import SoftmaxRule, differentiated
 
 
@@ -25,12 +25,12 @@ class Params(SimilarityParams):
     weight_sigma: float | None = params.between(0.001, 1000)
 
 
-def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
+def loss(z: Tensor, batch: Batch, parameters: Params, session: Session, keys: Keys | None = None) -> Tensor:
     """See `losses`."""
-    z, similarity = compared(z, parameters, session)
+    rows = compared(z, parameters, session, keys)
     scale = None if parameters.weight_sigma is None else parameters.temperature / parameters.weight_sigma
-    rule = SoftmaxRule(differentiated(partial(_loss, scale)), similarity.limit)
-    return mean_over_rows(z, batch.views, similarity, rule, session)
+    rule = SoftmaxRule(differentiated(partial(_loss, scale)), rows.similarity.limit)
+    return mean_over_rows(rows, batch.views, rule, session)
 
 
 def _loss(scale: float | None, positive: Tensor, negative: Tensor) -> Tensor:

@@ -27,10 +27,9 @@ class Params(SimilarityParams):
 
 def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
     """See `losses`."""
-    z, similarity = compared(z, parameters, session)
     keys, samples = session.gather_rows(batch.keys), session.gather_rows(batch.samples)
     sampled = _sampled(keys, samples, batch.views, len(batch.samples), parameters.negatives)
-    return mean_over_rows(z, batch.views, similarity, _Rule(sampled), session)
+    return mean_over_rows(compared(z, parameters, session), batch.views, _Rule(sampled), session)
 
 
 def _sampled(keys: Tensor, samples: Tensor, views: int, share: int, count: int) -> Tensor:

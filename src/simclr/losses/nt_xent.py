@@ -12,7 +12,7 @@ from simclr.data.batch import Batch
 from simclr.distributed import softmax
 from simclr.distributed.pairwise import mean_over_rows
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import SimilarityParams, compared
+from simclr.distributed.similarity import Keys, SimilarityParams, compared
 
 
 @dataclass(kw_only=True)
@@ -20,8 +20,8 @@ class Params(SimilarityParams):
     """`losses.nt_xent` of params.yaml."""
 
 
-def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
+def loss(z: Tensor, batch: Batch, parameters: Params, session: Session, keys: Keys | None = None) -> Tensor:
     """See `losses`."""
-    z, similarity = compared(z, parameters, session)
-    rule = softmax.SoftmaxRule(softmax.nt_xent, similarity.limit)
-    return mean_over_rows(z, batch.views, similarity, rule, session)
+    rows = compared(z, parameters, session, keys)
+    rule = softmax.SoftmaxRule(softmax.nt_xent, rows.similarity.limit)
+    return mean_over_rows(rows, batch.views, rule, session)

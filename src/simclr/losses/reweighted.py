@@ -16,7 +16,7 @@ from simclr.core import params
 from simclr.data.batch import Batch
 from simclr.distributed.pairwise import mean_over_rows
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import SimilarityParams, compared
+from simclr.distributed.similarity import Keys, SimilarityParams, compared
 from simclr.distributed.softmax import SoftmaxRule, SoftmaxTerms, differentiated, nt_xent_losses
 
 
@@ -34,34 +34,38 @@ class Params(SimilarityParams):
         return (1.0,) if self.beta == 0 else (self.beta, 1 + self.beta)
 
 
-def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
+def loss(z: Tensor, batch: Batch, parameters: Params, session: Session, keys: Keys | None = None) -> Tensor:
     """See `losses`."""
-    z, similarity = compared(z, parameters, session)
-    rule = SoftmaxRule(differentiated(partial(_losses, parameters)), similarity.limit, parameters.scales)
-    return mean_over_rows(z, batch.views, similarity, rule, session)
+    rows = compared(z, parameters, session, keys)
+    losses = differentiated(partial(_losses, parameters, rows.negatives(batch.views, session)))
+    rule = SoftmaxRule(losses, rows.similarity.limit, parameters.scales)
+    return mean_over_rows(rows, batch.views, rule, session)
 
 
-def scalars(z: Tensor, batch: Batch, parameters: Params, session: Session) -> dict[str, Tensor]:
+def scalars(
+    z: Tensor, batch: Batch, parameters: Params, session: Session, keys: Keys | None = None
+) -> dict[str, Tensor]:
     """The share of anchors whose negatives have no gradient, because the correction left less than is possible."""
-    z, similarity = compared(z.detach(), parameters, session)
-    rule = SoftmaxRule(partial(_clamped, parameters), similarity.limit, parameters.scales)
-    return {"clamped_rows": session.mean(mean_over_rows(z, batch.views, similarity, rule, session))}
+    rows = compared(z.detach(), parameters, session, keys)
+    clamped = partial(_clamped, parameters, rows.negatives(batch.views, session))
+    rule = SoftmaxRule(clamped, rows.similarity.limit, parameters.scales)
+    return {"clamped_rows": session.mean(mean_over_rows(rows, batch.views, rule, session))}
 
 
-def _losses(parameters: Params, positive: Tensor, statistics: Tensor) -> Tensor:
-    negative, _ = _negative(parameters, positive, statistics)
+def _losses(parameters: Params, count: int, positive: Tensor, statistics: Tensor) -> Tensor:
+    negative, _ = _negative(parameters, count, positive, statistics)
     return nt_xent_losses(positive, negative)
 
 
-def _clamped(parameters: Params, positive: Tensor, statistics: Tensor) -> SoftmaxTerms:
+def _clamped(parameters: Params, count: int, positive: Tensor, statistics: Tensor) -> SoftmaxTerms:
     """1 for a row that is clamped, else 0, as losses without derivatives."""
-    _, is_clamped = _negative(parameters, positive, statistics)
+    _, is_clamped = _negative(parameters, count, positive, statistics)
     return SoftmaxTerms(is_clamped.to(positive.dtype), positive, statistics, statistics)
 
 
-def _negative(parameters: Params, positive: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor]:
-    """The logarithm of the weighted and corrected sum of exp(s) over the negatives, (K,), and whether it is clamped."""
-    count = len(positive) - positive.shape[1] - 1
+def _negative(parameters: Params, count: int, positive: Tensor, statistics: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of the weighted and corrected sum of exp(s) over the `count` negatives, (K,), and whether it is
+    clamped."""
     negative = statistics[:, -1]
     if parameters.beta > 0:  # N times the mean of exp(beta s) exp(s), over the mean of exp(beta s)
         negative = negative - statistics[:, 0] + math.log(count)

@@ -23,9 +23,8 @@ class Params(SimilarityParams):
 
 def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
     """See `losses`."""
-    z, similarity = compared(z, parameters, session)
     labels = session.gather_rows(batch.labels.repeat(batch.views))
-    return mean_over_rows(z, batch.views, similarity, _Rule(labels), session)
+    return mean_over_rows(compared(z, parameters, session), batch.views, _Rule(labels), session)
 
 
 @dataclass(frozen=True)

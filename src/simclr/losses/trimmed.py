@@ -16,7 +16,7 @@ from simclr.data.batch import Batch
 from simclr.distributed import softmax
 from simclr.distributed.pairwise import Block, RowLosses, mean_over_rows
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import SimilarityParams, compared
+from simclr.distributed.similarity import Keys, SimilarityParams, compared
 
 _ROUNDING = 1e-6
 """0.9 of 510 negatives are 459, whatever the product of floats."""
@@ -29,10 +29,11 @@ class Params(SimilarityParams):
     kept: list[float] = params.interval(0, 1)
 
 
-def loss(z: Tensor, batch: Batch, parameters: Params, session: Session) -> Tensor:
+def loss(z: Tensor, batch: Batch, parameters: Params, session: Session, keys: Keys | None = None) -> Tensor:
     """See `losses`."""
-    z, similarity = compared(z, parameters, session)
-    return mean_over_rows(z, batch.views, similarity, _Rule(batch.views, *parameters.kept), session)
+    rows = compared(z, parameters, session, keys)
+    rule = _Rule(rows.negatives(batch.views, session), *parameters.kept)
+    return mean_over_rows(rows, batch.views, rule, session)
 
 
 @dataclass(frozen=True)
@@ -43,15 +44,16 @@ class _Rule:
     computes s_ij again, also with j as the anchor, where rounding would move a value across a border equal to it.
     """
 
-    views: int
+    negatives: int
+    """Of each anchor."""
     start: float
     """The share of the negatives that is easier than those that are kept."""
     end: float
     """This share and those that are kept."""
 
     def statistics(self, block: Block) -> Tensor:
-        ordered = block.similarity.sort(dim=1).values[:, self.views :]  # without -inf: the anchor and its positives
-        count = ordered.shape[1]
+        count = self.negatives
+        ordered = block.similarity.sort(dim=1).values[:, -count:]  # without -inf: the anchor and its positives
         top = max(1, math.ceil(self.end * count - _ROUNDING))  # one at least is kept
         bottom = min(math.floor(self.start * count + _ROUNDING), top - 1)
         everything = torch.full_like(ordered[:, 0], torch.inf)
@@ -62,7 +64,8 @@ class _Rule:
 
     def losses(self, positive: Tensor, statistics: Tensor) -> RowLosses:
         rows = softmax.nt_xent(positive, statistics[:, :1])
-        return RowLosses(rows.loss, rows.attraction, torch.cat([rows.shift, statistics[:, 1:]], dim=1))
+        terms = torch.cat([rows.shift, statistics[:, 1:]], dim=1)
+        return RowLosses(rows.loss, rows.attraction, terms, neutral=torch.inf)
 
     def slope(self, block: Block, anchors: Tensor, keys: Tensor) -> Tensor:
         total = torch.zeros_like(block.similarity)

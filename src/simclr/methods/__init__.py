@@ -5,6 +5,7 @@
     def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Method: ...
 
     NEEDS_LABELS = True     # where it does: it is not for the split unlabelled, nor for images without labels
+    USES_KEYS = True        # where its loss has to compare with keys of another network: see `losses`
 
 A method that trains nothing has instead of `build`
 

@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from simclr.core.options import Option
 from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
-from simclr.features.encoder import Encoder, encode
+from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
 from simclr.learning.optimizer import by_decay
-from simclr.learning.projection_head import HeadParams
+from simclr.learning.projection_head import HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
 
@@ -36,9 +35,7 @@ class SimCLR(Method):
         return batch
 
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
-        h = encode(self.encoder, images)
-        with torch.autocast(h.device.type, enabled=False):  # the 8 bits of a bf16 z would be noise in the gradient
-            return h, self.head(h.to(torch.promote_types(h.dtype, torch.float32)), keys)
+        return project(self.encoder, self.head, images, keys)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
         value: Tensor = self._loss.module.loss(outputs[1], batch, self._loss.parameters, session)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
+from types import ModuleType
 from typing import Any
 
 from simclr.core import options, params, params_file
@@ -69,6 +71,7 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
         raise params.refusal("pretrain.shuffle_window", parameters.shuffle_window, takes, origin)
     if parameters.views.small.count:
         _check_small_views(recipe, origin)
+    _check_keys(recipe, origin)
     _check_online_probe(parameters, origin)
     if hasattr(recipe.model.module, "check"):
         recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
@@ -97,6 +100,18 @@ def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:
     ):
         if value is not None:
             yield params.refusal(f"pretrain.{key}", value, f"null, {because}")
+
+
+def _check_keys(recipe: Recipe, origin: str) -> None:
+    if hasattr(recipe.method.module, "USES_KEYS") and not takes_keys(recipe.loss.module):
+        others = [name for name in options.names("losses") if takes_keys(options.module("losses", name))]
+        takes = f"{', '.join(others)} where pretrain.method is {recipe.method.name}"
+        raise params.refusal("pretrain.loss", recipe.loss.name, takes, origin)
+
+
+def takes_keys(loss: ModuleType) -> bool:
+    """Whether the module of a loss compares with keys of another network too."""
+    return "keys" in signature(loss.loss).parameters
 
 
 def _check_online_probe(parameters: PretrainParams, origin: str) -> None:

@@ -1,0 +1,108 @@
+"""Momentum contrast (MoCo: He et al. 2020; v2: Chen et al. 2020, "Improved baselines with momentum contrastive
+learning"): a slowly moving copy of the network makes the keys, and a queue keeps those of earlier batches as negatives.
+
+Every view is a query and a key, as in the authors' symmetric demo for CIFAR-10. Batches of keys would tell queries by
+their BatchNorm which key is the positive; the authors shuffle them over GPUs (section 3.3). Here the key network
+normalises by running statistics that follow those of the network as its weights do (Cai et al. 2021, "Exponential
+moving average normalization"), so that a key depends on its image alone, on any number of processes.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from simclr.core import params
+from simclr.core.options import Option
+from simclr.data.batch import Batch, Images
+from simclr.distributed.session import Session
+from simclr.distributed.similarity import Keys
+from simclr.features.encoder import Encoder
+from simclr.learning import projection_head
+from simclr.learning.method import Method, Outputs
+from simclr.learning.optimizer import by_decay
+from simclr.learning.projection_head import HeadParams, project
+from simclr.learning.projection_metrics import contrast
+
+USES_KEYS = True
+
+
+@dataclass(kw_only=True)
+class Params:
+    """`methods.moco` of params.yaml."""
+
+    head: HeadParams
+    momentum: float = params.between(0, 1)
+    queue: int = params.between(1, 1 << 20)
+
+
+class MoCo(Method):
+    """The network f, g of SimCLR, its moving average, and the queue (Q, d) of keys."""
+
+    queue: Tensor
+    oldest: Tensor
+    """The row of the queue that is overwritten next, int64."""
+
+    def __init__(self, encoder: Encoder, head: nn.Module, loss: Option, momentum: float, queue: Tensor) -> None:
+        super().__init__()
+        self.encoder, self.head = encoder, head
+        self.key_encoder, self.key_head = deepcopy(encoder).requires_grad_(False), deepcopy(head).requires_grad_(False)
+        self.register_buffer("queue", queue)
+        self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+        self._loss, self._momentum = loss, momentum
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for network in (self.key_encoder, self.key_head):
+            network.eval()
+        return self
+
+    def before_step(self, batch: Batch, session: Session) -> Batch:
+        return batch
+
+    def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        h, z = project(self.encoder, self.head, images, keys)
+        with torch.no_grad():
+            _, key = project(self.key_encoder, self.key_head, images, keys)
+        return h, z, key
+
+    def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
+        self._keys = Keys(outputs[2], self.queue.clone())  # `after_step` changes the queue, and `scalars` comes later
+        self._views = batch.views
+        value: Tensor = self._loss.module.loss(outputs[1], batch, self._loss.parameters, session, self._keys)
+        return value
+
+    @torch.no_grad()
+    def after_step(self, done: float, session: Session) -> None:
+        averages, values = zip(*self._averaged(), strict=True)
+        torch._foreach_lerp_(averages, values, 1 - self._momentum)
+        by_rank = session.gather_rows(self._keys.views.unflatten(0, (1, self._views, -1)))
+        new = by_rank.transpose(0, 1).flatten(0, 2)[-len(self.queue) :]  # in the order of one process
+        places = (self.oldest + torch.arange(len(new), device=new.device)) % len(self.queue)
+        self.queue.index_copy_(0, places, new)
+        self.oldest.add_(len(new)).remainder_(len(self.queue))
+
+    def _averaged(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each weight and running statistic of the key network, and of the network."""
+        for average, network in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
+            for key, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+                if key.is_floating_point():
+                    yield key, value
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return by_decay(self)
+
+    def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
+        scalars = contrast(outputs[1], batch.views)
+        if hasattr(self._loss.module, "scalars"):
+            scalars |= self._loss.module.scalars(outputs[1], batch, self._loss.parameters, session, self._keys)
+        return scalars
+
+
+def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> MoCo:
+    """See `methods`."""
+    head = projection_head.build(parameters.head, encoder.dimension)
+    return MoCo(encoder, head, loss, parameters.momentum, torch.randn(parameters.queue, parameters.head.output))

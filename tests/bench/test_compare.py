@@ -173,7 +173,7 @@ def test_a_wrong_sweep_is_refused_before_anything_runs(text: str, message: str, 
 
 def test_an_unknown_sweep_is_told_which_there_are() -> None:
     with pytest.raises(
-        UserError, match=r"nope: no sweep .*; there are fast, losses, norms, penalties, strengths, or a YAML file"
+        UserError, match=r"nope: no sweep .*; there are fast, losses, methods, norms, penalties, strengths, or a YAML file"
     ):
         sweep.read("nope")
 

@@ -20,7 +20,7 @@ TABLES, FINETUNE = Path("reports/evaluate/tables"), Path("reports/finetune/metri
 REPORTS = Path("reports/draw")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
 TITLES = {
-    "health": "Share of the variance in the first principal components of the representations of test, %",
+    "health": "Variance of the representations of test in their first principal components, %",
     "invariance": "Cosine similarity of an image and a view of it, by augmentation",
     "knn": "Top-1 accuracy on test by the number of nearest neighbors, %",
     "robustness": "Top-1 accuracy on test by the strength of an augmentation, %",

@@ -10,8 +10,9 @@ _NOTES = """\
 - Top-1 accuracy on test in percent: linear, by logistic regression on the representations; kNN; augmented, by a linear
   layer trained through the frozen encoder with random crops and flips. Mean ± standard deviation over the seeds, which
   draw the initial weights, the order of the images and the views.
-- Differences are of linear, for each seed. Where one is not two of its standard deviations above the untrained encoder
-  and above raw pixels, the row is marked: with these seeds, nothing was learnt for certain.
+- Differences are of linear, for each seed, and to the untrained encoder of the row's own model; the table begins with
+  that of the first row. Where one is not two of its standard deviations above the untrained encoder and above raw
+  pixels, the row is marked: with these seeds, nothing was learnt for certain.
 - s an epoch: the median over the epochs of pretraining, without validation; other programs on the machine slow it down.
   GiB: the peak of its process, or of the GPU's memory. Without a value: the run's folder in `runs` is gone."""
 

@@ -172,9 +172,8 @@ def test_a_wrong_sweep_is_refused_before_anything_runs(text: str, message: str, 
 
 
 def test_an_unknown_sweep_is_told_which_there_are() -> None:
-    with pytest.raises(
-        UserError, match=r"nope: no sweep .*; there are fast, losses, methods, norms, penalties, strengths, or a YAML file"
-    ):
+    names = "fast, losses, methods, norms, penalties, strengths"
+    with pytest.raises(UserError, match=rf"nope: no sweep .*; there are {names}, or a YAML file"):
         sweep.read("nope")
 
 

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -128,13 +129,24 @@ def test_dvc_changes_only_the_lines_of_what_is_set(file: Path) -> None:
 def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Callable[..., str]) -> None:
     printed = command("show", "cifar10")
     assert file.read_text(encoding="utf-8") == SHIPPED
-    assert printed.startswith("--- params.yaml\n+++ params.yaml (cifar10)\n@@ ")
+    head, _, difference = printed.partition("--- params.yaml\n")
+    assert difference.startswith("+++ params.yaml (cifar10)\n@@ ")
     assert "\n-  source: digits\n+  source: cifar10\n" in printed
+    assert head.startswith(f"# {presets.options('experiment')['cifar10']}\n#\n# Source: ")
+    assert head.endswith("\n# To use it: python -m simclr.presets apply cifar10 && make repro\n\n")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_where_it_is_from_and_whether_it_was_measured(name: str) -> None:
+    about = presets.about(name)
+    assert "\n# Source: " in about
+    assert re.search(r"measured here", about, re.IGNORECASE)
+    assert max(map(len, about.splitlines())) <= 128
 
 
 def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Callable[..., str]) -> None:
     shown = command("show", "cifar10", "pretrain.epochs=7")
-    assert command("apply", "cifar10", "pretrain.epochs=7") == shown
+    assert shown.endswith(f"\n\n{command('apply', 'cifar10', 'pretrain.epochs=7')}")
     assert params_file.read(file) == presets.compose("cifar10", ["pretrain.epochs=7"])
     assert params_file.read(file)["pretrain"]["epochs"] == 7
     assert [path.name for path in file.parent.iterdir()] == ["params.yaml"]

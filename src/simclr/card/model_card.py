@@ -173,7 +173,7 @@ def _limits(subject: Subject) -> str:
 
 def _reproduction(subject: Subject) -> str:
     lines = (
-        "git log -1 --format=%H -- dvc.lock   # where this card lies: the commit of its encoder",
+        "git log -1 --format=%H -- dvc.lock   # once this card is committed: the commit of its encoder",
         "git checkout COMMIT",
         "make repro                           # or, in an environment of these versions: dvc repro",
     )

@@ -8,6 +8,7 @@ import difflib
 import io
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import takewhile
 from typing import Any
 
 import hydra
@@ -27,6 +28,12 @@ def options(group: str) -> dict[str, str]:
         file.name.removesuffix(".yaml"): file.read_text(encoding="utf-8").splitlines()[1].removeprefix("# ")
         for file in sorted(option_files, key=lambda file: file.name)
     }
+
+
+def about(preset: str) -> str:
+    """The comment at the start of the file of `preset`: its purpose, its source, and what it was measured to reach."""
+    lines = files(__name__).joinpath("experiment", f"{preset}.yaml").read_text(encoding="utf-8").splitlines()[1:]
+    return "\n".join(takewhile(lambda line: line.startswith("#"), lines))
 
 
 def compose(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:

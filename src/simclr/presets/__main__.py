@@ -18,7 +18,7 @@ def main() -> None:
     )
     commands = parser.add_subparsers(dest="command")
     for command, purpose in [
-        ("show", "print what a preset would change in params.yaml"),
+        ("show", "print what a preset is for, and what it would change in params.yaml"),
         ("apply", "write a preset into params.yaml, and print what changed"),
     ]:
         subparser = commands.add_parser(command, help=purpose, description=f"{purpose.capitalize()}.")
@@ -49,6 +49,8 @@ def _list() -> None:
 def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     values = presets.compose(preset, overrides)
     params_file.read()  # says in one line what is wrong with the file
+    if not write:
+        print(f"{presets.about(preset)}\n#\n# To use it: python -m simclr.presets apply {preset} && make repro\n")
     before = params_file.FILE.read_text(encoding="utf-8")
     after = presets.apply(values, before)
     if before == after:

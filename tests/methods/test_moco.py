@@ -1,7 +1,7 @@
 """MoCo's key network and its queue, step by step; that it learns, resumes and shards is tested by tests/contracts."""
 
-import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,14 +10,16 @@ import torch.nn.functional as F
 from simclr.core.errors import UserError
 from simclr.data.batch import Batch
 from simclr.data.converted import DatasetInfo
+from simclr.distributed.session import Session
 from simclr.methods.moco import MoCo
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
-from tests.helpers.ranks import ALONE
+from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
 from tests.training.test_pretrain import DIGESTS, striped
 
 QUEUE = 24
+PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.02, "optimizer__warmup_epochs": 0}
 
 
 @pytest.fixture
@@ -26,43 +28,73 @@ def data(tmp_path: Path) -> PretrainData:
     return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
 
 
-def trainer_of(data: PretrainData, **changes: object) -> tuple[Trainer, MoCo, list[Batch]]:
-    trainer = Trainer(recipe(method="moco", **changes), data, ALONE, RunContext())
+def trainer_of(data: PretrainData, session: Session = ALONE, **changes: Any) -> tuple[Trainer, MoCo, list[Batch]]:
+    trainer = Trainer(recipe(method="moco", **changes), data, session, RunContext())
     trainer.learner.model.train()
     assert isinstance(trainer.method, MoCo)
-    return trainer, trainer.method, list(trainer.stream.epoch(1, 8, ALONE, drop_last=True))
+    return trainer, trainer.method, list(trainer.stream.epoch(1, 8, session, drop_last=True))
 
 
 def test_the_key_network_follows_weights_and_statistics_by_the_momentum(data: PretrainData) -> None:
-    trainer, method, batches = trainer_of(data, methods__moco__momentum=0.75)
-    average = copy.deepcopy({**method.encoder.state_dict(), **method.head.state_dict()})
-    for batch in batches:
+    """As the mean of their values after each step, until the momentum says more of the old ones."""
+    trainer, method, batches = trainer_of(data, methods__moco__momentum=0.6)
+    values: list[dict[str, torch.Tensor]] = []
+    average: dict[str, torch.Tensor] = {}
+    for step, batch in enumerate(batches, 1):
         trainer.learner.step(batch, 1.0, 0.5)
-        for name, value in {**method.encoder.state_dict(), **method.head.state_dict()}.items():
-            if value.is_floating_point():
-                average[name] = 0.75 * average[name] + 0.25 * value
-    keys = {**method.key_encoder.state_dict(), **method.key_head.state_dict()}
-    for name, value in keys.items():
-        if value.is_floating_point():
-            torch.testing.assert_close(value, average[name])
+        network = {**method.encoder.state_dict(), **method.head.state_dict()}
+        values.append({name: value.clone() for name, value in network.items() if value.is_floating_point()})
+        for name, value in values[-1].items():
+            if step <= 2:
+                average[name] = torch.stack([earlier[name] for earlier in values]).mean(dim=0)
+            else:
+                average[name] = 0.6 * average[name] + 0.4 * value
+        keys = {**method.key_encoder.state_dict(), **method.key_head.state_dict()}
+        for name in average:
+            torch.testing.assert_close(keys[name], average[name])
+    assert any("running_var" in name for name in average)
 
 
 def test_the_queue_holds_the_latest_keys(data: PretrainData) -> None:
+    """Of the last batch of which not all have a place, any."""
     trainer, method, batches = trainer_of(data)
-    begun, seen = method.queue.clone(), []
-    for number, batch in enumerate(batches, 1):
-        seen.append(trainer.learner.step(batch, 1.0, 0.5).outputs[2])
-        keys = torch.cat(seen)
-        assert {tuple(row) for row in method.queue.tolist()} == {
-            tuple(row) for row in torch.cat([begun[16 * number :], keys[-QUEUE:]]).tolist()
-        }
-        assert int(method.oldest) == 16 * number % QUEUE
+    begun = rows_of(method.queue)
+    first, second, third = (rows_of(trainer.learner.step(batch, 1.0, 0.5).outputs[2]) for batch in batches[:3])
+    held = rows_of(method.queue)
+    assert len(held) == QUEUE
+    assert third <= held
+    assert len(held & second) == QUEUE - 16
+    assert not held & (begun | first)
+    assert int(method.oldest) == 3 * 16 % QUEUE
 
 
-def test_a_queue_shorter_than_a_batch_holds_its_last_keys(data: PretrainData) -> None:
-    trainer, method, batches = trainer_of(data, methods__moco__queue=5)
-    keys = trainer.learner.step(batches[0], 1.0, 0.5).outputs[2]
-    assert torch.equal(method.queue, keys[-5:])
+def rows_of(keys: torch.Tensor) -> set[tuple[float, ...]]:
+    return {tuple(row) for row in keys.tolist()}
+
+
+def test_a_queue_shorter_than_a_batch_holds_some_keys_of_all_views(data: PretrainData) -> None:
+    trainer, method, batches = trainer_of(data, methods__moco__queue=10)
+    views = trainer.learner.step(batches[0], 1.0, 0.5).outputs[2].chunk(2)
+    held = rows_of(method.queue)
+    assert held <= rows_of(views[0]) | rows_of(views[1])
+    assert all(held & rows_of(view) for view in views)
+
+
+def queue_of(session: Session, data: PretrainData, changes: dict[str, Any]) -> torch.Tensor:
+    trainer, method, _ = trainer_of(data, session, **changes)
+    for batch in trainer.stream.epoch(1, 8, session, drop_last=True):
+        trainer.learner.step(batch, 1.0, 0.5)
+    return method.queue.sort(dim=0).values
+
+
+@pytest.mark.parametrize("changes", [{}, {"piece_size": 4}])
+@pytest.mark.parametrize("queue", [5, 20])
+def test_on_ranks_the_queue_holds_the_same_keys(queue: int, changes: dict[str, Any], data: PretrainData) -> None:
+    changes = {**changes, **PLAIN, "methods__moco__queue": queue, "models__resnet__norm": "none"}
+    changes |= {"methods__moco__head__batch_norm": False}
+    alone = queue_of(ALONE, data, changes)
+    for other in on_ranks(2, queue_of, data, changes):
+        torch.testing.assert_close(other, alone, rtol=1e-3, atol=1e-5)
 
 
 def test_a_key_depends_on_its_image_alone(data: PretrainData) -> None:
@@ -94,7 +126,12 @@ def test_metrics_of_its_loss_are_of_the_queue_that_it_had(data: PretrainData) ->
     result = trainer.learner.step(batches[0], 1.0, 0.5)
     assert not torch.equal(method.queue, queue)
     assert torch.equal(method._keys.queue, queue)
-    assert 0 <= float(result.scalars()["clamped_rows"]) <= 1
+    scalars = result.scalars()
+    assert 0 <= float(scalars["clamped_rows"]) <= 1
+    q, k = (F.normalize(rows, dim=1) for rows in result.outputs[1:])
+    positive = torch.stack([q[i] @ k[(i + 8) % 16] for i in range(16)]).mean()
+    torch.testing.assert_close(scalars["positive_similarity"], positive)
+    torch.testing.assert_close(scalars["negative_similarity"], (q @ F.normalize(queue, dim=1).T).mean())
 
 
 @pytest.mark.parametrize("loss", ["supervised", "negative_sampling"])

@@ -7,17 +7,18 @@ normalises by running statistics that follow those of the network as its weights
 moving average normalization"), so that a key depends on its image alone, on any number of processes.
 """
 
-from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr.core import params
 from simclr.core.options import Option
 from simclr.data.batch import Batch, Images
+from simclr.distributed.pairwise import other_views
 from simclr.distributed.session import Session
 from simclr.distributed.similarity import Keys
 from simclr.features.encoder import Encoder
@@ -45,6 +46,8 @@ class MoCo(Method):
     queue: Tensor
     oldest: Tensor
     """The row of the queue that is overwritten next, int64."""
+    steps: Tensor
+    """Number of steps so far, int64."""
 
     def __init__(self, encoder: Encoder, head: nn.Module, loss: Option, momentum: float, queue: Tensor) -> None:
         super().__init__()
@@ -52,6 +55,7 @@ class MoCo(Method):
         self.key_encoder, self.key_head = deepcopy(encoder).requires_grad_(False), deepcopy(head).requires_grad_(False)
         self.register_buffer("queue", queue)
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._loss, self._momentum = loss, momentum
 
     def train(self, mode: bool = True) -> Self:
@@ -71,35 +75,55 @@ class MoCo(Method):
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
         self._keys = Keys(outputs[2], self.queue.clone())  # `after_step` changes the queue, and `scalars` comes later
-        self._views = batch.views
+        self._order = batch.keys
         value: Tensor = self._loss.module.loss(outputs[1], batch, self._loss.parameters, session, self._keys)
         return value
 
     @torch.no_grad()
     def after_step(self, done: float, session: Session) -> None:
-        averages, values = zip(*self._averaged(), strict=True)
-        torch._foreach_lerp_(averages, values, 1 - self._momentum)
-        by_rank = session.gather_rows(self._keys.views.unflatten(0, (1, self._views, -1)))
-        new = by_rank.transpose(0, 1).flatten(0, 2)[-len(self.queue) :]  # in the order of one process
+        self._follow()
+        order = session.gather_rows(self._order).argsort()  # one that is random, and the same on any number of ranks
+        new = session.gather_rows(self._keys.views)[order[: len(self.queue)]]
         places = (self.oldest + torch.arange(len(new), device=new.device)) % len(self.queue)
         self.queue.index_copy_(0, places, new)
         self.oldest.add_(len(new)).remainder_(len(self.queue))
 
-    def _averaged(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each weight and running statistic of the key network, and of the network."""
-        for average, network in ((self.key_encoder, self.encoder), (self.key_head, self.head)):
-            for key, value in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-                if key.is_floating_point():
-                    yield key, value
+    def _follow(self) -> None:
+        """Move the weights and running statistics of the key network to those of the network, by 1 - m of the way; at
+        first by more, since an average of t values gives each no less than 1 / t: else it would begin with statistics
+        of nothing, by which all keys are nearly the same."""
+        self.steps.add_(1)
+        share = self.steps.reciprocal().clamp(min=1 - self._momentum)
+        averages, values = _state(self.key_encoder, self.key_head), _state(self.encoder, self.head)
+        torch._foreach_mul_(averages, 1 - share)
+        torch._foreach_add_(averages, torch._foreach_mul(values, share))
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return by_decay(self)
 
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
-        scalars = contrast(outputs[1], batch.views)
+        scalars = contrast(outputs[1], batch.views) | _with_keys(outputs[1], batch.views, self._keys)
         if hasattr(self._loss.module, "scalars"):
             scalars |= self._loss.module.scalars(outputs[1], batch, self._loss.parameters, session, self._keys)
         return scalars
+
+
+def _state(*networks: nn.Module) -> list[Tensor]:
+    """Weights and running statistics."""
+    tensors = (tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
+
+
+@torch.no_grad()
+def _with_keys(z: Tensor, views: int, keys: Keys) -> dict[str, Tensor]:
+    """The mean cosine similarities of queries z to their positive keys and to the queue, in place of those to each
+    other that `contrast` returns."""
+    z, positive, queue = (F.normalize(rows.float(), dim=1) for rows in (z, keys.views, keys.queue))
+    similarities = [(z * other).sum(dim=1).mean() for other in other_views(positive, views)]
+    return {
+        "positive_similarity": torch.stack(similarities).mean(),
+        "negative_similarity": z.mean(dim=0) @ queue.mean(dim=0),
+    }
 
 
 def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> MoCo:

@@ -25,6 +25,6 @@ def test_the_share_of_clamped_rows(tau_plus: float, share: float) -> None:
 def test_a_correction_that_leaves_next_to_nothing_has_a_finite_gradient() -> None:
     positive, statistics = torch.full((4, 1), -0.24999740719795227), torch.full((4, 1), -0.24999739229679108)
     parameters = option("reweighted", temperature=1.0, beta=0.0, tau_plus=0.5).parameters
-    terms = differentiated(partial(reweighted._losses, parameters))(positive, statistics)
+    terms = differentiated(partial(reweighted._losses, parameters, 2))(positive, statistics)
     assert terms.attraction.isfinite().all()
     assert terms.weight.isfinite().all()

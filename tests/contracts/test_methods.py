@@ -10,7 +10,6 @@ from torch import Tensor
 
 from simclr.core import options
 from simclr.core.errors import Stopped, UserError
-from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.models.resnet import Encoder
 from simclr.training.recipe import Recipe
@@ -20,7 +19,7 @@ from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
 from tests.training import test_resume
-from tests.training.test_pretrain import DIGESTS, on_rank, striped
+from tests.training.test_pretrain import on_rank, stripes
 
 NAMES = [name for name in options.names("methods") if hasattr(options.module("methods", name), "build")]
 """Of the methods that train."""
@@ -29,8 +28,7 @@ PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.02, "optimizer__warmup_epo
 
 @pytest.fixture
 def data(tmp_path: Path) -> PretrainData:
-    train, val = striped(tmp_path / "train.beton", 34, 0), striped(tmp_path / "val.beton", 12, 1)
-    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return stripes(tmp_path, 34)
 
 
 def of(name: str, **changes: Any) -> Recipe:

@@ -9,23 +9,21 @@ import torch.nn.functional as F
 
 from simclr.core.errors import UserError
 from simclr.data.batch import Batch
-from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import Session
 from simclr.methods.moco import MoCo
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
+from tests.contracts.test_methods import PLAIN
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
-from tests.training.test_pretrain import DIGESTS, striped
+from tests.training.test_pretrain import stripes
 
 QUEUE = 24
-PLAIN = {"optimizer__name": "sgd", "optimizer__lr": 0.02, "optimizer__warmup_epochs": 0}
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> PretrainData:
-    train, val = striped(tmp_path / "train.beton", 34, 0), striped(tmp_path / "val.beton", 12, 1)
-    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return stripes(tmp_path, 34)
 
 
 def trainer_of(data: PretrainData, session: Session = ALONE, **changes: Any) -> tuple[Trainer, MoCo, list[Batch]]:

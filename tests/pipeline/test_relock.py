@@ -98,9 +98,8 @@ CHANGES = {
 def test_what_changes_results_is_left_to_dvc(change: str, repository: Path) -> None:
     path, before, after = CHANGES[change]
     edit(repository / path, before, after)
-    lock = (repository / "dvc.lock").read_bytes()
     assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")
-    assert (repository / "dvc.lock").read_bytes() == lock
+    assert "changed deps" in run(repository, "dvc", "status").stdout
 
 
 def test_without_a_record_nothing_is_taken_over(repository: Path) -> None:

@@ -291,7 +291,7 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
     ):
         predict(clone, wrong)
         done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
-        assert done.returncode == (2 if "worse" in row[-1] else 0)
+        assert (done.returncode, done.stderr) == (2 if "worse" in row[-1] else 0, "")
         table, note = by_title(done.stdout)["Verdict"].split("\n\n")
         assert cells(table)[2] == ["linear probe", *row]
         assert "noise of the test set, with one seed each" in note

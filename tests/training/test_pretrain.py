@@ -52,10 +52,15 @@ def striped(path: Path, count: int, seed: int) -> Beton:
     return beton.read(path)
 
 
+def stripes(folder: Path, count: int) -> PretrainData:
+    """`count` images to train on, written into `folder`, and 12 of val."""
+    train, val = striped(folder / "train.beton", count, 0), striped(folder / "val.beton", 12, 1)
+    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> PretrainData:
-    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return stripes(tmp_path, 32)
 
 
 def run(data: PretrainData, **changes: Any) -> PretrainResult:

@@ -29,7 +29,7 @@ from simclr.training.run_context import RunContext
 from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
-from tests.training.test_pretrain import DIGESTS, PretrainData, striped
+from tests.training.test_pretrain import DIGESTS, PretrainData, stripes
 
 STEPS = 8  # two epochs of four
 
@@ -57,9 +57,7 @@ class AtStep(Interruption):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> PretrainData:
-    folder = tmp_path_factory.mktemp("data")
-    train, val = striped(folder / "train.beton", 34, 0), striped(folder / "val.beton", 12, 1)
-    return PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return stripes(tmp_path_factory.mktemp("data"), 34)
 
 
 def run(

@@ -33,9 +33,9 @@ from simclr.device import precision
 from simclr.distributed.session import Session
 from simclr.distributed.similarity import Compared, Keys, Similarity
 
-_BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 24}
-"""Similarities in a block at most: 4 MiB of float32 on a CPU, which fit into its cache; 64 MiB on a GPU, enough to keep
-it busy."""
+_BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
+"""Similarities in a block at most: 4 MiB of float32 on a CPU, which fit into its cache; 128 MiB on a GPU, enough to
+keep it busy."""
 
 
 @dataclass(frozen=True)

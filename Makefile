@@ -20,7 +20,7 @@ relock: setup ## have dvc.lock take over changed comments, and code that no resu
 	PYTHONPATH=src scripts/relock
 
 test: setup lint ## check the code and run the tests; where a GPU is, those that need one too
-	pytest -n auto --maxprocesses 4 --dist loadfile -m "not slow and not gpu and not cluster"
+	pytest -n 3 --dist loadfile -m "not slow and not gpu and not cluster"
 	! python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || pytest -m gpu
 
 test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)

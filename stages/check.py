@@ -15,6 +15,7 @@ from pathlib import Path
 
 import simclr
 from simclr.core import entry, params, params_file, processor_params
+from simclr.core.errors import raise_all
 from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
@@ -67,7 +68,7 @@ def check(known: bool) -> None:
             refused += finetune_params.refusals(checked.finetune, train)
         else:
             refused += recipe.refusals_without_labels(recipe.load())
-        params.raise_all([*refused, *embed_params.refusals(checked.embed, train, test)])
+        raise_all([*refused, *embed_params.refusals(checked.embed, train, test)])
 
 
 if __name__ == "__main__":

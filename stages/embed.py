@@ -5,6 +5,7 @@ data/embedding.safetensors, kNN accuracy in reports/embed.
 from pathlib import Path
 
 from simclr.core import arrays, entry, fingerprint, params, params_file, tables
+from simclr.core.errors import raise_all
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -26,7 +27,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    params.raise_all(refusals(parameters, len(splits["train"]), len(splits["test"])))
+    raise_all(refusals(parameters, len(splits["train"]), len(splits["test"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)

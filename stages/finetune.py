@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simclr.core import atomic, entry, fingerprint, params, params_file, tables
+from simclr.core.errors import raise_all
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -30,7 +31,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     if info.labelled:
-        params.raise_all(finetune_params.refusals(parameters, len(splits["train"])))
+        raise_all(finetune_params.refusals(parameters, len(splits["train"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     starts = {
         "finetuned": partial(trainable, encoder),

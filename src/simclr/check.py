@@ -1,11 +1,12 @@
 """All of params.yaml: its sections, and the check of every value."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from simclr.conversion.convert import ConvertParams
 from simclr.core import options, params, params_file
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, gathered
 from simclr.core.options import Option
 from simclr.core.processor_params import ProcessorParams
 from simclr.embed.embed_params import EmbedParams
@@ -44,28 +45,30 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     """Check the nested `values` of params.yaml; `origin` names the file in errors.
 
     Raises:
-        UserError: an unknown or missing section or key, or an impossible value; names the first such key of each
-            section, and what is allowed.
+        UserError: an unknown or missing section or key, or an impossible value; names all these keys, and what is
+            allowed.
     """
     sections = Pipeline.__annotations__
     for name in values:
         if name not in sections:
             raise UserError(f"{origin}: {name} is no section of the pipeline; there are: {', '.join(sections)}")
     for name in sections:
-        if not isinstance(values.get(name), dict):
+        if name not in values:
+            raise UserError(f"{origin}: the section {name} is missing")
+        if not isinstance(values[name], dict):
             raise UserError(f"{origin}: {name} must be a section of keys")
-    checked: dict[str, Any] = {}
-    refused = []
-    for name, schema in sections.items():
-        try:
-            checked[name] = (
-                options.check_all(name, values, origin)
-                if name in PLUG_POINTS
-                else params.check(values[name], schema, name, origin)
-            )
-        except UserError as error:
-            refused.append(error)
-    params.raise_all(refused)
-    finetune_params.check(checked["finetune"], origin)
-    recipe.select(checked["pretrain"], lambda package, name: checked[package][name], origin)
+    found = gathered(partial(_section, name, schema, values, origin) for name, schema in sections.items())
+    checked = dict(zip(sections, found, strict=True))
+    gathered(
+        [
+            partial(finetune_params.check, checked["finetune"], origin),
+            partial(recipe.select, checked["pretrain"], lambda package, name: checked[package][name], origin),
+        ]
+    )
     return Pipeline(**checked)
+
+
+def _section(name: str, schema: Any, values: dict[str, Any], origin: str) -> Any:
+    if name in PLUG_POINTS:
+        return options.check_all(name, values, origin)
+    return params.check(values[name], schema, name, origin)

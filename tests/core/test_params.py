@@ -249,10 +249,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         params_file.read(path)
     assert str(caught.value) == f"{path}: cannot be read (No such file or directory)"
-    path.write_bytes(b"train: \xff\n")
+    path.write_bytes(b"lr: 1\ntrain: \xff\n")
     with pytest.raises(UserError) as caught:
         params_file.read(path)
-    assert str(caught.value).startswith(f"{path}: not valid YAML: 'utf-8' codec can't decode byte 0xff")
+    assert str(caught.value).startswith(
+        f"{path}: not valid YAML: line 2: not UTF-8 ('utf-8' codec can't decode byte 0xff"
+    )
 
 
 def test_the_shipped_file_is_readable_and_has_its_scientific_numbers_as_numbers() -> None:
@@ -281,6 +283,29 @@ def test_an_old_key_names_the_new_one(old: str) -> None:
     with pytest.raises(UserError) as raised:
         params.check({key: 1}, Schema, section, "params.yaml")
     assert str(raised.value) == f"params.yaml: {old} is not a parameter; it is {RENAMED[old]} now"
+
+
+def test_all_wrong_values_of_a_section_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, section({**GOOD, "lr": "0", "layers": "4", "inner": "{hidden: 0, dropout: 2}"}))
+    assert [message.partition(" is not")[0].rpartition(": ")[2] for message in str(raised.value).split("; ")[::2]] == [
+        "train.lr = 0", "train.layers = 4", "train.inner.hidden = 0", "train.inner.dropout = 2",
+    ]  # fmt: skip
+
+
+def test_a_key_that_lacks_is_named_once_all_keys_are_known(tmp_path: Path) -> None:
+    values = {key: value for key, value in GOOD.items() if key not in ("epochs", "grid")}
+    with pytest.raises(UserError) as raised:
+        load(tmp_path, section({**values, "epoch": "3", "zzz": "1", "lr": "-1"}))
+    for expected in (
+        "epoch is not a parameter; did you mean epochs?",
+        "zzz is not a parameter; there are: ",
+        "lr = -1",
+    ):
+        assert f"train.{expected}" in str(raised.value)
+    assert "is missing" not in str(raised.value)
+    with pytest.raises(UserError, match=r"epochs is missing; it takes an integer >= 1; .*: train.grid is missing"):
+        load(tmp_path, section(values))
 
 
 def test_every_new_key_exists() -> None:

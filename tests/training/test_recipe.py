@@ -51,6 +51,13 @@ def test_values_that_do_not_go_together_are_refused(changes: dict[str, Any], mes
     assert message in str(refused.value)
 
 
+def test_all_of_them_are_named_at_once() -> None:
+    with pytest.raises(UserError) as refused:
+        recipe(piece_size=3, method="moco", loss="supervised", views__augmentations=["jitter", "crop"])
+    for key in ("pretrain.piece_size", "pretrain.loss", "pretrain.views.augmentations"):
+        assert key in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -1,6 +1,8 @@
 """Exceptions that end a stage in one line, without a traceback."""
 
 import signal
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class UserError(Exception):
@@ -13,3 +15,26 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
     def __init__(self, number: int, message: str) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}{message}")
         self.number = number
+
+
+def raise_all(errors: Iterable[UserError]) -> None:
+    """Raise the `errors`, if there are any, as one: who corrects one value should not have to run again to be told of
+    the next."""
+    if messages := [str(error) for error in errors]:
+        raise UserError("; ".join(messages))
+
+
+def gathered(checks: Iterable[Callable[[], Any]]) -> list[Any]:
+    """What the `checks` return.
+
+    Raises:
+        UserError: of all checks that raise one, as `raise_all`.
+    """
+    results, errors = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except UserError as error:
+            errors.append(error)
+    raise_all(errors)
+    return results

@@ -8,7 +8,7 @@ a key that it lacks is an error.
 import dataclasses
 import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -16,7 +16,7 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from simclr.core import params_file
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, raise_all
 from simclr.core.printable import format_value, join_names, one_line
 from simclr.core.renamed import RENAMED
 
@@ -143,51 +143,61 @@ def check(values: dict[str, Any], schema: type[T], name: str, origin: str) -> T:
     """The mapping `values` as an instance of `schema`; errors name the section `name` and the file `origin`.
 
     Raises:
-        UserError: an unknown or missing key, a wrong type or an impossible value; names the key, its value
-            and what is allowed.
+        UserError: unknown or missing keys, wrong types or impossible values; names all these keys, their values and
+            what is allowed.
     """
     fields = {field.name: field for field in dataclasses.fields(cast(Any, schema))}
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(str(key), fields, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {join_names(fields)}"
-            if new := RENAMED.get(f"{name}.{key}"):
-                hint = f"it is {new} now"
-            raise UserError(f"{origin}: {name}.{one_line(key)} is not a parameter; {hint}")
+    unknown = [_unknown(key, fields, name, origin) for key in values if key not in fields]
+    refused = list(unknown)
     config = OmegaConf.structured(schema)  # its fields convert and check what is assigned to them
     for key, field in fields.items():
-        if key not in values:
-            raise UserError(f"{origin}: {name}.{key} is missing; it takes {_takes(field)}")
-        value = values[key]
-        refused = refusal(f"{name}.{key}", value, _takes(field), origin)
-        if dataclasses.is_dataclass(field.type):
-            if not isinstance(value, dict):
-                raise refused
-            config[key] = check(value, cast(type, field.type), f"{name}.{key}", origin)
-            continue
         try:
-            config[key] = value
-            kept = _kept(value, config[key])
-        except (OmegaConfBaseException, OverflowError) as error:
-            raise refused from error
-        allowed = field.metadata.get("allowed")
-        if not kept or not (value is None or allowed is None or allowed.test(value)):
-            raise refused
-        if largest := _exceeded(config[key]):
-            raise refusal(f"{name}.{key}", value, f"{_takes(field)}, and at most {largest:,.0f}", origin)
+            if key in values:
+                _assign(config, field, values[key], f"{name}.{key}", origin)
+            elif not unknown:  # which may be what is missing, misspelt
+                raise UserError(f"{origin}: {name}.{key} is missing; it takes {_takes(field)}")
+        except UserError as error:
+            refused.append(error)
+    raise_all(refused)
     return cast(T, OmegaConf.to_object(config))
+
+
+def _unknown(key: Any, fields: Collection[str], name: str, origin: str) -> UserError:
+    """The error for a `key` of the section `name` that is none of its `fields`."""
+    near = difflib.get_close_matches(str(key), fields, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are: {join_names(fields)}"
+    if new := RENAMED.get(f"{name}.{key}"):
+        hint = f"it is {new} now"
+    return UserError(f"{origin}: {name}.{one_line(key)} is not a parameter; {hint}")
+
+
+def _assign(config: Any, field: "dataclasses.Field[Any]", value: Any, key: str, origin: str) -> None:
+    """Assign the `value` of `key` in params.yaml to its `field` of `config`.
+
+    Raises:
+        UserError: a wrong type or an impossible value.
+    """
+    refused = refusal(key, value, _takes(field), origin)
+    if dataclasses.is_dataclass(field.type):
+        if not isinstance(value, dict):
+            raise refused
+        config[field.name] = check(value, cast(type, field.type), key, origin)
+        return
+    try:
+        config[field.name] = value
+        kept = _kept(value, config[field.name])
+    except (OmegaConfBaseException, OverflowError) as error:
+        raise refused from error
+    allowed = field.metadata.get("allowed")
+    if not kept or not (value is None or allowed is None or allowed.test(value)):
+        raise refused
+    if largest := _exceeded(config[field.name]):
+        raise refusal(key, value, f"{_takes(field)}, and at most {largest:,.0f}", origin)
 
 
 def refusal(key: str, value: Any, takes: str, origin: str = str(params_file.FILE)) -> UserError:
     """The error for a `value` of `key` that is not allowed; `takes` describes the allowed ones."""
     return UserError(f"{origin}: {key} = {format_value(value)} is not allowed; it takes {takes}")
-
-
-def raise_all(refusals: Iterable[UserError]) -> None:
-    """Raise the `refusals`, if there are any, as one error: who corrects one value should not have to run again to be
-    told of the next."""
-    if messages := [str(refused) for refused in refusals]:
-        raise UserError("; ".join(messages))
 
 
 def _kept(value: Any, converted: Any) -> bool:
@@ -213,7 +223,7 @@ def _exceeded(value: Any) -> float:
 def _takes(field: "dataclasses.Field[Any]") -> str:
     """The accepted values of `field` in words: 'an integer >= 1 or null'."""
     if dataclasses.is_dataclass(field.type):
-        return f"the keys {join_names(inner.name for inner in dataclasses.fields(field.type))}"
+        return f"the keys {keys_of(cast(type, field.type))}"
     kinds = get_args(field.type)
     optional = type(None) in kinds
     kind = kinds[0] if optional else field.type
@@ -221,3 +231,8 @@ def _takes(field: "dataclasses.Field[Any]") -> str:
     if allowed := field.metadata.get("allowed"):
         words = allowed.words.format(kind=words)
     return words + (" or null" if optional else "")
+
+
+def keys_of(schema: type) -> str:
+    """The keys of a section, in words."""
+    return join_names(field.name for field in dataclasses.fields(schema))

@@ -54,4 +54,6 @@ def lookup(content: Any, key: str) -> Any:
 def _problem(error: Exception) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {one_line(error.problem, 200)}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"line {error.object[: error.start].count(bytes([10])) + 1}: not UTF-8 ({one_line(error, 200)})"
     return one_line(error, 200)

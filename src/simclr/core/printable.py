@@ -15,7 +15,10 @@ def one_line(text: Any, most: int = 60) -> str:
 
 def format_value(value: Any) -> str:
     """`value` on one line, nearly as in params.yaml: true, null, "text"."""
-    return _shorten(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True), 60)
+    try:
+        return _shorten(json.dumps(value, default=str, ensure_ascii=False, skipkeys=True), 60)
+    except ValueError:  # Python's limit
+        return "an integer of more than 4,300 digits"
 
 
 def _shorten(text: str, most: int) -> str:

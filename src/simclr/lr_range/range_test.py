@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simclr.core import params
-from simclr.core.errors import Stopped, UserError
+from simclr.core.errors import Stopped, UserError, raise_all
 from simclr.core.signals import Interruption
 from simclr.distributed.session import Session
 from simclr.lr_range.suggestion import Values, has_diverged
@@ -41,7 +40,7 @@ def range_test(
         Stopped: after a signal, once the current step is done.
     """
     parameters = recipe.parameters
-    params.raise_all(refusals(parameters, len(data.source), len(data.train)))
+    raise_all(refusals(parameters, len(data.source), len(data.train)))
     trainer = Trainer(recipe, data, session, RunContext())
     trainer.learner.model.train()
     batches = (

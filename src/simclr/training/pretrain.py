@@ -6,6 +6,7 @@ import logging
 import torch
 
 from simclr.core import fingerprint, params, processor, tables
+from simclr.core.errors import raise_all
 from simclr.data.converted import files_of
 from simclr.distributed.session import Session
 from simclr.features import encoder_file
@@ -76,9 +77,9 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
         Stopped: after a signal to any rank, once the current step is done and its checkpoint is written.
     """
     parameters = recipe.parameters
-    params.raise_all(refusals(parameters, len(data.source), len(data.train)))
+    raise_all(refusals(parameters, len(data.source), len(data.train)))
     if not data.info.labelled:
-        params.raise_all(refusals_without_labels(recipe))
+        raise_all(refusals_without_labels(recipe))
     check_session(parameters, session)
     if hasattr(recipe.method.module, "load"):
         return loaded_encoder.load(recipe, data, session)

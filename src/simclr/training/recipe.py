@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from simclr.core import options, params, params_file
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, gathered, raise_all
 from simclr.core.options import Option
 from simclr.data import converted
 from simclr.training.pretrain_params import PretrainParams
@@ -62,30 +62,40 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
         loss=option("losses", parameters.loss),
         augmentations=tuple(option("augment", name) for name in parameters.views.augmentations),
     )
-    check_order(recipe.augmentations, origin)
-    if parameters.piece_size and parameters.batch_size % parameters.piece_size:
-        takes = f"a divisor of the batch of {parameters.batch_size}"
-        raise params.refusal("pretrain.piece_size", parameters.piece_size, takes, origin)
-    if parameters.shuffle_window and parameters.shuffle_window < parameters.batch_size:
-        takes = f"at least the batch of {parameters.batch_size}"
-        raise params.refusal("pretrain.shuffle_window", parameters.shuffle_window, takes, origin)
-    if parameters.views.small.count:
-        _check_small_views(recipe, origin)
-    _check_keys(recipe, origin)
-    _check_online_probe(parameters, origin)
+    checks = [partial(raise_all, _conflicts(recipe, origin)), partial(check_order, recipe.augmentations, origin)]
     if hasattr(recipe.model.module, "check"):
-        recipe.model.module.check(recipe.model.parameters, parameters.views.resolution, origin)
+        checks.append(partial(recipe.model.module.check, recipe.model.parameters, parameters.views.resolution, origin))
+    gathered(checks)
+    return recipe
+
+
+def _conflicts(recipe: Recipe, origin: str) -> Iterator[UserError]:
+    """The values of `pretrain` that others of `recipe` do not allow."""
+    parameters = recipe.parameters
+    size, window, patience = parameters.piece_size, parameters.shuffle_window, parameters.early_stopping.patience
+    if size and parameters.batch_size % size:
+        yield params.refusal("pretrain.piece_size", size, f"a divisor of the batch of {parameters.batch_size}", origin)
+    if window and window < parameters.batch_size:
+        takes = f"at least the batch of {parameters.batch_size}"
+        yield params.refusal("pretrain.shuffle_window", window, takes, origin)
+    if takes := _small_views_take(recipe):
+        yield params.refusal("pretrain.views.small.count", parameters.views.small.count, takes, origin)
+    if hasattr(recipe.method.module, "USES_KEYS") and not takes_keys(recipe.loss.module):
+        others = [name for name in options.names("losses") if takes_keys(options.module("losses", name))]
+        takes = f"{', '.join(others)} where pretrain.method is {recipe.method.name}"
+        yield params.refusal("pretrain.loss", recipe.loss.name, takes, origin)
+    if parameters.online_probe.lr is None and parameters.early_stopping.watch == "probe_top1":
+        takes = "knn_top1 where pretrain.online_probe.lr is null"
+        yield params.refusal("pretrain.early_stopping.watch", "probe_top1", takes, origin)
     if parameters.split != "train":
         learners = [part.name for part in (recipe.method, recipe.loss) if hasattr(part.module, "NEEDS_LABELS")]
         learners += ["pretrain.online_probe"] if parameters.online_probe.lr is not None else []
         for learner in learners[:1]:
             takes = f"train, since {learner} learns from labels"
-            raise params.refusal("pretrain.split", parameters.split, takes, origin)
-    patience = parameters.early_stopping.patience
+            yield params.refusal("pretrain.split", parameters.split, takes, origin)
     if parameters.split == converted.ALL and patience is not None:
         takes = "null where pretrain.split is all, since val is trained on"
-        raise params.refusal("pretrain.early_stopping.patience", patience, takes, origin)
-    return recipe
+        yield params.refusal("pretrain.early_stopping.patience", patience, takes, origin)
 
 
 def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:
@@ -102,29 +112,17 @@ def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:
             yield params.refusal(f"pretrain.{key}", value, f"null, {because}")
 
 
-def _check_keys(recipe: Recipe, origin: str) -> None:
-    if hasattr(recipe.method.module, "USES_KEYS") and not takes_keys(recipe.loss.module):
-        others = [name for name in options.names("losses") if takes_keys(options.module("losses", name))]
-        takes = f"{', '.join(others)} where pretrain.method is {recipe.method.name}"
-        raise params.refusal("pretrain.loss", recipe.loss.name, takes, origin)
-
-
 def takes_keys(loss: ModuleType) -> bool:
     """Whether the module of a loss compares with keys of another network too."""
     return "keys" in signature(loss.loss).parameters
 
 
-def _check_online_probe(parameters: PretrainParams, origin: str) -> None:
-    if parameters.online_probe.lr is None and parameters.early_stopping.watch == "probe_top1":
-        takes = "knn_top1 where pretrain.online_probe.lr is null"
-        raise params.refusal("pretrain.early_stopping.watch", "probe_top1", takes, origin)
-
-
-def _check_small_views(recipe: Recipe, origin: str) -> None:
-    takes = ""
+def _small_views_take(recipe: Recipe) -> str:
+    """What `pretrain.views.small.count` takes instead of its value, or nothing."""
+    if not recipe.parameters.views.small.count:
+        return ""
     if all(option.name != "crop" for option in recipe.augmentations):
-        takes = "0 where crop is not among pretrain.views.augmentations"
-    elif hasattr(recipe.model.module, "ONE_RESOLUTION"):
-        takes = f"0 with {recipe.model.name}, which takes images of one resolution"
-    if takes:
-        raise params.refusal("pretrain.views.small.count", recipe.parameters.views.small.count, takes, origin)
+        return "0 where crop is not among pretrain.views.augmentations"
+    if hasattr(recipe.model.module, "ONE_RESOLUTION"):
+        return f"0 with {recipe.model.name}, which takes images of one resolution"
+    return ""

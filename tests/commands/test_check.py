@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_a_wrong_value_is_one_line_and_exit_code_1(
     [
         ("  flip:\n", "  1:\n    a: 1\n  flip:\n", "augment.1 is no option; there are: blur, crop, "),
         ("  nt_xent:\n", "  nt_exnt:\n", "losses.nt_exnt is no option; there are: decoupled, "),
-        ("  grayscale:\n    probability: 0.2\n", "", "augment.grayscale must be a section of keys"),
+        ("  grayscale:\n    probability: 0.2\n", "", "augment.grayscale is missing; it takes the keys probability"),
     ],
 )
 def test_a_section_of_no_option_and_a_missing_one_are_named(
@@ -77,6 +78,7 @@ def test_a_section_of_no_option_and_a_missing_one_are_named(
     [
         ("class Params:\n    angle: Angle\n", "NameError: name 'Angle' is not defined"),
         ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("raise SystemExit(0)\n", "SystemExit: 0"),
     ],
 )
 def test_an_option_that_cannot_be_imported_says_why(
@@ -89,13 +91,34 @@ def test_an_option_that_cannot_be_imported_says_why(
     assert reason in str(raised.value)
 
 
-def test_a_new_file_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", ["augment", "evaluations", "losses", "methods", "models"])
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("", "function "),
+        ("def {function}(): ...\n", "dataclass Params"),
+        ("class Params: ...\ndef {function}(): ...\n", "dataclass Params"),
+    ],
+)
+def test_an_option_that_lacks_what_it_has_to_offer_is_named(
+    text: str, lacks: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = import_module(f"simclr.{package}")
+    (tmp_path / "mine.py").write_text(text.format(function=known.FUNCTIONS[-1]))
+    monkeypatch.setattr(known, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, f"simclr.{package}.mine", raising=False)
+    with pytest.raises(UserError, match=rf"{package}/mine\.py: has no {lacks}"):
+        options.checked(package, "mine", {package: {"mine": {}}}, "params.yaml")
+
+
+@pytest.mark.parametrize("section", ["", "  alone: {}\n"])
+def test_a_new_file_that_cannot_be_imported_is_named(section: str, tmp_path: Path) -> None:
     change(tmp_path)
     shutil.copytree(ROOT / "src", tmp_path / "src")
     file = tmp_path / "src" / "simclr" / "augment" / "alone.py"  # the first by name
     file.write_text("class Params\n")
     text = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("augment:\n", "augment:\n  alone: {}\n", 1))
+    (tmp_path / "params.yaml").write_text(text.replace("augment:\n", f"augment:\n{section}", 1))
     command = [sys.executable, "-m", "simclr", "check"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

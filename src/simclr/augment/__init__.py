@@ -34,6 +34,8 @@ import numpy.typing as npt
 
 from simclr.core.randomness import hashes, uniform
 
+FUNCTIONS = ("boxes", "apply")
+"""A module has at least one of them: see `options.module`."""
 Ints = npt.NDArray[np.int64]
 Values = dict[str, npt.NDArray[Any]]
 

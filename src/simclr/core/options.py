@@ -5,14 +5,15 @@ An option's name is its module's. A plug point whose options have parameters has
 new file (and its section); there is no registry to edit, and only the selected option is imported.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
+from functools import partial
 from importlib import import_module
 from importlib.resources import files
 from types import ModuleType
 from typing import Any
 
 from simclr.core import params
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, gathered
 from simclr.core.printable import join_names, one_line
 
 
@@ -46,13 +47,17 @@ def module(package: str, name: str) -> ModuleType:
     """The module of the option `name`, one of `names(package)`; no other is imported.
 
     Raises:
-        UserError: it cannot be imported.
+        UserError: it cannot be imported, or has none of the functions that its package names in `FUNCTIONS`.
     """
+    file = files(f"simclr.{package}") / f"{name}.py"
     try:
-        return import_module(f"simclr.{package}.{name}")
-    except Exception as error:
-        file = files(f"simclr.{package}") / f"{name}.py"
+        found = import_module(f"simclr.{package}.{name}")
+    except (Exception, SystemExit) as error:
         raise UserError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})") from error
+    functions = import_module(f"simclr.{package}").FUNCTIONS
+    if not any(callable(getattr(found, function, None)) for function in functions):
+        raise UserError(f"{file}: has no function {' or '.join(functions)}")
+    return found
 
 
 def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Option:
@@ -61,13 +66,17 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
     `origin` names the file in errors.
 
     Raises:
-        UserError: the section is missing, a value is not allowed, or the option cannot be imported.
+        UserError: the section is missing, a value is not allowed, or as `module`, or that has no dataclass `Params`.
     """
+    schema = getattr(module(package, name), "Params", None)
+    if not (isinstance(schema, type) and is_dataclass(schema)):
+        raise UserError(f"{files(f'simclr.{package}') / f'{name}.py'}: has no dataclass Params")
     sections = values.get(package)
     section = sections.get(name) if isinstance(sections, dict) else None
+    if section is None:
+        raise UserError(f"{origin}: {package}.{name} is missing; it takes the keys {params.keys_of(schema)}")
     if not isinstance(section, dict):
         raise UserError(f"{origin}: {package}.{name} must be a section of keys")
-    schema = module(package, name).Params
     return Option(package, name, params.check(section, schema, f"{package}.{name}", origin))
 
 
@@ -81,4 +90,5 @@ def check_all(package: str, values: dict[str, Any], origin: str) -> dict[str, Op
     for name in values[package]:
         if name not in there_are:
             raise UserError(f"{origin}: {package}.{one_line(name)} is no option; there are: {join_names(there_are)}")
-    return {name: checked(package, name, values, origin) for name in there_are}
+    found = gathered(partial(checked, package, name, values, origin) for name in there_are)
+    return {option.name: option for option in found}

@@ -28,6 +28,8 @@ from simclr.features.encode import Features
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 
+FUNCTIONS = ("evaluate",)
+"""A module has at least one of them: see `options.module`."""
 Indices = npt.NDArray[np.int64]
 
 

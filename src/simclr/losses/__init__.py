@@ -14,3 +14,6 @@ in float32 (float64 if z is). The rows of all ranks are compared; the mean of th
 one process on the global batch. `scalars` are metrics for TensorBoard, over all ranks.
 `NEEDS_LABELS = True` in the module: it is not for the split unlabelled, nor for images without labels.
 """
+
+FUNCTIONS = ("loss",)
+"""A module has at least one of them: see `options.module`."""

@@ -16,3 +16,6 @@ which fills the `encoder` and returns the transform of its images.
 `build` makes the network around a fresh `encoder` (see `models`), drawing its weights from torch's global generator.
 `classes` are those of the labels; `loss` is the option that `pretrain.loss` names, for methods that contrast.
 """
+
+FUNCTIONS = ("build", "load")
+"""A module has at least one of them: see `options.module`."""

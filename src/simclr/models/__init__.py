@@ -13,3 +13,6 @@
 a UserError where a value does not go with another or with the resolution (`params.refusal`), before any stage runs. An
 encoder's attributes stand in `features/encoder.py`; its `architecture` holds the resolution where it decides shapes.
 """
+
+FUNCTIONS = ("build",)
+"""A module has at least one of them: see `options.module`."""

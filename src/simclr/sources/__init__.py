@@ -14,6 +14,9 @@ from simclr.core import options, params
 from simclr.core.atomic import replacing
 from simclr.images import source_images
 
+FUNCTIONS = ("fetch",)
+"""A module has at least one of them: see `options.module`."""
+
 
 @dataclass(kw_only=True)
 class FetchParams:

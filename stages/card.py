@@ -42,7 +42,7 @@ def main() -> None:
     )
     atomic.write_bytes(CARD, model_card(subject).encode())
     inputs = {"data": fingerprint.of_values(info.digests), "encoder": sha256}
-    provenance.write(Path(__file__), [], inputs, [option, *SECTIONS, *options_in_use(values)])
+    provenance.write(Path(__file__), [], inputs, [option], sections=[*SECTIONS, *options_in_use(values)])
     print(f"card: {CARD}")
 
 

@@ -53,7 +53,7 @@ def main() -> None:
         Path(__file__),
         [],
         {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
-        [encoder_file.option(encoder), *(item.path for item in (*evaluations, *augmentations.values()))],
+        [encoder_file.option(encoder), *(item.path for item in evaluations), "augment.*"],
         session.device,
         {0: session.world_size},
     )

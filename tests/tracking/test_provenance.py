@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from simclr.core import options
 from simclr.tracking import provenance
 
 CPU = torch.device("cpu")
@@ -116,6 +117,24 @@ def test_parameters_are_those_of_the_stage_and_of_its_options(clone: Path) -> No
     for text, same in (("tau: 2", True), ("tau: 1", False), ("epochs: 3", False)):
         Path("params.yaml").write_text(PARAMS.replace(text, text[:-1] + "9"))
         assert (digest() == known) == same
+
+
+def test_all_options_of_a_package_are_those_that_there_are(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, names = Path("stages/train.py"), options.names("losses")
+    every = provenance.digests(train, ["losses.*"])
+    assert every == provenance.digests(train, [f"losses.{name}" for name in names])
+    monkeypatch.setattr(provenance, "names", lambda package: names[1:])  # as before one was added
+    fewer = provenance.digests(train, ["losses.*"])
+    assert all(fewer[part] != every[part] for part in ("code", "parameters"))
+
+
+def test_a_section_counts_without_the_code_of_its_option(clone: Path) -> None:
+    train = Path("stages/train.py")
+    none, value, option = (
+        provenance.digests(train, *given) for given in ([[]], [[], ["losses.nt_xent"]], [["losses.nt_xent"]])
+    )
+    assert none["code"] == value["code"] != option["code"]
+    assert none["parameters"] != value["parameters"] == option["parameters"]
 
 
 def test_a_clean_clone_and_what_makes_it_dirty(clone: Path) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from simclr.core import fingerprint, params_file, processor, tables
+from simclr.core.options import names
 from simclr.tracking import tensorboard
 
 _BEGAN = time.monotonic()
@@ -40,6 +41,7 @@ def write(
     device: torch.device | None = None,
     starts: Mapping[int, int] | None = None,
     machine: Mapping[str, Any] | None = None,
+    sections: Sequence[str] = (),
 ) -> None:
     """Write both files for a stage at its end.
 
@@ -49,17 +51,19 @@ def write(
         program: the stage's file; its results are in reports/<stage> and in `outs`.
         outs: files or folders elsewhere.
         inputs: digests of other inputs, such as the data.
-        options: the options in use, such as "losses.nt_xent".
+        options: the options in use, such as "losses.nt_xent", or "losses.*" for all that there are.
         device: torch's device; None if the stage does not use torch.
         starts: the number of processes from each step on at which the run started or resumed.
         machine: more facts on this run, for machine.json.
+        sections: sections of params.yaml whose values are in use, such as "methods.simclr" without its code.
     """
     starts, reports = starts or {0: 1}, Path("reports") / program.stem
     reports.mkdir(parents=True, exist_ok=True)
-    stage_digests = digests(program, options)
+    stage_digests = digests(program, options, sections)
     out_digests = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
     if _read_record(reports / _RUN) != (out_digests, stage_digests):
         record: dict[str, Any] = {"outs": out_digests, "options": " ".join(options)}
+        record |= {"sections": " ".join(sections)} if sections else {}
         record |= {"fingerprints": {**stage_digests, **inputs}, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -86,11 +90,19 @@ def write(
     )
 
 
-def digests(program: Path, options: Sequence[str]) -> dict[str, str]:
-    """Digests of the code of the stage `program` with its `options`, and of their sections of params.yaml."""
+def digests(program: Path, options: Sequence[str], sections: Sequence[str] = ()) -> dict[str, str]:
+    """Digests of the code of the stage `program` with its `options`, and of their sections of params.yaml and the other
+    `sections`; see `write`."""
     values = params_file.read()
-    sections = {name: params_file.lookup(values, name) for name in (program.stem, "processor", *options)}
-    return {"code": fingerprint.of_program(program, options), "parameters": fingerprint.of_values(sections)}
+    used = [name for option in options for name in _named(option)]
+    parameters = {name: params_file.lookup(values, name) for name in (program.stem, "processor", *used, *sections)}
+    return {"code": fingerprint.of_program(program, used), "parameters": fingerprint.of_values(parameters)}
+
+
+def _named(option: str) -> list[str]:
+    """The options that `option` stands for: "losses.*" for all losses."""
+    package, _, name = option.partition(".")
+    return [f"{package}.{other}" for other in names(package)] if name == "*" else [option]
 
 
 def versions(device: torch.device | None = None) -> dict[str, str]:

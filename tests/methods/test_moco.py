@@ -7,10 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from simclr.core import options
 from simclr.core.errors import UserError
 from simclr.data.batch import Batch
 from simclr.distributed.session import Session
 from simclr.methods.moco import MoCo
+from simclr.training.recipe import takes_keys
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 from tests.contracts.test_methods import PLAIN
@@ -134,6 +136,7 @@ def test_metrics_of_its_loss_are_of_the_queue_that_it_had(data: PretrainData) ->
 
 @pytest.mark.parametrize("loss", ["supervised", "negative_sampling"])
 def test_a_loss_that_takes_no_keys_is_refused(loss: str) -> None:
-    takes = "decoupled, margin, nt_xent, reweighted, trimmed where pretrain.method is moco"
+    others = [name for name in options.names("losses") if takes_keys(options.module("losses", name))]
+    takes = f"{', '.join(others)} where pretrain.method is moco"
     with pytest.raises(UserError, match=f'^test: pretrain.loss = "{loss}" is not allowed; it takes {takes}$'):
         recipe(method="moco", loss=loss)

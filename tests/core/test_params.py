@@ -293,6 +293,12 @@ def test_all_wrong_values_of_a_section_are_named_at_once(tmp_path: Path) -> None
     ]  # fmt: skip
 
 
+def test_of_many_wrong_values_some_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"train.lr = \"x\" is not .*; and 2 more$") as raised:
+        load(tmp_path, section(dict.fromkeys(GOOD, "x")))
+    assert str(raised.value).count(" is not allowed") == 8
+
+
 def test_a_key_that_lacks_is_named_once_all_keys_are_known(tmp_path: Path) -> None:
     values = {key: value for key, value in GOOD.items() if key not in ("epochs", "grid")}
     with pytest.raises(UserError) as raised:

@@ -4,6 +4,9 @@ import signal
 from collections.abc import Callable, Iterable
 from typing import Any
 
+_NAMED = 8
+"""Errors that are told at once, at most."""
+
 
 class UserError(Exception):
     """Bad input or a failing machine. One line: the key or file, what is wrong with it, what is allowed."""
@@ -19,8 +22,11 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
 def raise_all(errors: Iterable[UserError]) -> None:
     """Raise the `errors`, if there are any, as one: who corrects one value should not have to run again to be told of
-    the next."""
-    if messages := [str(error) for error in errors]:
+    the next. Beyond some, they are counted."""
+    messages = [str(error) for error in errors]
+    if len(messages) > _NAMED:
+        messages = [*messages[:_NAMED], f"and {len(messages) - _NAMED} more"]
+    if messages:
         raise UserError("; ".join(messages))
 
 

@@ -5,7 +5,7 @@ import pytest
 from dvc.utils.hydra import apply_overrides
 
 from simclr.core import params, params_file, tables
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, raise_all
 from simclr.core.params import above, at_least, between, choice, each_above, interval, path
 from simclr.core.renamed import RENAMED
 
@@ -297,6 +297,9 @@ def test_of_many_wrong_values_some_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train.lr = \"x\" is not .*; and 2 more$") as raised:
         load(tmp_path, section(dict.fromkeys(GOOD, "x")))
     assert str(raised.value).count(" is not allowed") == 8
+    with pytest.raises(UserError, match=r"and 3 more$") as again:
+        raise_all([UserError("this is not allowed"), raised.value])
+    assert str(again.value).count(" is not allowed") == 8
 
 
 def test_a_key_that_lacks_is_named_once_all_keys_are_known(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def refused(path: Path, error: UserError) -> str:
     """The result of a case, if `error` is a line that names the file `path`, fit to be printed."""
     assert str(error).startswith(f"{path}: ")
     reasons = str(error).split(f"{path}: ")[1:]
+    assert len(reasons) <= 8
     assert all(0 < len(reason) < 400 for reason in reasons)
     assert str(error).isprintable(), ascii(str(error))
     return "refused"

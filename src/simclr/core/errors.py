@@ -12,6 +12,16 @@ class UserError(Exception):
     """Bad input or a failing machine. One line: the key or file, what is wrong with it, what is allowed."""
 
 
+class UserErrors(UserError):  # noqa: N818 (several)
+    """Several at once: who corrects one value should not have to run again to be told of the next. Beyond some, they
+    are counted."""
+
+    def __init__(self, messages: list[str]) -> None:
+        told = [*messages[:_NAMED], *([f"and {len(messages) - _NAMED} more"] if len(messages) > _NAMED else [])]
+        super().__init__("; ".join(told))
+        self.messages = messages
+
+
 class Stopped(Exception):  # noqa: N818 (it is no error)
     """The run stopped in good order after a signal; `message` says how to resume."""
 
@@ -21,20 +31,19 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
 
 def raise_all(errors: Iterable[UserError]) -> None:
-    """Raise the `errors`, if there are any, as one: who corrects one value should not have to run again to be told of
-    the next. Beyond some, they are counted."""
-    messages = [str(error) for error in errors]
-    if len(messages) > _NAMED:
-        messages = [*messages[:_NAMED], f"and {len(messages) - _NAMED} more"]
+    """Raise the `errors`, if there are any, as one; of those that are several themselves, each counts."""
+    messages: list[str] = []
+    for error in errors:
+        messages += error.messages if isinstance(error, UserErrors) else [str(error)]
     if messages:
-        raise UserError("; ".join(messages))
+        raise UserErrors(messages)
 
 
 def gathered(checks: Iterable[Callable[[], Any]]) -> list[Any]:
     """What the `checks` return.
 
     Raises:
-        UserError: of all checks that raise one, as `raise_all`.
+        UserError: what the checks raise, as `raise_all`.
     """
     results, errors = [], []
     for check in checks:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, is_dataclass
 from functools import partial
 from importlib import import_module
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from types import ModuleType
 from typing import Any
 
@@ -49,15 +50,20 @@ def module(package: str, name: str) -> ModuleType:
     Raises:
         UserError: it cannot be imported, or has none of the functions that its package names in `FUNCTIONS`.
     """
-    file = files(f"simclr.{package}") / f"{name}.py"
     try:
         found = import_module(f"simclr.{package}.{name}")
     except (Exception, SystemExit) as error:
-        raise UserError(f"{file}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})") from error
+        raise UserError(
+            f"{_file(package, name)}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})"
+        ) from error
     functions = import_module(f"simclr.{package}").FUNCTIONS
     if not any(callable(getattr(found, function, None)) for function in functions):
-        raise UserError(f"{file}: has no function {' or '.join(functions)}")
+        raise UserError(f"{_file(package, name)}: has no function {' or '.join(functions)}")
     return found
+
+
+def _file(package: str, name: str) -> Traversable:
+    return files(f"simclr.{package}") / f"{name}.py"
 
 
 def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Option:
@@ -70,7 +76,7 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
     """
     schema = getattr(module(package, name), "Params", None)
     if not (isinstance(schema, type) and is_dataclass(schema)):
-        raise UserError(f"{files(f'simclr.{package}') / f'{name}.py'}: has no dataclass Params")
+        raise UserError(f"{_file(package, name)}: has no dataclass Params")
     sections = values.get(package)
     section = sections.get(name) if isinstance(sections, dict) else None
     if section is None:

@@ -13,7 +13,6 @@ from simclr.augment import _jitter_batched
 from simclr.commands import image_folder
 from simclr.commands.folder_encoder import FolderEncoder
 from simclr.data import loader
-from simclr.data.converted import DatasetInfo
 from simclr.data.loader import Crops
 from simclr.device import transfer
 from simclr.distributed import softmax
@@ -30,7 +29,7 @@ from tests.helpers.augmentations import pictures, views
 from tests.helpers.ranks import on_ranks
 from tests.helpers.recipes import recipe
 from tests.learning.test_lars import solver_of_many
-from tests.training.test_pretrain import DIGESTS, PretrainData, on_rank, striped
+from tests.training.test_pretrain import on_rank, striped, stripes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 CPU, GPU = (Session(rank=0, world_size=1, device=torch.device(name)) for name in ("cpu", "cuda"))
@@ -129,8 +128,7 @@ def test_representations_of_a_folder_are_those_of_the_cpu(tmp_path: Path) -> Non
 
 
 def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> None:
-    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = stripes(tmp_path, 32)
     states = []
     for _ in range(2):
         with open_session(deterministic=True) as session:
@@ -143,8 +141,7 @@ def test_deterministic_training_repeats_itself_bit_for_bit(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
-    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = stripes(tmp_path, 32)
     chosen = recipe(compile=compiled, views__augmentations=["crop", "jitter", "blur"], optimizer__name="lars")
     result = pretrain.pretrain(chosen, data, GPU, RunContext())
     assert len(result.history) == 2
@@ -179,8 +176,7 @@ def in_full_precision(session: Session, *arguments: Any) -> Any:
 
 
 def test_two_ranks_on_one_gpu_train_as_one_process_does(tmp_path: Path) -> None:
-    train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
-    data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    data = stripes(tmp_path, 32)
     chosen = recipe(precision="fp32", optimizer__name="sgd", optimizer__lr=0.1)
     (whole, _), _ = in_full_precision(GPU, data, chosen)
     for (history, _), _ in on_ranks(2, in_full_precision, data, chosen):

@@ -114,8 +114,10 @@ def finetune_columns() -> dict[str, list[float] | list[str]]:
     try:
         metrics = json.loads(FINETUNE.read_text(encoding="utf-8"))
         networks = {"fine-tuned": "finetuned", "from scratch": "from_scratch"}
-        columns = {name: [float(found[key]["top1"]) for found in metrics.values()] for name, key in networks.items()}
-        names = [f"{key.removesuffix('_percent')} % ({found['labels']})" for key, found in metrics.items()]
+        columns = {
+            name: [float(figures[key]["top1"]) for figures in metrics.values()] for name, key in networks.items()
+        }
+        names = [f"{key.removesuffix('_percent')} % ({figures['labels']})" for key, figures in metrics.items()]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{FINETUNE}: missing or damaged; the finetune stage writes it") from error
     return {"labels": names, **columns} if metrics else {}

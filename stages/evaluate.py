@@ -72,13 +72,13 @@ def check(subject: Subject) -> None:
 
 
 def report(findings: dict[str, Findings]) -> None:
-    metrics = {name: found.metrics for name, found in findings.items()}
+    metrics = {name: finding.metrics for name, finding in findings.items()}
     tables.write_json(REPORTS / "metrics.json", metrics)
     with replacing(REPORTS / "tables") as folder:
         folder.mkdir()
-        for name, found in findings.items():
-            if found.table:
-                tables.write_csv(folder / f"{name}.csv", found.table)
+        for name, finding in findings.items():
+            if finding.table:
+                tables.write_csv(folder / f"{name}.csv", finding.table)
         if not any(folder.iterdir()):
             (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one
     print(f"evaluate: {', '.join(findings) or 'nothing'}; {sum(map(len, metrics.values()))} metrics in {REPORTS}")

@@ -63,9 +63,9 @@ def main() -> None:
         {0: session.world_size},
     )
     gains = ", ".join(
-        f"{key.replace('_percent', ' %')} {found['finetuned']['top1']:.2f} % "
-        f"(from scratch {found['from_scratch']['top1']:.2f} %)"
-        for key, found in metrics.items()
+        f"{key.replace('_percent', ' %')} {numbers['finetuned']['top1']:.2f} % "
+        f"(from scratch {numbers['from_scratch']['top1']:.2f} %)"
+        for key, numbers in metrics.items()
     )
     left_out = "finetune.fractions is empty" if info.labelled else "these images have no labels"
     print(f"finetune: test top-1 with labels of {gains}" if gains else f"finetune: left out, because {left_out}")

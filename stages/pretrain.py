@@ -108,14 +108,14 @@ def report(result: PretrainResult) -> None:
     without_labels = [{"epoch": len(result.history), "knn_top1": None}]
     tables.write_csv(REPORTS / "knn.csv", result.validation or without_labels)
     metrics = result.metrics
-    found = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-    found += [
+    figures = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
+    figures += [
         f"{name} top-1 {metrics[key]:.2f} % on val"
         for name, key in (("kNN", "val_knn_top1"), ("probe", "val_probe_top1"))
         if key in metrics
     ]
     print(
-        f"pretrain: {', '.join(found)}; kept epoch {metrics['kept_epoch']} of {metrics['epochs']} "
+        f"pretrain: {', '.join(figures)}; kept epoch {metrics['kept_epoch']} of {metrics['epochs']} "
         f"({metrics['stopped']})"
     )
 

@@ -43,11 +43,11 @@ def changed_images(before: Revision, after: Revision) -> Markup:
             f"gained, which {before.name} takes for others": changes(actual, first, second),
             f"lost, which {after.name} takes for others": changes(actual, second, first),
         }
-        shown = [change for found in kinds.values() for change in found[:MOST]]
+        shown = [change for changes in kinds.values() for change in changes[:MOST]]
         pictures = dict(zip(shown, _pictures(_data(before, after), actual, shown), strict=True)) if shown else {}
     except NotShownError as reason:
         return join(title, tag("p", f"Not shown: {reason}."))
-    return join(title, *(_gallery(words, found, pictures) for words, found in kinds.items()))
+    return join(title, *(_gallery(words, changes, pictures) for words, changes in kinds.items()))
 
 
 def changes(actual: Sequence[str], before: Sequence[str], after: Sequence[str]) -> list[Change]:
@@ -122,8 +122,8 @@ def _pictures(data: str, actual: Sequence[str], shown: Sequence[Change]) -> list
     return files
 
 
-def _gallery(words: str, found: Sequence[Change], pictures: dict[Change, bytes]) -> Markup:
-    if not found:
+def _gallery(words: str, changes: Sequence[Change], pictures: dict[Change, bytes]) -> Markup:
+    if not changes:
         return tag("p", f"None {words.partition(',')[0]}.")
     cells = [
         tag(
@@ -131,7 +131,7 @@ def _gallery(words: str, found: Sequence[Change], pictures: dict[Change, bytes])
             picture(pictures[change], f"test image {change.sample}"),
             tag("figcaption", f"{change.actual} taken for {change.wrong}"),
         )
-        for change in found[:MOST]
+        for change in changes[:MOST]
     ]
-    rest = f"; {MOST} are shown" if len(found) > MOST else ""
-    return join(tag("p", f"{len(found)} {words}{rest}."), tag("div", *cells, class_="images"))
+    rest = f"; {MOST} are shown" if len(changes) > MOST else ""
+    return join(tag("p", f"{len(changes)} {words}{rest}."), tag("div", *cells, class_="images"))

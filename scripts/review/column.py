@@ -34,11 +34,11 @@ class Column:
     @cached_property
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         """The points (epoch, value) by quantity, in the tables of reports/pretrain that have a column epoch."""
-        found: dict[str, list[tuple[float, float]]] = {}
+        curves: dict[str, list[tuple[float, float]]] = {}
         for path in self.revision.files("reports/pretrain"):
             rows = results.table(self.revision, path) if path.endswith(".csv") else []
             for quantity in rows[0] if rows and "epoch" in rows[0] else ():
                 if quantity != "epoch":
                     points = [(results.number(row["epoch"]), results.number(row[quantity])) for row in rows]
-                    found[quantity] = [(x, y) for x, y in points if x is not None and y is not None]
-        return found
+                    curves[quantity] = [(x, y) for x, y in points if x is not None and y is not None]
+        return curves

@@ -71,11 +71,11 @@ def _verdicts(columns: Sequence[Column]) -> Markup:
     for column in columns[1:]:
         tables = [(item.revision.read(verdict.PREDICTIONS) or b"").decode(errors="replace") for item in (first, column)]
         try:
-            found = verdict.verdicts(*tables)
+            verdicts = verdict.verdicts(*tables)
         except ValueError as reason:
             rows.append([column.name, f"none: {reason}", "", "", "", "", ""])
             continue
-        for item in found:
+        for item in verdicts:
             rows.append(
                 [
                     column.name,

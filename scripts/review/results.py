@@ -19,13 +19,13 @@ _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 
 def metrics(revision: Revision) -> dict[str, float]:
     """The numbers of every reports/<stage>/metrics.json, by stage and key."""
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for path in revision.files("reports"):
         if stage := _METRICS.fullmatch(path):
             content = _json(revision.read(path))
             numbers = {f"{stage[1]}.{key}": _number(value) for key, value in flat(content).items()}
-            found |= {key: value for key, value in numbers.items() if value is not None}
-    return found
+            metrics |= {key: value for key, value in numbers.items() if value is not None}
+    return metrics
 
 
 def parameters(revision: Revision) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def parameters(revision: Revision) -> dict[str, Any]:
 
 def comments(revision: Revision) -> dict[str, str]:
     """The comment above each key of params.yaml, by its dotted key."""
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     keys: list[tuple[int, str]] = []
     above: list[str] = []
     for line in _text(revision.read("params.yaml")).splitlines():
@@ -48,11 +48,11 @@ def comments(revision: Revision) -> dict[str, str]:
             indent = len(match[1])
             keys = [(depth, key) for depth, key in keys if depth < indent] + [(indent, match[2])]
             if above:
-                found[".".join(key for _, key in keys)] = " ".join(above)
+                comments[".".join(key for _, key in keys)] = " ".join(above)
             above = []
         else:
             above = []
-    return found
+    return comments
 
 
 def table(revision: Revision, path: str) -> list[dict[str, str]]:

@@ -53,12 +53,12 @@ def experiments() -> list[Experiment]:
     """All of this repository, the latest first."""
     fields = "%(refname)%09%(objectname)%09%(committerdate:short)"
     lines = git("for-each-ref", "--sort=-committerdate", f"--format={fields}", "refs/exps").splitlines()
-    found = []
+    experiments = []
     for ref, commit, day in (line.split("\t") for line in lines):
         parts = ref.removeprefix("refs/exps/").split("/")
         if len(parts) == 3:  # others are DVC's own: refs/exps/stash, ...
-            found.append(Experiment(parts[2], commit, parts[0] + parts[1], day))
-    return found
+            experiments.append(Experiment(parts[2], commit, parts[0] + parts[1], day))
+    return experiments
 
 
 def resolve(name: str) -> Revision:

@@ -57,8 +57,8 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
             raise UserError(f"{origin}: the section {name} is missing")
         if not isinstance(values[name], dict):
             raise UserError(f"{origin}: {name} must be a section of keys")
-    found = gathered(partial(_section, name, schema, values, origin) for name, schema in sections.items())
-    checked = dict(zip(sections, found, strict=True))
+    parameters = gathered(partial(_section, name, schema, values, origin) for name, schema in sections.items())
+    checked = dict(zip(sections, parameters, strict=True))
     gathered(
         [
             partial(finetune_params.check, checked["finetune"], origin),

@@ -59,6 +59,6 @@ def test_the_table_ends_with_all_of_the_variance(tmp_path: Path) -> None:
 
 def test_some_images_are_drawn_by_the_seed(tmp_path: Path) -> None:
     frozen = subject(tmp_path, ALONE)
-    assert len(set(frozen.some("test", 10))) == 10
-    assert (frozen.some("test", 10) == frozen.some("test", 10)).all()
-    assert frozen.some("test", 100).tolist() == list(range(24))
+    assert len(set(frozen.draw("test", 10))) == 10
+    assert (frozen.draw("test", 10) == frozen.draw("test", 10)).all()
+    assert frozen.draw("test", 100).tolist() == list(range(24))

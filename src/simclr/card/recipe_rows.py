@@ -21,10 +21,10 @@ def value(values: Mapping[str, Any], key: str) -> Any:
     Raises:
         UserError: nothing stands there.
     """
-    found = params_file.lookup(values, key)
-    if found is None:
+    entry = params_file.lookup(values, key)
+    if entry is None:
         raise UserError(f"{params_file.FILE}: {key} is missing")
-    return found
+    return entry
 
 
 def name(values: Mapping[str, Any], key: str) -> str:
@@ -33,10 +33,10 @@ def name(values: Mapping[str, Any], key: str) -> str:
     Raises:
         UserError: none stands there.
     """
-    found = value(values, key)
-    if not isinstance(found, str):
-        raise UserError(f"{params_file.FILE}: {key} must be a name, not {format_value(found)}")
-    return found
+    option = value(values, key)
+    if not isinstance(option, str):
+        raise UserError(f"{params_file.FILE}: {key} must be a name, not {format_value(option)}")
+    return option
 
 
 def is_trained(values: Mapping[str, Any]) -> bool:
@@ -112,17 +112,17 @@ def _section(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     return section
 
 
-def _named(values: Mapping[str, Any], key: str, chosen: str) -> str:
-    """The section `key`, whose value `chosen` is a name, and the others belong to it."""
-    others = {other: item for other, item in _section(values, key).items() if other != chosen}
-    return _with(name(values, f"{key}.{chosen}"), others)
+def _named(values: Mapping[str, Any], key: str, key_of_name: str) -> str:
+    """The section `key`, whose value `key_of_name` is a name, and the others belong to it."""
+    others = {other: item for other, item in _section(values, key).items() if other != key_of_name}
+    return _with(name(values, f"{key}.{key_of_name}"), others)
 
 
-def _with(chosen: str, section: Mapping[str, Any]) -> str:
+def _with(option: str, section: Mapping[str, Any]) -> str:
     """A name and the values that belong to it, those that are null apart."""
     leaves = {key: _text(item) for key, item in tables.flat(section).items()}
     own = ", ".join(f"{key}: {item}" for key, item in leaves.items() if item not in ("null", ""))
-    return f"{code(chosen)} with {code(own, longest=500)}" if own else code(chosen)
+    return f"{code(option)} with {code(own, longest=500)}" if own else code(option)
 
 
 def _text(item: Any) -> str:

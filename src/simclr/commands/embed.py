@@ -25,21 +25,21 @@ def main() -> None:
         metavar="N",
         help="images that are encoded at a time (default: 1 on a CPU, where more change the last bits; 256 on a GPU)",
     )
-    given = parser.parse_args()
-    output = given.output or Path(f"{given.folder.resolve().name}.npy")
+    options = parser.parse_args()
+    output = options.output or Path(f"{options.folder.resolve().name}.npy")
     arguments.check_suffix("--output", output, ".npy")
-    if given.batch_size is not None:
-        arguments.check_count("--batch-size", given.batch_size, MOST_IMAGES)
+    if options.batch_size is not None:
+        arguments.check_count("--batch-size", options.batch_size, MOST_IMAGES)
     # not at the top: they import torch, which takes seconds
     from simclr.commands import feature_table, image_folder
     from simclr.commands.folder_encoder import FolderEncoder
     from simclr.distributed.session import open_session
 
     with open_session() as session:
-        encoder = FolderEncoder(given.encoder, session)
-        found = image_folder.find(given.folder)
+        encoder = FolderEncoder(options.encoder, session)
+        images = image_folder.find(options.folder)
         with feature_table.writing(output) as write:
-            table = encoder.encode(found, skip_unreadable=given.skip_unreadable, batch_size=given.batch_size)
+            table = encoder.encode(images, skip_unreadable=options.skip_unreadable, batch_size=options.batch_size)
             write(table)
     count, dimension = table.h.shape
     print(f"embed: {output}: {count} images, {dimension} numbers each; {feature_table.names_path(output)}: their names")

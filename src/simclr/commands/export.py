@@ -19,8 +19,8 @@ def main() -> None:
     )
     parser.add_argument("output", type=Path, metavar="FILE.onnx", help="the file to write")
     arguments.add_encoder(parser)
-    given = parser.parse_args()
-    arguments.check_suffix("FILE.onnx", given.output, ".onnx")
+    options = parser.parse_args()
+    arguments.check_suffix("FILE.onnx", options.output, ".onnx")
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise UserError(f"needs packages that are not installed: pip install {' '.join(missing)}")
     # not at the top: they import torch, which takes seconds
@@ -29,6 +29,6 @@ def main() -> None:
     from simclr.core import atomic
     from simclr.features import encoder_file
 
-    encoder, transform = encoder_file.load(given.encoder)
-    atomic.write_bytes(given.output, onnx_bytes(ImageEncoder(encoder, transform)))
-    print(f"export: {given.output}: images (N, 3, H, W) uint8 to h (N, {encoder.dimension}) float32")
+    encoder, transform = encoder_file.load(options.encoder)
+    atomic.write_bytes(options.output, onnx_bytes(ImageEncoder(encoder, transform)))
+    print(f"export: {options.output}: images (N, 3, H, W) uint8 to h (N, {encoder.dimension}) float32")

@@ -15,9 +15,9 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: the folder's name and .b2sum, in the working directory"
     )
-    given = parser.parse_args()
-    root = given.folder.resolve()
-    output = given.output or Path(f"{root.name}.b2sum")
+    options = parser.parse_args()
+    root = options.folder.resolve()
+    output = options.output or Path(f"{root.name}.b2sum")
     from simclr.commands.folder_digests import check_output, folder_digests  # not at the top: it imports torch
     from simclr.images import file_list
 

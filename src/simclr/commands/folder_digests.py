@@ -19,10 +19,10 @@ def check_output(output: Path) -> None:
         UserError: something else is there, or its folder does not exist.
     """
     try:
-        taken, has_folder = output.exists(), output.parent.is_dir()
+        exists, has_folder = output.exists(), output.parent.is_dir()
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error.strerror})") from error
-    if taken and not (output.is_file() and file_list.is_list(output)):
+    if exists and not (output.is_file() and file_list.is_list(output)):
         raise UserError(f"--output {output} is not allowed: something else than a list of files is there")
     if not has_folder:
         raise UserError(f"--output {output} is not allowed: there is no folder {output.parent}")
@@ -43,8 +43,8 @@ def folder_digests(root: Path) -> list[tuple[str, str]]:
             raise UserError(f"{escape(str(path))}: not a regular file")  # reading from a pipe would never end
     digests = []
     with progress.bar(len(names), "file", "list") as bar:
-        for name, found in zip(names, prefetch(_digest, paths, thread_pool.THREADS), strict=True):
-            digests.append((name, found))
+        for name, digest in zip(names, prefetch(_digest, paths, thread_pool.THREADS), strict=True):
+            digests.append((name, digest))
             bar.update()
     return digests
 

@@ -23,13 +23,19 @@ def main() -> None:
     parser.add_argument(
         "--features", type=Path, metavar="FILE.npy", help="what `simclr embed FOLDER` wrote, instead of encoding anew"
     )
-    given = parser.parse_args()
-    arguments.check_suffix("--output", given.output, ".png")
-    arguments.check_count("--count", given.count, MOST_SHOWN)
+    options = parser.parse_args()
+    arguments.check_suffix("--output", options.output, ".png")
+    arguments.check_count("--count", options.count, MOST_SHOWN)
     from simclr.commands import nearest_images  # not at the top: it imports torch, which takes seconds
 
-    found = nearest_images.search(
-        given.folder, given.image, given.count, given.encoder, given.output, given.features, given.skip_unreadable
+    neighbors = nearest_images.search(
+        options.folder,
+        options.image,
+        options.count,
+        options.encoder,
+        options.output,
+        options.features,
+        options.skip_unreadable,
     )
-    for similarity, name in found:
+    for similarity, name in neighbors:
         print(f"{similarity:.4f}  {name}")

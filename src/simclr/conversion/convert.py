@@ -110,8 +110,8 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
 def _parted(train: _Subset, parameters: ConvertParams, least: int = 1) -> tuple[_Subset, _Subset]:
     """`train` without `val_fraction` of it, and that part."""
     rest, part = (
-        _Subset(train.split, train.samples[chosen])
-        for chosen in stratified(train.labels, parameters.val_fraction, parameters.seed, least)
+        _Subset(train.split, train.samples[members])
+        for members in stratified(train.labels, parameters.val_fraction, parameters.seed, least)
     )
     return rest, part
 

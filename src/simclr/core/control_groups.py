@@ -8,15 +8,15 @@ from pathlib import Path
 def folders(controller: str, root: Path) -> list[Path]:
     """The folders in /sys/fs/cgroup of this process's group for `controller`, such as "cpu", and of the groups around
     it. `root` is where /proc and /sys are."""
-    found: list[Path] = []
+    groups: list[Path] = []
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             if not controllers or controller in controllers.split(","):
                 base = root / "sys/fs/cgroup" / (controller if controllers else "")
                 inside = base / group.lstrip("/")
-                found += [inside, *(folder for folder in inside.parents if folder.is_relative_to(base))]
-    return found
+                groups += [inside, *(folder for folder in inside.parents if folder.is_relative_to(base))]
+    return groups
 
 
 def cores(root: Path = Path("/")) -> float:

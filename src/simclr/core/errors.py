@@ -17,8 +17,8 @@ class UserErrors(UserError):  # noqa: N818 (several)
     are counted."""
 
     def __init__(self, messages: list[str]) -> None:
-        told = [*messages[:_NAMED], *([f"and {len(messages) - _NAMED} more"] if len(messages) > _NAMED else [])]
-        super().__init__("; ".join(told))
+        shown = [*messages[:_NAMED], *([f"and {len(messages) - _NAMED} more"] if len(messages) > _NAMED else [])]
+        super().__init__("; ".join(shown))
         self.messages = messages
 
 

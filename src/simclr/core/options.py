@@ -51,15 +51,15 @@ def module(package: str, name: str) -> ModuleType:
         UserError: it cannot be imported, or has none of the functions that its package names in `FUNCTIONS`.
     """
     try:
-        found = import_module(f"simclr.{package}.{name}")
+        imported = import_module(f"simclr.{package}.{name}")
     except (Exception, SystemExit) as error:
         raise UserError(
             f"{_file(package, name)}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})"
         ) from error
     functions = import_module(f"simclr.{package}").FUNCTIONS
-    if not any(callable(getattr(found, function, None)) for function in functions):
+    if not any(callable(getattr(imported, function, None)) for function in functions):
         raise UserError(f"{_file(package, name)}: has no function {' or '.join(functions)}")
-    return found
+    return imported
 
 
 def _file(package: str, name: str) -> Traversable:
@@ -96,5 +96,5 @@ def check_all(package: str, values: dict[str, Any], origin: str) -> dict[str, Op
     for name in values[package]:
         if name not in there_are:
             raise UserError(f"{origin}: {package}.{one_line(name)} is no option; there are: {join_names(there_are)}")
-    found = gathered(partial(checked, package, name, values, origin) for name in there_are)
-    return {option.name: option for option in found}
+    options = gathered(partial(checked, package, name, values, origin) for name in there_are)
+    return {option.name: option for option in options}

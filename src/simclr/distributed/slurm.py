@@ -114,8 +114,8 @@ def _address() -> str:
         UserError: SLURM does not say it.
     """
     first = _output("scontrol", "show", "hostnames", os.environ.get("SLURM_JOB_NODELIST", "")).split("\n")[0]
-    found = re.search(r"\bNodeAddr=(\S+)", _output("scontrol", "--oneliner", "show", "node", first))
-    return found[1] if found else first
+    match = re.search(r"\bNodeAddr=(\S+)", _output("scontrol", "--oneliner", "show", "node", first))
+    return match[1] if match else first
 
 
 def _output(*command: str) -> str:

@@ -62,7 +62,7 @@ class Subject:
         """The number of classes, by the largest label of all splits."""
         return int(max(split.labels.max() for split in self.splits.values())) + 1
 
-    def some(self, split: str, most: int, *counters: int) -> Indices:
+    def draw(self, split: str, most: int, *counters: int) -> Indices:
         """At most so many samples of `split`, drawn by the seed and the `counters`."""
         return np.sort(permutation(len(self.splits[split]), self.seed, *counters)[:most])
 

@@ -33,7 +33,7 @@ class Params:
 
 def evaluate(parameters: Params, subject: Subject) -> Findings:
     """See `evaluations`."""
-    h = subject.rows("test", subject.some("test", parameters.images))
+    h = subject.rows("test", subject.draw("test", parameters.images))
     uniformity, similarity = _uniformity(F.normalize(h, dim=1))
     spectrum = singular_values(h.double() - h.double().mean(dim=0)).square().cumsum(0)
     shares = 100 * spectrum / spectrum[-1].clamp(min=torch.finfo(spectrum.dtype).tiny)

@@ -30,7 +30,7 @@ class Params:
 
 def evaluate(parameters: Params, subject: Subject) -> Findings:
     """See `evaluations`."""
-    samples = subject.some("test", parameters.images)
+    samples = subject.draw("test", parameters.images)
     [plain] = _encoded(subject, samples, (), 1)
     similarities = {}
     for name, option in subject.augmentations.items():

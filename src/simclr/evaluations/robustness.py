@@ -67,7 +67,7 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     train, session = subject.features["train"], subject.session
     probe = logistic_regression.fit(train, subject.classes, parameters.l2, _ITERATIONS, session)
     classifier = _Classifier(subject, probe)
-    samples = subject.some("test", parameters.images)
+    samples = subject.draw("test", parameters.images)
     clean = _accuracy(classifier, samples, ())
     columns = {
         name: [clean, *(_accuracy(classifier, samples, (_weakened(option, share),)) for share in _STRENGTHS)]

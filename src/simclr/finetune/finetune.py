@@ -88,10 +88,10 @@ class FineTuning:
             raise UserError("finetune.lr: with none of these rates is the loss on val finite; lower them")
         if diverged and self.session.is_main:
             _log.info(f"{title}: the loss on val is not finite with {join_names(f'{lr:g}' for lr in diverged)}")
-        network, chosen = best
+        network, rate = best
         scores, labels = self._scores(network, "test")
         top1, top5 = (100 * accuracy(scores, labels, top) for top in (1, 5))
-        return FinetuneResult(top1, top5, chosen)
+        return FinetuneResult(top1, top5, rate)
 
     def _train(self, method: Classifier, train: Beton, epochs: int, steps: int, lr: float, bar: progress.Bar) -> None:
         peak, on_gpu = scaled_lr(lr, self.parameters.batch_size, "linear"), self.session.device.type == "cuda"

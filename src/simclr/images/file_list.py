@@ -55,15 +55,15 @@ def read(path: Path) -> FileList:
         raise UserError(f"{path}: no list of files: line 1 is not '# N files of /a/folder'; `simclr list` writes one")
     digests: dict[str, str] = {}
     for number, line in enumerate(filter(None, lines), 2):
-        found = _LINE.fullmatch(line)
-        if not found:
+        match = _LINE.fullmatch(line)
+        if not match:
             raise UserError(f"{path}: line {number} is not a digest, two spaces and a path; `simclr list` writes them")
-        name = found[2]
+        name = match[2]
         if name.startswith(("/", "../")) or os.path.normpath(name) != name:
             raise UserError(f"{path}: line {number}: {name} is not a plain path in {header[2]}")
         if name in digests:
             raise UserError(f"{path}: line {number}: {name} stands there twice")
-        digests[name] = found[1]
+        digests[name] = match[1]
     if len(digests) != int(header[1]):
         raise UserError(f"{path}: has {len(digests)} of its {header[1]} files; make it anew with `simclr list`")
     return FileList(Path(header[2]), digests)

@@ -98,8 +98,8 @@ def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[
         )
     for name, tensor in own.items():
         if name in weights and weights[name].shape != tensor.shape:
-            found, expected = (one_line(tuple(value.shape)) for value in (weights[name], tensor))
-            raise UserError(f"{path}: {one_line(name)} is {found}, but in the encoder {expected}: compare models")
+            actual, expected = (one_line(tuple(value.shape)) for value in (weights[name], tensor))
+            raise UserError(f"{path}: {one_line(name)} is {actual}, but in the encoder {expected}: compare models")
         if name in weights and not weights[name].isfinite().all():
             raise UserError(f"{path}: {one_line(name)} holds values that are not finite, as of a diverged run")
     encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)

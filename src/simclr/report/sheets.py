@@ -115,7 +115,7 @@ def neighbor_sheet(
 def search_sheet(
     path: Path,
     query: NDArray[np.uint8],
-    found: Sequence[NDArray[np.uint8]],
+    neighbors: Sequence[NDArray[np.uint8]],
     similarities: Sequence[float],
     names: Sequence[str],
     title: str,
@@ -125,20 +125,20 @@ def search_sheet(
     Args:
         path: the PNG file; its parent folders are made.
         query: an image.
-        found: K images, best first.
+        neighbors: K images, best first.
         similarities: K numbers.
         names: K; of a long one the end is shown, of one with letters that the font lacks nothing.
         title: stands above the sheet.
     """
-    side, column = cells.side([query, *found]), 108  # pixels; a name of some 15 letters is as wide
+    side, column = cells.side([query, *neighbors]), 108  # pixels; a name of some 15 letters is as wide
     line = 16  # pixels between two lines of text
     row = side + 2 * line + MARGIN
     left, top = MARGIN + column + 2 * MARGIN, 5 * MARGIN
-    columns, rows = min(len(found), 6), -(-len(found) // 6)
+    columns, rows = min(len(neighbors), 6), -(-len(neighbors) // 6)
     width = max(left + columns * column, MARGIN + text_width(title, 9)) + MARGIN
     canvas = np.full((top + rows * row + MARGIN, width, 3), 255, np.uint8)
-    corners = [(MARGIN, top), *((left + index % 6 * column, top + index // 6 * row) for index in range(len(found)))]
-    for (x, y), image in zip(corners, [query, *found], strict=True):
+    corners = [(MARGIN, top), *((left + index % 6 * column, top + index // 6 * row) for index in range(len(neighbors)))]
+    for (x, y), image in zip(corners, [query, *neighbors], strict=True):
         canvas[y : y + side, x : x + side] = cells.fit(image, side)
     with _sheet(path, canvas) as axes:
         axes.text(MARGIN, 22, title, size=9, va="center_baseline")

@@ -41,26 +41,26 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
         UserError: a folder is missing or has no images, a class is not in train, images are unreadable or not those of
             the list (all named), or DVC would miss changes, as it ignores linked folders and what .dvcignore names.
     """
-    given = Path(parameters.folder)
-    listed = file_list.read(given) if given.is_file() else None
+    origin = Path(parameters.folder)
+    listed = file_list.read(origin) if origin.is_file() else None
     if listed and not listed.root.is_dir():
-        raise UserError(f"{given}: its folder {listed.root} is gone; make a list of the new one with `simclr list`")
-    tree: ImageTree = ListedTree(listed) if listed else DiskTree(given)
+        raise UserError(f"{origin}: its folder {listed.root} is gone; make a list of the new one with `simclr list`")
+    tree: ImageTree = ListedTree(listed) if listed else DiskTree(origin)
     root, reader = tree.root, _Reader(tree)
     try:
         classes, samples = _samples(reader)
     except UserError as error:
-        raise (UserError(f"{given}: {error}") if listed else error) from None
+        raise (UserError(f"{origin}: {error}") if listed else error) from None
     with decode_image.accepting(truncated=parameters.truncated == "keep", megapixels=parameters.max_megapixels):
         paths = [path for pairs in samples.values() for path, _ in pairs]
-        found = _digests([str(root / path) for path in paths])
+        digests = _digests([str(root / path) for path in paths])
     if listed:
-        _check_digests(given, listed, dict(zip(paths, found, strict=True)))
-    digests = iter(found)
+        _check_digests(origin, listed, dict(zip(paths, digests, strict=True)))
+    remaining = iter(digests)
     splits: dict[str, source_images.Split] = {}
     for split, pairs in samples.items():
         labels = np.array([label for _, label in pairs], np.int64)
-        files = source_images.FileSplit(root, [path for path, _ in pairs], [next(digests) for _ in pairs], labels)
+        files = source_images.FileSplit(root, [path for path, _ in pairs], [next(remaining) for _ in pairs], labels)
         splits[split] = source_images.write_files(output, split, files)
     if reader.others:
         _log.info(
@@ -74,12 +74,12 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     return source_images.Dataset("folder", classes, splits)
 
 
-def _check_digests(given: Path, listed: file_list.FileList, digests: Mapping[str, str]) -> None:
-    """Compare the `digests` of files by their path with those of the list `given`."""
+def _check_digests(origin: Path, listed: file_list.FileList, digests: Mapping[str, str]) -> None:
+    """Compare the `digests` of files by their path with those of the list `origin`."""
     changed = [path for path, digest in digests.items() if digest != listed.digests[path]]
     if changed:
         raise UserError(
-            f"{given}: {len(changed)} of its {len(digests)} images have changed since it was made, such as "
+            f"{origin}: {len(changed)} of its {len(digests)} images have changed since it was made, such as "
             f"{listed.root / changed[0]}; make it anew with `simclr list`"
         )
 

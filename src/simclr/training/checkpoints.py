@@ -113,7 +113,7 @@ class Checkpoints:
             if not run_lock.has_waiters(self._folder):
                 clear(self._folder)
         else:
-            state = {"witness": str(dvc_lock.absolute()), "written": _mtime_ns(dvc_lock)}
+            state = {"dvc_lock": str(dvc_lock.absolute()), "written": _mtime_ns(dvc_lock)}
             atomic.write_bytes(self._folder / _FINISHED, json.dumps(state).encode())
 
     def _write(self, folder: Path, step: int, state: Any, finite: Tensor, ready: "torch.cuda.Event | None") -> None:
@@ -147,7 +147,7 @@ def results_committed(folder: Path) -> bool:
     """Whether the run in `folder` is done, and DVC has committed its results or their workspace is gone."""
     try:
         finished = json.loads((folder / _FINISHED).read_bytes())
-        dvc_lock = Path(finished["witness"])
+        dvc_lock = Path(finished["dvc_lock"])
         # `dvc_lock` has another time stamp once DVC has written it after the run
         return _mtime_ns(dvc_lock) != finished["written"] or not dvc_lock.parent.exists()
     except (OSError, ValueError, KeyError):

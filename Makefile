@@ -72,7 +72,7 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 		| awk -F '[= ]' 'NR == FNR {base[$$1]; next} !($$1 in base)' requirements.lock - > requirements-bench.lock
 
 OUTS := data/raw data/beton data/views.safetensors data/features data/embedding.safetensors data/scores.safetensors \
-	data/label_subsets.json models/encoder.safetensors
+	data/label_subsets.json models/encoder.safetensors models/head.safetensors
 clean: ## remove what stages and boards wrote (not reports, .venv or the DVC cache)
 	rm -rf $(OUTS) $(foreach out,$(OUTS),$(addprefix $(dir $(out)).$(notdir $(out)),.part .old)) \
 		data/compare runs checkpoints dvc_plots

@@ -1,5 +1,5 @@
-"""Stage `finetune`: the encoder trained further on a part of the labels, beside the same network from scratch, in
-reports/finetune; the samples whose labels were used, in data/label_subsets.json.
+"""Stage `finetune`: the encoder, or with layers of its head, trained further on a part of the labels, beside the same
+network from scratch, in reports/finetune; the samples whose labels were used, in data/label_subsets.json.
 """
 
 import json
@@ -15,12 +15,14 @@ from simclr.distributed import launch
 from simclr.distributed.session import open_session
 from simclr.features import encoder_file
 from simclr.finetune import finetune_params
+from simclr.finetune.encoder_with_head import join, untrained
 from simclr.finetune.finetune import FinetuneResult, FineTuning, trainable
 from simclr.finetune.finetune_params import FinetuneParams, fraction_epochs
 from simclr.finetune.label_subset import label_subset
+from simclr.learning import head_file
 from simclr.tracking import provenance
 
-BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
+BETON, MODEL, HEAD = Path("data/beton"), Path("models/encoder.safetensors"), Path("models/head.safetensors")
 SUBSETS, REPORTS = Path("data/label_subsets.json"), Path("reports/finetune")
 
 
@@ -33,9 +35,11 @@ def main() -> None:
     if info.labelled:
         raise_all(finetune_params.refusals(parameters, len(splits["train"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
+    head, count = head_file.load(HEAD), parameters.head_layers
+    finetune_params.check_head(parameters, head.shape.layers if head else 0)
     starts = {
-        "finetuned": partial(trainable, encoder),
-        "from_scratch": partial(encoder_file.untrained, encoder, parameters.seed),
+        "finetuned": partial(trainable, join(encoder, head, count)),
+        "from_scratch": partial(untrained, encoder, head, count, parameters.seed),
     }
     subsets: dict[str, list[int]] = {}
     metrics: dict[str, dict[str, Any]] = {}
@@ -57,7 +61,11 @@ def main() -> None:
     provenance.write(
         Path(__file__),
         [SUBSETS],
-        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
+        {
+            "data": fingerprint.of_values(info.digests),
+            "encoder": fingerprint.of_file(MODEL),
+            "head": fingerprint.of_file(HEAD),
+        },
         [encoder_file.option(encoder)],
         session.device,
         {0: session.world_size},

@@ -1,5 +1,5 @@
-"""Stage `pretrain`: pretraining on data/beton; the encoder in models, some views in data/views.safetensors, metrics in
-reports/pretrain and TensorBoard.
+"""Stage `pretrain`: pretraining on data/beton; encoder and head in models, some views in data/views.safetensors,
+metrics in reports/pretrain and TensorBoard.
 
 It runs one process on each GPU; PET_NPROC_PER_NODE=2 python stages/pretrain.py sets their number, on a CPU too. A
 checkpoint is saved every CHECKPOINT_MINUTES (1 by default) and on SIGTERM, SIGINT and SIGUSR1; the same command resumes
@@ -18,6 +18,7 @@ from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import Session, open_session
 from simclr.features import encoder_file
+from simclr.learning import head_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder, recipe
@@ -25,7 +26,7 @@ from simclr.training.pretrain import identity, pretrain
 from simclr.training.pretrain_result import PretrainResult
 from simclr.training.run_context import PretrainData, RunContext
 
-BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
+BETON, MODEL, HEAD = Path("data/beton"), Path("models/encoder.safetensors"), Path("models/head.safetensors")
 VIEWS, REPORTS = Path("data/views.safetensors"), Path("reports/pretrain")
 
 
@@ -69,7 +70,9 @@ def main() -> None:
             facts = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
             inputs = {"data": fingerprint.of_values(run_identity.parts["data"])}
             options = [option.path for option in pretrain_recipe.options]
-            provenance.write(Path(__file__), [MODEL, VIEWS], inputs, options, session.device, result.starts, facts)
+            provenance.write(
+                Path(__file__), [MODEL, HEAD, VIEWS], inputs, options, session.device, result.starts, facts
+            )
             # only DVC commits the results, and tells when
             checkpoints.finish(Path("dvc.lock") if "DVC_STAGE" in os.environ else None)
 
@@ -100,6 +103,7 @@ def checkpoint_seconds() -> float:
 
 def report(result: PretrainResult) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
+    head_file.save(HEAD, result.head)
     arrays.save(VIEWS, {"pairs": result.pairs})
     tables.write_json(REPORTS / "metrics.json", result.metrics)
     for quantity in ("loss", "lr"):

@@ -62,10 +62,18 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     gathered(
         [
             partial(finetune_params.check, checked["finetune"], origin),
+            partial(_check_head, checked, origin),
             partial(recipe.select, checked["pretrain"], lambda package, name: checked[package][name], origin),
         ]
     )
     return Pipeline(**checked)
+
+
+def _check_head(checked: dict[str, Any], origin: str) -> None:
+    method = checked["methods"].get(checked["pretrain"].method)  # else `recipe.select` refuses it
+    if method is not None:
+        head = getattr(method.parameters, "head", None)
+        finetune_params.check_head(checked["finetune"], head.layers if head else 0, origin)
 
 
 def _section(name: str, schema: Any, values: dict[str, Any], origin: str) -> Any:

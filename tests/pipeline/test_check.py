@@ -37,6 +37,7 @@ WRONG = {
     "linear_eval__cached__max_iterations": (0, "linear_eval.cached.max_iterations = 0"),
     "finetune__fractions": ([0.1, 1.5], "finetune.fractions = [0.1, 1.5]"),
     "finetune__epochs": ([1, 2, 3], "finetune.epochs = [1, 2, 3]"),
+    "finetune__head_layers": (2, "finetune.head_layers = 2 is not allowed; it takes 0 to 1"),
 }
 
 

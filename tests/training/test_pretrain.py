@@ -232,14 +232,14 @@ def test_two_ranks_have_the_loss_and_gradients_of_one_process(data: PretrainData
             torch.testing.assert_close(found[name], gradient, rtol=1e-6, atol=1e-9)
 
 
-def test_early_stopping_keeps_the_best_encoder_and_says_why(
+def test_early_stopping_keeps_the_best_encoder_with_its_head_and_says_why(
     data: PretrainData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([50.0, 80.0, 70.0, 80.0])
     states = []
 
     def validate(trainer: Any) -> dict[str, float]:
-        states.append({name: value.clone() for name, value in trainer.method.encoder.state_dict().items()})
+        states.append({name: value.clone() for name, value in trainer.method.state_dict().items()})
         return {"knn_top1": next(accuracies)}
 
     monkeypatch.setattr(Trainer, "validate", validate)
@@ -248,8 +248,11 @@ def test_early_stopping_keeps_the_best_encoder_and_says_why(
     assert result.metrics["epochs"] == 4
     assert result.metrics["kept_epoch"] == 2
     assert result.metrics["val_knn_top1"] == 80.0
-    assert all(torch.equal(value, states[1][name]) for name, value in state(result).items())
-    assert any(not torch.equal(value, states[3][name]) for name, value in state(result).items())
+    assert result.head is not None
+    for part, network in (("encoder", result.encoder), ("head", result.head)):
+        kept = network.state_dict()
+        assert all(torch.equal(value, states[1][f"{part}.{name}"]) for name, value in kept.items())
+        assert any(not torch.equal(value, states[3][f"{part}.{name}"]) for name, value in kept.items())
 
 
 def test_without_early_stopping_the_last_encoder_is_kept(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:

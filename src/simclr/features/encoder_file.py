@@ -14,7 +14,7 @@ from simclr.core.printable import one_line
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 
-_DAMAGE = (
+DAMAGE = (
     SafetensorError, ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 """Errors of a file, and of networks that are built by what it says."""
@@ -60,7 +60,7 @@ def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
         transform = EvalTransform(**description["transform"])
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
     return freeze(encoder), transform
 

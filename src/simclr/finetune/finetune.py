@@ -1,5 +1,5 @@
-"""Fine-tuning with few labels (Chen et al. 2020, section 6 and appendix B.5): the encoder and a linear layer trained
-together by cross entropy, with random crops and flips and Nesterov momentum, without warm-up.
+"""Fine-tuning with few labels (Chen et al. 2020, section 6 and appendix B.5): a network and a linear layer on it
+trained together by cross entropy, with random crops and flips and Nesterov momentum, without warm-up.
 """
 
 import copy

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from simclr.core import params
+from simclr.core import params, params_file
 from simclr.core.errors import UserError
 
 
@@ -12,6 +12,7 @@ class FinetuneParams:
     """`finetune` of params.yaml."""
 
     seed: int = params.seed()
+    head_layers: int = params.between(0, 2)
     fractions: list[float] = params.shares()
     epochs: list[int] = params.each_at_least(1)
     batch_size: int = params.at_least(2)
@@ -32,6 +33,19 @@ def check(parameters: FinetuneParams, origin: str) -> None:
     if len(parameters.epochs) not in (1, count):
         takes = "one integer" + (f", or {count}: one for each of finetune.fractions" if count > 1 else "")
         raise params.refusal("finetune.epochs", parameters.epochs, takes, origin)
+
+
+def check_head(parameters: FinetuneParams, layers: int, origin: str = str(params_file.FILE)) -> None:
+    """Compare with a projection head of so many `layers`, 0 if the method has none.
+
+    Raises:
+        UserError: more layers are asked for than the head has before its last one.
+    """
+    most = max(layers - 1, 0)
+    if parameters.head_layers > most:
+        because = f"the projection head has {layers} layers" if layers else "pretrain.method has no projection head"
+        takes = f"{'0 to ' if most else ''}{most}, since {because}"
+        raise params.refusal("finetune.head_layers", parameters.head_layers, takes, origin)
 
 
 def refusals(parameters: FinetuneParams, train: int) -> Iterator[UserError]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
+from simclr.learning.projection_head import Head
 
 Outputs = tuple[Tensor, ...]
 """The output of `forward`: tensors with a row for each image; the first is the representations h (N, D)."""
@@ -17,6 +18,8 @@ class Method(nn.Module):
 
     encoder: Encoder
     """The encoder that is validated and saved."""
+    head: Head
+    """The projection head, which is saved too; methods without one leave it out."""
 
     def before_step(self, batch: Batch, session: Session) -> Batch:
         """The batch to train on in place of `batch`, whose images are normalised: a perturbed one, or one without the

@@ -38,16 +38,26 @@ class HashedDropout(nn.Module):
 
 
 class Head(nn.Module):
-    """The layers before dropout, and those after it."""
+    """The layers before dropout, and those after it.
 
-    def __init__(self, hidden: nn.Sequential, dropout: float, output: nn.Sequential) -> None:
+    Args:
+        shape: what `build` made it by.
+        dimension: that of the representations.
+    """
+
+    def __init__(self, shape: HeadParams, dimension: int, hidden: nn.Sequential, output: nn.Sequential) -> None:
         super().__init__()
-        self.hidden, self.dropout, self.output = hidden, HashedDropout(dropout), output
+        self.shape, self.dimension = shape, dimension
+        self.hidden, self.dropout, self.output = hidden, HashedDropout(shape.dropout), output
 
     def forward(self, h: Tensor, keys: Tensor) -> Tensor:
         """h (N, dimension) to z (N, output); the `keys` (N,) of the views, on the same device, draw the dropout."""
         z: Tensor = self.output(self.dropout(self.hidden(h), keys))
         return z
+
+    def first(self, count: int) -> nn.Sequential:
+        """The first `count` of the layers before the last one, each with its BatchNorm and ReLU."""
+        return self.hidden[: len(self.hidden) // (self.shape.layers - 1) * count]
 
 
 def project(encoder: Encoder, head: nn.Module, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,16 +71,16 @@ def build(parameters: HeadParams, dimension: int) -> Head:
     """h (N, dimension) to z (N, output): linear layers with ReLU between them and, with `batch_norm`, a BatchNorm after
     every layer; the last BatchNorm has no shift, as in the authors' code. Dropout precedes the last layer.
     """
-    hidden = nn.Sequential()
+    hidden, inputs = nn.Sequential(), dimension
     for width in [parameters.hidden] * (parameters.layers - 1):
-        hidden.append(nn.Linear(dimension, width, bias=not parameters.batch_norm))
+        hidden.append(nn.Linear(inputs, width, bias=not parameters.batch_norm))
         if parameters.batch_norm:
             hidden.append(nn.BatchNorm1d(width))
         hidden.append(nn.ReLU(inplace=True))
-        dimension = width
-    output = nn.Sequential(nn.Linear(dimension, parameters.output, bias=not parameters.batch_norm))
+        inputs = width
+    output = nn.Sequential(nn.Linear(inputs, parameters.output, bias=not parameters.batch_norm))
     if parameters.batch_norm:
         last = nn.BatchNorm1d(parameters.output)
         last.bias.requires_grad_(False)
         output.append(last)
-    return Head(hidden, parameters.dropout, output)
+    return Head(parameters, dimension, hidden, output)

@@ -25,7 +25,7 @@ from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
 from simclr.learning.optimizer import by_decay
-from simclr.learning.projection_head import HeadParams, project
+from simclr.learning.projection_head import Head, HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
 USES_KEYS = True
@@ -49,7 +49,7 @@ class MoCo(Method):
     steps: Tensor
     """Number of steps so far, int64."""
 
-    def __init__(self, encoder: Encoder, head: nn.Module, loss: Option, momentum: float, queue: Tensor) -> None:
+    def __init__(self, encoder: Encoder, head: Head, loss: Option, momentum: float, queue: Tensor) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
         self.key_encoder, self.key_head = deepcopy(encoder).requires_grad_(False), deepcopy(head).requires_grad_(False)

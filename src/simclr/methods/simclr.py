@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from simclr.core.options import Option
 from simclr.data.batch import Batch, Images
@@ -12,7 +12,7 @@ from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
 from simclr.learning.optimizer import by_decay
-from simclr.learning.projection_head import HeadParams, project
+from simclr.learning.projection_head import Head, HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
 
@@ -26,7 +26,7 @@ class Params:
 class SimCLR(Method):
     """Encoder f and projection head g: views to h (N, D) and z (N, d)."""
 
-    def __init__(self, encoder: Encoder, head: nn.Module, loss: Option) -> None:
+    def __init__(self, encoder: Encoder, head: Head, loss: Option) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
         self._loss = loss

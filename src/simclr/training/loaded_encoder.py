@@ -48,4 +48,4 @@ def load(recipe: Recipe, data: PretrainData, session: Session) -> PretrainResult
         data.source, views_by_size(parameters.views, recipe.augmentations, parameters.seed), session.device
     )
     pairs = stream.first_pairs(parameters.seed)
-    return PretrainResult(encoder, transform, [], rows, metrics, pairs, {0: session.world_size})
+    return PretrainResult(encoder, None, transform, [], rows, metrics, pairs, {0: session.world_size})

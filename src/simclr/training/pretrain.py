@@ -4,12 +4,14 @@ import dataclasses
 import logging
 
 import torch
+from torch import Tensor
 
 from simclr.core import fingerprint, params, processor, tables
 from simclr.core.errors import raise_all
 from simclr.data.converted import files_of
 from simclr.distributed.session import Session
 from simclr.features import encoder_file
+from simclr.learning.method import Method
 from simclr.tracking import progress
 from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
@@ -102,13 +104,13 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
                 accuracies = trainer.validate()  # may raise Stopped, so it comes before all changes of the state
                 state.validation.append({"epoch": epoch, **accuracies})
                 if stopping.update(accuracies[watch], epoch) and stopping.active:
-                    state.best = {name: tensor.clone() for name, tensor in trainer.method.encoder.state_dict().items()}
+                    state.best = _result_weights(trainer.method)
             state.history.append(row)
             state.begin(epoch + 1)
     trainer.save()
     context.checkpoints.flush()
     if state.best:
-        trainer.method.encoder.load_state_dict(state.best)
+        trainer.method.load_state_dict(state.best, strict=False)
     patience = parameters.early_stopping.patience
     kept_epoch = stopping.best_epoch if state.best else len(state.history)
     kept = next((row for row in state.validation if row["epoch"] == kept_epoch), {})
@@ -120,4 +122,14 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
         "stopped": f"no gain in {patience} validations" if stopping.exhausted else "all epochs done",
     }
     encoder = encoder_file.freeze(trainer.method.encoder)
-    return PretrainResult(encoder, trainer.transform, state.history, state.validation, metrics, pairs, state.starts)
+    head = getattr(trainer.method, "head", None)
+    return PretrainResult(
+        encoder, head, trainer.transform, state.history, state.validation, metrics, pairs, state.starts
+    )
+
+
+def _result_weights(method: Method) -> dict[str, Tensor]:
+    """A copy of the state of what is saved in the end."""
+    return {
+        name: tensor.clone() for name, tensor in method.state_dict().items() if name.startswith(("encoder.", "head."))
+    }

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
+from simclr.learning.projection_head import Head
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,8 @@ class PretrainResult:
     """The selected encoder, and the course of its training."""
 
     encoder: Encoder
+    head: Head | None
+    """The projection head of the same step; None if the method has none."""
     transform: EvalTransform
     history: list[dict[str, float]]
     """Each epoch's mean loss and last learning rate."""

@@ -18,7 +18,7 @@ class TrainerState:
     history: list[dict[str, float]] = field(default_factory=list)
     validation: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
-    """The encoder of the best validation so far, if early stopping is active."""
+    """Encoder and head of the best validation so far, if early stopping is active."""
     starts: dict[int, int] = field(default_factory=dict)
     """As in `PretrainResult`."""
 

@@ -117,7 +117,7 @@ def finetune_columns() -> dict[str, list[float] | list[str]]:
         columns = {
             name: [float(figures[key]["top1"]) for figures in metrics.values()] for name, key in networks.items()
         }
-        names = [f"{key.removesuffix('_percent')} % ({figures['labels']})" for key, figures in metrics.items()]
+        names = [f"{key.replace('_percent', ' %')} ({figures['labels']})" for key, figures in metrics.items()]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{FINETUNE}: missing or damaged; the finetune stage writes it") from error
     return {"labels": names, **columns} if metrics else {}

@@ -17,8 +17,8 @@ from simclr.features import encoder_file
 from simclr.finetune import finetune_params
 from simclr.finetune.encoder_with_head import join, untrained
 from simclr.finetune.finetune import FinetuneResult, FineTuning, trainable
-from simclr.finetune.finetune_params import FinetuneParams, fraction_epochs
-from simclr.finetune.label_subset import label_subset
+from simclr.finetune.finetune_params import FinetuneParams
+from simclr.finetune.label_subset import label_subsets
 from simclr.learning import head_file
 from simclr.tracking import provenance
 
@@ -41,22 +41,23 @@ def main() -> None:
         "finetuned": partial(trainable, join(encoder, head, count)),
         "from_scratch": partial(untrained, encoder, head, count, parameters.seed),
     }
-    subsets: dict[str, list[int]] = {}
+    labels, names = splits["train"].labels, converted.load_names(BETON)
+    subsets = list(label_subsets(parameters, labels, names)) if info.labelled else []
     metrics: dict[str, dict[str, Any]] = {}
     with open_session() as session:
         fine_tuning = FineTuning(parameters, transform, splits, len(info.classes), session)
-        for fraction, epochs in fraction_epochs(parameters) if info.labelled else []:
-            key, name = f"{100 * fraction:g}_percent", f"{100 * fraction:g} %"
-            subset = label_subset(splits["train"].labels, fraction, parameters.seed)
+        for subset in subsets:
             results = {
-                network: fine_tuning.best(start, subset, epochs, f"{name}, {network.replace('_', ' ')}")
+                network: fine_tuning.best(
+                    start, subset.samples, subset.epochs, f"{subset.title}, {network.replace('_', ' ')}"
+                )
                 for network, start in starts.items()
             }
-            subsets[key] = subset.tolist()
-            metrics[key] = {"labels": len(subset), **figures(results)}
+            metrics[subset.key] = {"labels": len(subset.samples), **figures(results)}
         if not session.is_main:
             return
-    atomic.write_bytes(SUBSETS, f"{json.dumps(subsets)}\n".encode())
+    samples = {subset.key: subset.samples.tolist() for subset in subsets}
+    atomic.write_bytes(SUBSETS, f"{json.dumps(samples)}\n".encode())
     tables.write_json(REPORTS / "metrics.json", metrics)
     provenance.write(
         Path(__file__),
@@ -71,9 +72,9 @@ def main() -> None:
         {0: session.world_size},
     )
     gains = ", ".join(
-        f"{key.replace('_percent', ' %')} {numbers['finetuned']['top1']:.2f} % "
-        f"(from scratch {numbers['from_scratch']['top1']:.2f} %)"
-        for key, numbers in metrics.items()
+        f"{subset.title} {metrics[subset.key]['finetuned']['top1']:.2f} % "
+        f"(from scratch {metrics[subset.key]['from_scratch']['top1']:.2f} %)"
+        for subset in subsets
     )
     left_out = "finetune.fractions is empty" if info.labelled else "these images have no labels"
     print(f"finetune: test top-1 with labels of {gains}" if gains else f"finetune: left out, because {left_out}")

@@ -62,6 +62,7 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     gathered(
         [
             partial(finetune_params.check, checked["finetune"], origin),
+            partial(finetune_params.check_source, checked["finetune"], checked["fetch"].source, origin),
             partial(_check_head, checked, origin),
             partial(recipe.select, checked["pretrain"], lambda package, name: checked[package][name], origin),
         ]

@@ -251,6 +251,25 @@ def of_all_kinds(folder: Path) -> source_images.Dataset:
     return source_images.Dataset("folder", ["a", "b"], {"train": split, "test": split})
 
 
+def test_the_names_of_the_images_of_train_are_kept_where_they_are_files(tmp_path: Path) -> None:
+    source = of_all_kinds(tmp_path / "images")
+    convert(parameters(), source, tmp_path / "files")
+    names, train = converted.load_names(tmp_path / "files"), converted.open_split(tmp_path / "files", "train")
+    split = source.splits["train"]
+    assert isinstance(split, source_images.FileSplit)
+    assert names is not None
+    assert [split.labels[split.paths.index(name)] for name in names] == train.labels.tolist()
+    assert len(set(names)) == len(train) < len(split.paths)
+    convert(parameters(), plain(), tmp_path / "arrays")
+    assert converted.load_names(tmp_path / "arrays") is None
+
+
+def test_damaged_names_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "train.names.jsonl").write_text("[")
+    with pytest.raises(UserError, match=r"train\.names\.jsonl: damaged; the convert stage writes it$"):
+        converted.load_names(tmp_path)
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 

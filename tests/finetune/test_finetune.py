@@ -36,8 +36,8 @@ COUNT, CLASSES, EPOCHS = 10, 3, 3
 
 def parameters(**changes: Any) -> FinetuneParams:
     values: dict[str, Any] = {
-        "seed": 3, "head_layers": 0, "fractions": [0.5], "epochs": [EPOCHS], "batch_size": 4, "lr": [2.0],
-        "momentum": 0.9, "weight_decay": 0.01, "crop_scale": [1.0, 1.0], "flip": 0.0,
+        "seed": 3, "head_layers": 0, "label_list": "weights/none", "fractions": [0.5], "epochs": [EPOCHS],
+        "batch_size": 4, "lr": [2.0], "momentum": 0.9, "weight_decay": 0.01, "crop_scale": [1.0, 1.0], "flip": 0.0,
     }  # fmt: skip
     return FinetuneParams(**values | changes)
 

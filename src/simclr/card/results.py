@@ -40,7 +40,8 @@ def finetune_table(finetune: Report, images: int) -> str:
     rows = []
     for key in finetune.keys:
         part = finetune.part(key)
-        shares = f"{code(key.removesuffix('_percent'))} % ({part.number('labels'):,.0f})"
+        name = code(key.removesuffix("_percent")) + (" %" if key.endswith("_percent") else "")
+        shares = f"{name} ({part.number('labels'):,.0f})"
         networks = [part.part(name) for name in ("finetuned", "from_scratch")]
         rows.append([shares, *(" (".join(_accuracy(one, "top1", images)) + ")" for one in networks)])
     header = ["labels that were used", "fine-tuned: top-1, % (95 % interval)", "the same network from scratch"]

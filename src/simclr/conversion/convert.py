@@ -19,11 +19,12 @@ from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
 from simclr.data import beton
 from simclr.data.beton import JPEG, RAW, StoredImage
-from simclr.data.converted import DatasetInfo, save_info, split_path
+from simclr.data.converted import DatasetInfo, save_info, save_names, split_path
 from simclr.data.loader import decodable
 from simclr.data.sampling import Indices
 from simclr.images import source_images
 from simclr.images.decode_image import Pixels, decode
+from simclr.images.source_images import FileSplit
 from simclr.tracking import progress
 
 _SMALL = 64
@@ -98,6 +99,9 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
         for name in ("train", "val", "test", "unlabelled"):
             if name in subsets:
                 report[name] = _write(parameters, subsets[name], split_path(folder, name))
+        train = subsets["train"]
+        if isinstance(train.split, FileSplit):
+            save_names(folder, (train.split.paths[sample] for sample in train.samples))
         mean, std = channel_statistics.measure(beton.read(split_path(folder, "train")), parameters.seed)
         digests = {name: fingerprint.of_file(split_path(folder, name)) for name in subsets}
         save_info(folder, DatasetInfo(source.classes, mean, std, digests))

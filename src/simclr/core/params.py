@@ -22,6 +22,8 @@ from simclr.core.renamed import RENAMED
 
 _LARGEST = {float: 1e6, int: 2**32 - 1}
 """The largest absolute value of a number: beyond it, float32 and the sizes of arrays overflow."""
+NO_FILE = "weights/none"
+"""The path of a file that stands for none, where DVC wants a file for every run."""
 T = TypeVar("T")
 
 _KINDS: dict[Any, str] = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class DatasetInfo:
         return bool(self.classes)
 
 
+_NAMES = "train.names.jsonl"
 ALL = "all"
 """The split of all labelled images that are not for test: those of train, then those of val."""
 _INFO = "dataset.json"
@@ -64,6 +66,27 @@ def load_info(folder: Path) -> DatasetInfo:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the convert stage writes it") from error
     except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: damaged; the convert stage writes it") from error
+
+
+def save_names(folder: Path, names: Iterable[str]) -> None:
+    """Write the paths of the images of train, in their order, into `folder`: of images that are files."""
+    with (folder / _NAMES).open("w", encoding="ascii", newline="\n") as file:
+        file.writelines(f"{json.dumps(name)}\n" for name in names)
+
+
+def load_names(folder: Path) -> list[str] | None:
+    """What `save_names` wrote; None where it did not.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    path = folder / _NAMES
+    if not path.exists():
+        return None
+    try:
+        return [str(json.loads(line)) for line in path.read_text(encoding="ascii").splitlines()]
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: damaged; the convert stage writes it") from error
 
 

@@ -14,6 +14,7 @@ class FinetuneParams:
     seed: int = params.seed()
     head_layers: int = params.between(0, 2)
     fractions: list[float] = params.shares()
+    label_list: str = params.path()
     epochs: list[int] = params.each_at_least(1)
     batch_size: int = params.at_least(2)
     lr: list[float] = params.each_above(0)
@@ -24,11 +25,15 @@ class FinetuneParams:
 
 
 def check(parameters: FinetuneParams, origin: str) -> None:
-    """Compare the lists.
+    """Compare the values.
 
     Raises:
-        UserError: there is not one number of epochs for each fraction, or one for all of them.
+        UserError: there is not one number of epochs for each fraction, or one for all of them; or there are fractions
+            beside a list.
     """
+    if parameters.label_list != params.NO_FILE and parameters.fractions:
+        takes = f"[] where finetune.label_list is not {params.NO_FILE}"
+        raise params.refusal("finetune.fractions", parameters.fractions, takes, origin)
     count = len(parameters.fractions)
     if len(parameters.epochs) not in (1, count):
         takes = "one integer" + (f", or {count}: one for each of finetune.fractions" if count > 1 else "")
@@ -48,9 +53,20 @@ def check_head(parameters: FinetuneParams, layers: int, origin: str = str(params
         raise params.refusal("finetune.head_layers", parameters.head_layers, takes, origin)
 
 
+def check_source(parameters: FinetuneParams, source: str, origin: str = str(params_file.FILE)) -> None:
+    """Compare with `fetch.source`.
+
+    Raises:
+        UserError: there is a list of images, which have no names in this source.
+    """
+    if parameters.label_list != params.NO_FILE and source != "folder":
+        takes = f"{params.NO_FILE} where fetch.source is {source}, whose images are no files"
+        raise params.refusal("finetune.label_list", parameters.label_list, takes, origin)
+
+
 def refusals(parameters: FinetuneParams, train: int) -> Iterator[UserError]:
     """The values for which `train` has too few images."""
-    if parameters.fractions and parameters.batch_size > train:
+    if (parameters.fractions or parameters.label_list != params.NO_FILE) and parameters.batch_size > train:
         takes = f"at most {train}, the images of train"
         yield params.refusal("finetune.batch_size", parameters.batch_size, takes)
 

@@ -89,9 +89,11 @@ class Cluster:
         """Start the slurmd of n2."""
         self.command("unshare", "--mount", "slurmd", "-N", "n2", "-f", str(self._folder / "slurm.conf"))
 
-    def revive(self) -> None:
-        """Start a killed n2 again, and wait until no job runs."""
-        self.start_second()
+    def recover(self) -> None:
+        """Cancel all jobs, start n2 again if it was killed, and wait until no job runs."""
+        self.command("scancel", "--user=root")
+        if not Path(f"/proc/{self.slurmd()}").exists():
+            self.start_second()
         self.await_idle()
 
 
@@ -133,6 +135,13 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.start()
     yield made
     made.stop()
+
+
+@pytest.fixture(autouse=True)
+def recovered(cluster: Cluster) -> Iterator[None]:
+    """No test finds what the one before has left."""
+    yield
+    cluster.recover()
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +276,7 @@ def test_a_lost_node_ends_the_step_and_another_job_goes_on_when_it_is_back(
     until(lambda: not running(folder), WITHIN)
     assert not (folder / ENCODER).exists()
     assert "pretrain: error: node 1 of the job's 2, counted from 0, ended without a word" in said(folder)
-    cluster.command("scancel", job)  # which SLURM has queued again, and may terminate once more when n2 is back
-    cluster.revive()
+    cluster.recover()  # cancels the job too, which SLURM may have queued again
     job = cluster.submit(RUN, *TRAIN, folder=folder)
     assert cluster.end(job) == "COMPLETED", said(folder)
     assert "pretrain: goes on from step " in said(folder)
@@ -290,12 +298,8 @@ def test_a_node_that_never_comes_is_an_error_of_one_line(cluster: Cluster, folde
     job = cluster.submit("wait", *TRAIN, folder=folder)
     until((folder / "begun").exists)
     os.kill(cluster.slurmd(), 9)
-    try:
-        (folder / "go").touch()
-        until(lambda: cluster.state(job) != "RUNNING", 3 * WITHIN)
-    finally:
-        cluster.command("scancel", job)
-        cluster.revive()
+    (folder / "go").touch()
+    until(lambda: cluster.state(job) != "RUNNING", 3 * WITHIN)
     assert "pretrain: error: the job's nodes cannot be used together: srun: error: " in said(folder)
     until(lambda: not running(folder), WITHIN)
 

@@ -1,11 +1,10 @@
 """Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from numpy.typing import NDArray
 
@@ -64,13 +63,16 @@ def table_chart(path: Path, columns: Mapping[str, Sequence[float] | Sequence[str
         axes.grid()
         for color, (name, values) in zip(cycle(COLORS), series.items(), strict=False):
             axes.plot([float(key) for key in keys], values, color=color, linewidth=1.5, label=_label(name))
-        _name(axes, series, axes.set_ylabel)
+        if len(series) == 1:
+            axes.set_ylabel(_label(*series))
+        else:
+            axes.legend()
 
 
 def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]], title: str) -> None:
     values = [value for own in series.values() for value in own]
     low, high, thickness = min(0.0, *values), max(0.0, *values), 0.7 / len(series)
-    with open_figure(path, 760, 90 + 30 * len(values)) as figure:
+    with open_figure(path, 760, 90 + 30 * len(values) + 30 * (len(series) > 1)) as figure:
         axes = figure.add_subplot(title=title, xlim=(low * 1.12, high * 1.12 or 1.0))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
@@ -78,18 +80,13 @@ def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]
         for number, (color, (name, own)) in enumerate(zip(cycle(COLORS), series.items(), strict=False)):
             places = [place + (number + 0.5) * thickness - 0.35 for place in range(len(names))]
             bars = axes.barh(places, own, height=0.9 * thickness, color=color, label=_label(name))
-            axes.bar_label(bars, [f"{value:.3f}" for value in own], padding=4)
+            axes.bar_label(bars, [f"{value:.{3 if high <= 1 else 2}f}" for value in own], padding=4)
         axes.set_yticks(range(len(names)), [shorten(name, 40) for name in drawable([_label(name) for name in names])])
         axes.invert_yaxis()
-        _name(axes, series, axes.set_xlabel)
-
-
-def _name(axes: Axes, series: Mapping[str, object], label: Callable[[str], object]) -> None:
-    """Name one series by a label of its axis, and several by a legend."""
-    if len(series) == 1:
-        label(_label(*series))
-    else:
-        axes.legend()
+        if len(series) == 1:
+            axes.set_xlabel(_label(*series))
+        else:
+            figure.legend(loc="outside lower center", ncols=len(series))  # beside the bars, which leave no place
 
 
 def _label(name: str) -> str:

@@ -97,13 +97,21 @@ def lines(curves: Sequence[Curve], x: str, y: str) -> Markup:
             stroke=curve.color, stroke_width="2")
         for curve in curves
     ]  # fmt: skip
+    dots = [
+        tag("circle", tag("title", curve.name), cx=across, cy=up, r="3", fill=curve.color)
+        for curve in curves
+        if len(curve.points) == 1  # of which a line shows nothing
+        for across, up in [place(curve.points[0]).split(",")]
+    ]
     marks = [
         *(_mark(place((left, value)), f"{value:.3g}", "end", -6, 5) for value in (low, (low + high) / 2, high)),
         *(_mark(place((value, low)), f"{value:.3g}", "middle", 0, 22) for value in (left, (left + right) / 2, right)),
     ]
     legend = tag("p", *(_key(curve.name, curve.color) for curve in curves), class_="legend")
     heading = tag("figcaption", f"{y} by {x}")
-    svg = tag("svg", *bands, *drawn, *marks, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{y} by {x}")
+    svg = tag(
+        "svg", *bands, *drawn, *dots, *marks, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{y} by {x}"
+    )
     return tag("figure", heading, svg, legend)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,8 +106,10 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 
 
 def running(folder: Path) -> list[str]:
-    """The programs that run in `folder`."""
-    found = []
+    """The programs that run in `folder`, and the numbers of ended ones that hold DVC's lock until they are reaped."""
+    lock = folder / ".dvc/tmp/rwlock"
+    holders = set(re.findall(r'"pid": (\d+)', lock.read_text())) if lock.exists() else set()
+    found = [number for number in holders if Path(f"/proc/{number}").exists()]
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if (process / "cwd").resolve() == folder:

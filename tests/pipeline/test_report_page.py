@@ -160,6 +160,14 @@ def test_runs_that_differ_in_seeds_alone_are_one_curve_with_a_band(clone: Path) 
     assert colors[0] != colors[1] == colors[2] == colors[3]
 
 
+def test_a_curve_of_one_point_is_a_dot(clone: Path) -> None:
+    """As of kNN on val, if a short run is validated at its end alone."""
+    (clone / "reports/pretrain/loss.csv").write_text("epoch,loss\n4,5.5\n")
+    text = page(clone, "before", "workspace")
+    assert len(re.findall(r'<circle cx="[\d.]+" cy="[\d.]+" r="3" fill="#\w+">', text)) == 1
+    assert "<circle" not in page(clone, "before", "after")
+
+
 def test_the_same_seed_twice_is_no_band(clone: Path) -> None:
     run(clone, "git", "tag", "again", "seed-1")
     text = page(clone, "exp-1", "again", "workspace")

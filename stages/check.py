@@ -10,12 +10,14 @@ rerun a pretraining.
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import simclr
 from simclr.core import entry, params, params_file, processor_params
-from simclr.core.errors import raise_all
+from simclr.core.errors import gathered, raise_all
 from simclr.core.processor_params import ProcessorParams
 
 BETON = Path("data/beton")
@@ -38,7 +40,8 @@ def digest(known: bool) -> str:
     """The digest of the check's input: the check takes seconds of imports, once for the same input."""
     content = hashlib.sha256()
     code = sorted(Path(simclr.__file__).parent.rglob("*.py"))
-    for path in (params_file.FILE, Path(__file__), *code, *([BETON / "dataset.json"] if known else [])):
+    listed = Path(str(params_file.lookup(params_file.read(), "finetune.label_list")))
+    for path in (params_file.FILE, Path(__file__), *code, listed, *([BETON / "dataset.json"] if known else [])):
         with suppress(OSError):
             content.update(path.read_bytes())
     return content.hexdigest()[:16]
@@ -53,10 +56,12 @@ def check(known: bool) -> None:
     from simclr.check import pipeline
     from simclr.data import converted
     from simclr.embed import embed_params
-    from simclr.finetune import finetune_params
+    from simclr.finetune import finetune_params, label_subset
     from simclr.training import pretrain_params, recipe
 
     checked = pipeline(params_file.read())
+    if checked.finetune.label_list != params.NO_FILE:
+        label_subset.read_list(Path(checked.finetune.label_list))
     if known:
         split = checked.pretrain.split
         if not converted.has_split(BETON, split):
@@ -64,11 +69,14 @@ def check(known: bool) -> None:
             raise params.refusal("pretrain.split", split, f"a split of these data; there are: {splits}")
         source, train, test = (len(converted.open_split(BETON, name)) for name in (split, "train", "test"))
         refused = [*pretrain_params.refusals(checked.pretrain, source, train)]
+        checks: list[Callable[[], object]] = []
         if converted.load_info(BETON).labelled:
             refused += finetune_params.refusals(checked.finetune, train)
+            labels, names = converted.open_split(BETON, "train").labels, partial(converted.load_names, BETON)
+            checks.append(partial(list, label_subset.label_subsets(checked.finetune, labels, names)))
         else:
             refused += recipe.refusals_without_labels(recipe.load())
-        raise_all([*refused, *embed_params.refusals(checked.embed, train, test)])
+        gathered([partial(raise_all, [*refused, *embed_params.refusals(checked.embed, train, test)]), *checks])
 
 
 if __name__ == "__main__":

@@ -35,13 +35,13 @@ def main() -> None:
     if info.labelled:
         raise_all(finetune_params.refusals(parameters, len(splits["train"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
-    head, count = head_file.load(HEAD), parameters.head_layers
+    head, count = head_file.load(HEAD, encoder.dimension), parameters.head_layers
     finetune_params.check_head(parameters, head.shape.layers if head else 0)
     starts = {
         "finetuned": partial(trainable, join(encoder, head, count)),
         "from_scratch": partial(untrained, encoder, head, count, parameters.seed),
     }
-    labels, names = splits["train"].labels, converted.load_names(BETON)
+    labels, names = splits["train"].labels, partial(converted.load_names, BETON)
     subsets = list(label_subsets(parameters, labels, names)) if info.labelled else []
     metrics: dict[str, dict[str, Any]] = {}
     with open_session() as session:

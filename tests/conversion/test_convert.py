@@ -251,23 +251,30 @@ def of_all_kinds(folder: Path) -> source_images.Dataset:
     return source_images.Dataset("folder", ["a", "b"], {"train": split, "test": split})
 
 
-def test_the_names_of_the_images_of_train_are_kept_where_they_are_files(tmp_path: Path) -> None:
+def test_the_names_of_images_are_kept_where_they_are_files(tmp_path: Path) -> None:
     source = of_all_kinds(tmp_path / "images")
     convert(parameters(), source, tmp_path / "files")
-    names, train = converted.load_names(tmp_path / "files"), converted.open_split(tmp_path / "files", "train")
     split = source.splits["train"]
     assert isinstance(split, source_images.FileSplit)
-    assert names is not None
-    assert [split.labels[split.paths.index(name)] for name in names] == train.labels.tolist()
-    assert len(set(names)) == len(train) < len(split.paths)
+    both = []
+    for name in ("train", "val"):
+        names, file = converted.load_names(tmp_path / "files", name), converted.open_split(tmp_path / "files", name)
+        assert [split.labels[split.paths.index(path)] for path in names] == file.labels.tolist()
+        both += names
+    assert sorted(both) == sorted(split.paths)
     convert(parameters(), plain(), tmp_path / "arrays")
-    assert converted.load_names(tmp_path / "arrays") is None
+    with pytest.raises(
+        UserError, match=r"train\.names\.jsonl is missing; the convert stage writes it for fetch\.source: "
+    ):
+        converted.load_names(tmp_path / "arrays", "train")
 
 
-def test_damaged_names_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "train.names.jsonl").write_text("[")
+@pytest.mark.parametrize("text", ["", "[", '"a"\n', "1\n" * 10, "[" * 100_000])
+def test_damaged_names_are_one_line(text: str, tmp_path: Path) -> None:
+    convert(parameters(), of_all_kinds(tmp_path / "images"), tmp_path / "files")
+    (tmp_path / "files/train.names.jsonl").write_text(text)
     with pytest.raises(UserError, match=r"train\.names\.jsonl: damaged; the convert stage writes it$"):
-        converted.load_names(tmp_path)
+        converted.load_names(tmp_path / "files", "train")
 
 
 def content(folder: Path) -> dict[str, bytes]:

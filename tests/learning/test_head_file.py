@@ -23,7 +23,7 @@ def head(layers: int = 3, seed: int = 0) -> Head:
 def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
     model, path = head(), tmp_path / "head.safetensors"
     head_file.save(path, model)
-    loaded = head_file.load(path)
+    loaded = head_file.load(path, 5)
     assert loaded is not None
     assert (loaded.shape, loaded.dimension) == (model.shape, 5)
     assert loaded.state_dict().keys() == model.state_dict().keys()
@@ -39,7 +39,7 @@ def test_equal_heads_give_equal_bytes(tmp_path: Path) -> None:
 
 def test_a_method_without_a_head_has_a_file_that_says_so(tmp_path: Path) -> None:
     head_file.save(tmp_path / "head.safetensors", None)
-    assert head_file.load(tmp_path / "head.safetensors") is None
+    assert head_file.load(tmp_path / "head.safetensors", 5) is None
 
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
@@ -59,9 +59,15 @@ def test_a_damaged_or_foreign_file_is_one_line(tmp_path: Path, damage: Callable[
     head_file.save(path, head())
     damage(path)
     with pytest.raises(UserError, match=r"head\.safetensors: damaged, or not a head that the pretrain stage wrote$"):
-        head_file.load(path)
+        head_file.load(path, 5)
+
+
+def test_the_head_of_another_encoder_is_one_line(tmp_path: Path) -> None:
+    head_file.save(tmp_path / "head.safetensors", head())
+    with pytest.raises(UserError, match=r"representations of 5 numbers, but the encoder's have 6; run the pretrain"):
+        head_file.load(tmp_path / "head.safetensors", 6)
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot be read \(No such file or directory.*; the pretrain stage writes it$"):
-        head_file.load(tmp_path / "head.safetensors")
+        head_file.load(tmp_path / "head.safetensors", 5)

@@ -95,6 +95,27 @@ def test_what_depends_on_the_data_is_refused_before_the_pretraining(key: str, do
     assert check("convert", tmp_path).code == 0  # which makes other data, perhaps
 
 
+def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:
+    """And once more, when the list has changed."""
+    (tmp_path / "data/beton").mkdir(parents=True)
+    for path in (done / "data/beton").iterdir():
+        (tmp_path / "data/beton" / path.name).symlink_to(path)
+    for name, count in (("train", 1295), ("val", 142)):
+        names = [f'"{name}/0/{k}.png"\n' for k in range(count)]
+        (tmp_path / f"data/beton/{name}.names.jsonl").write_text("".join(names))
+    wanted = {"fetch__source": "folder", "finetune__fractions": [], "finetune__label_list": "list.txt"}
+    change(tmp_path, **TINY | wanted)
+    assert "finetune.label_list: list.txt cannot be read (No such file" in check("fetch", tmp_path).error
+    (tmp_path / "list.txt").write_text("cat.png\n")
+    assert check("fetch", tmp_path).code == 0
+    error = check("pretrain", tmp_path).error
+    assert "list.txt lists no image of train, such as train/0/0.png: it lists cat.png" in error
+    (tmp_path / "list.txt").write_text("train/0/7.png\n")
+    assert check("pretrain", tmp_path).code == 0
+    (tmp_path / "list.txt").write_text("cat.png\n")
+    assert "it lists cat.png" in check("pretrain", tmp_path).error
+
+
 def test_all_wrong_values_are_named_at_once(done: Path, tmp_path: Path) -> None:
     change(tmp_path, losses__nt_xent__temperature=0, linear_eval__seed=-1)
     error = check("fetch", tmp_path).error

@@ -99,9 +99,10 @@ def convert(parameters: ConvertParams, source: source_images.Dataset, output: Pa
         for name in ("train", "val", "test", "unlabelled"):
             if name in subsets:
                 report[name] = _write(parameters, subsets[name], split_path(folder, name))
-        train = subsets["train"]
-        if isinstance(train.split, FileSplit):
-            save_names(folder, (train.split.paths[sample] for sample in train.samples))
+        for name in ("train", "val"):
+            split = subsets[name].split
+            if isinstance(split, FileSplit):
+                save_names(folder, name, (split.paths[sample] for sample in subsets[name].samples))
         mean, std = channel_statistics.measure(beton.read(split_path(folder, "train")), parameters.seed)
         digests = {name: fingerprint.of_file(split_path(folder, name)) for name in subsets}
         save_info(folder, DatasetInfo(source.classes, mean, std, digests))

@@ -29,7 +29,6 @@ class DatasetInfo:
         return bool(self.classes)
 
 
-_NAMES = "train.names.jsonl"
 ALL = "all"
 """The split of all labelled images that are not for test: those of train, then those of val."""
 _INFO = "dataset.json"
@@ -69,25 +68,32 @@ def load_info(folder: Path) -> DatasetInfo:
         raise UserError(f"{path}: damaged; the convert stage writes it") from error
 
 
-def save_names(folder: Path, names: Iterable[str]) -> None:
-    """Write the paths of the images of train, in their order, into `folder`: of images that are files."""
-    with (folder / _NAMES).open("w", encoding="ascii", newline="\n") as file:
+def save_names(folder: Path, split: str, names: Iterable[str]) -> None:
+    """Write the paths of the images of `split`, in their order, into `folder`: of images that are files."""
+    with _names_path(folder, split).open("w", encoding="ascii", newline="\n") as file:
         file.writelines(f"{json.dumps(name)}\n" for name in names)
 
 
-def load_names(folder: Path) -> list[str] | None:
-    """What `save_names` wrote; None where it did not.
+def load_names(folder: Path, split: str) -> list[str]:
+    """What `save_names` wrote.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the file is missing, since the images are no files, or damaged.
     """
-    path = folder / _NAMES
-    if not path.exists():
-        return None
+    path = _names_path(folder, split)
     try:
-        return [str(json.loads(line)) for line in path.read_text(encoding="ascii").splitlines()]
-    except (OSError, ValueError) as error:
+        names = [json.loads(line) for line in path.read_text(encoding="ascii").splitlines()]
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; the convert stage writes it for fetch.source: folder") from error
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged; the convert stage writes it") from error
+    if len(names) != len(open_split(folder, split)) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: damaged; the convert stage writes it")
+    return names
+
+
+def _names_path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.names.jsonl"
 
 
 def open_split(folder: Path, split: str) -> beton.Beton:

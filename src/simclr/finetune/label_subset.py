@@ -1,13 +1,12 @@
 """Training with few labels: the samples whose labels are used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import numpy.typing as npt
 
-from simclr.core import params_file
 from simclr.core.errors import UserError
 from simclr.core.params import NO_FILE
 from simclr.core.printable import one_line
@@ -22,36 +21,34 @@ class LabelSubset:
 
     key: str
     """In reports, such as "10_percent"."""
+    title: str
+    """For people, such as "10 %"."""
     samples: Indices
     epochs: int
     """Of the fine-tuning on it."""
 
-    @property
-    def title(self) -> str:
-        return self.key.replace("_percent", " %")
-
 
 def label_subsets(
-    parameters: FinetuneParams, labels: npt.NDArray[np.int64], names: Sequence[str] | None
+    parameters: FinetuneParams, labels: npt.NDArray[np.int64], names: Callable[[str], list[str]]
 ) -> Iterator[LabelSubset]:
     """The subsets of train that `parameters` ask for: by a list, or a fraction of each class.
 
     Args:
         labels: of train (N,).
-        names: the paths of its images, if they are files.
+        names: returns the paths of the images of train or val.
 
     Raises:
-        UserError: as `listed_subset`; or there is a list, and the images are no files.
+        UserError: as `listed_subset` and `names`.
     """
     if parameters.label_list != NO_FILE:
-        if names is None:
-            raise UserError(
-                f"{params_file.FILE}: finetune.label_list is for images that are files, as with fetch.source: folder"
-            )
-        yield LabelSubset("listed", listed_subset(names, Path(parameters.label_list)), parameters.epochs[0])
+        path = Path(parameters.label_list)
+        samples = listed_subset(names("train"), names("val"), path)
+        title = f"listed ({len(samples):,} of {len(read_list(path)):,} names)"
+        yield LabelSubset("listed", title, samples, parameters.epochs[0])
         return
     for fraction, epochs in fraction_epochs(parameters):
-        yield LabelSubset(f"{100 * fraction:g}_percent", label_subset(labels, fraction, parameters.seed), epochs)
+        percent, samples = f"{100 * fraction:g}", label_subset(labels, fraction, parameters.seed)
+        yield LabelSubset(f"{percent}_percent", f"{percent} %", samples, epochs)
 
 
 def label_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> Indices:
@@ -67,28 +64,48 @@ def label_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> I
     return np.sort(np.concatenate(samples))
 
 
-def listed_subset(names: Sequence[str], path: Path) -> Indices:
-    """The samples whose images the text file `path` lists, one a line, in ascending order.
+def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> Indices:
+    """The samples of train whose images the text file `path` lists, one a line, in ascending order.
 
     A line is the name of a file, as in Google's subsets of ImageNet (google-research/simclr, imagenet_subsets), or one
-    of the paths `names` (N). Images that are not among them, as those of val, are left out.
+    of the paths. Images that are not in train, such as those of val, are left out.
+
+    Args:
+        names: the paths of the images of train (N).
+        val: those of val.
 
     Raises:
-        UserError: the file cannot be read, lists no image of `names`, or a name that several of them have.
+        UserError: as `read_list`; or no line is of `names`, or one is the name of several images.
+    """
+    origin, lines = f"finetune.label_list: {path}", read_list(path)
+    samples: dict[str, int] = {}
+    files: set[str] = set()
+    for sample, name in enumerate([*names, *val]):
+        file = PurePosixPath(name).name
+        if file in lines and file in files:
+            raise UserError(f"{origin}: several images are called {one_line(file)}; list their paths")
+        files.add(file)
+        samples |= dict.fromkeys({name, file} & lines, sample)
+    trained = sorted({sample for sample in samples.values() if sample < len(names)})
+    if not trained:
+        example = f"such as {one_line(names[0])}: it lists {one_line(min(lines))}"
+        others = f"; {len(samples):,} of its names are in val" if samples else ""
+        raise UserError(f"{origin} lists no image of train, {example}{others}")
+    return np.array(trained, np.int64)
+
+
+def read_list(path: Path) -> set[str]:
+    """The lines of the text file `path`, of which there is one at least.
+
+    Raises:
+        UserError: it cannot be read, is no text in UTF-8, or empty.
     """
     origin = f"finetune.label_list: {path}"
     try:
-        lines = {line.strip() for line in path.read_text(encoding="utf-8").splitlines()} - {""}
+        lines = {line.strip(" \t\r") for line in path.read_text(encoding="utf-8-sig").split("\n")} - {""}
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise UserError(f"{origin} cannot be read ({reason})") from error
-    samples: dict[str, int] = {}
-    for sample, name in enumerate(names):
-        file = PurePosixPath(name).name
-        if file in lines and file in samples:
-            raise UserError(f"{origin}: several images are called {one_line(file)}; list their paths")
-        samples |= dict.fromkeys({name, file} & lines, sample)
-    if not samples:
-        example = f"it lists {one_line(min(lines))}" if lines else "it is empty"
-        raise UserError(f"{origin} lists no image of train, such as {one_line(names[0])}: {example}")
-    return np.unique(np.fromiter(samples.values(), np.int64))
+    if not lines:
+        raise UserError(f"{origin} is empty; it takes the name of an image in each line")
+    return lines

@@ -23,11 +23,11 @@ def save(path: Path, head: Head | None) -> None:
     atomic.write_bytes(path, serialise(weights, metadata={"head": json.dumps(description)}))
 
 
-def load(path: Path) -> Head | None:
-    """Load what `save` wrote, on the CPU.
+def load(path: Path, dimension: int) -> Head | None:
+    """Load what `save` wrote, on the CPU: the head of an encoder whose representations have this `dimension`.
 
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing, damaged, or of an encoder of another dimension.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -41,4 +41,9 @@ def load(path: Path) -> Head | None:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
     except DAMAGE as error:
         raise UserError(f"{path}: damaged, or not a head that the pretrain stage wrote") from error
+    if head.dimension != dimension:
+        raise UserError(
+            f"{path}: takes representations of {head.dimension} numbers, but the encoder's have {dimension}; "
+            "run the pretrain stage"
+        )
     return head

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import simclr
 from simclr.core import entry, params, params_file, processor_params
@@ -26,29 +27,31 @@ AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "dr
 
 
 def main() -> None:
+    values = params_file.read()
     known = (BETON / "dataset.json").exists() and sys.argv[1] in AFTER_CONVERT
-    passed = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", f"checked-{digest(known)}")
+    listed = Path(str(params_file.lookup(values, "finetune.label_list")))
+    passed = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", f"checked-{digest(known, listed)}")
     if not passed.exists():
-        check(known)
+        check(values, known)
         with suppress(OSError):  # a read-only repository, or none
             passed.touch()
-    environment = processor_params.environment(params.load("processor", ProcessorParams))
+    processor = params.section_of(values, "processor", ProcessorParams, str(params_file.FILE))
+    environment = processor_params.environment(processor)
     print(*(f"{name}={value}" for name, value in environment.items()))
 
 
-def digest(known: bool) -> str:
+def digest(known: bool, listed: Path) -> str:
     """The digest of the check's input: the check takes seconds of imports, once for the same input."""
     content = hashlib.sha256()
     code = sorted(Path(simclr.__file__).parent.rglob("*.py"))
-    listed = Path(str(params_file.lookup(params_file.read(), "finetune.label_list")))
     for path in (params_file.FILE, Path(__file__), *code, listed, *([BETON / "dataset.json"] if known else [])):
         with suppress(OSError):
             content.update(path.read_bytes())
     return content.hexdigest()[:16]
 
 
-def check(known: bool) -> None:
-    """Check every value; if the data are `known`, check the values against them too.
+def check(values: dict[str, Any], known: bool) -> None:
+    """Check all `values`; if the data are `known`, check the values against them too.
 
     Raises:
         UserError: names the key, its value and what is allowed.
@@ -59,7 +62,7 @@ def check(known: bool) -> None:
     from simclr.finetune import finetune_params, label_subset
     from simclr.training import pretrain_params, recipe
 
-    checked = pipeline(params_file.read())
+    checked = pipeline(values)
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))
     if known:

@@ -27,14 +27,16 @@ def test_names_and_paths_are_found_and_others_left_out(tmp_path: Path) -> None:
     lines = ["n02_3.JPEG\r", "n01_0.JPEG", "", "train/n01/n01_4.JPEG", "n01_0.JPEG", "n01_77.JPEG", "n01/n01_1.JPEG"]
     path = listed(tmp_path, "\n".join(lines))
     expected = [NAMES.index(f"train/{name[:3]}/{name}.JPEG") for name in ("n01_0", "n01_4", "n02_3")]
-    assert listed_subset(NAMES, VAL, path).tolist() == sorted(expected)
+    samples, count = listed_subset(NAMES, VAL, path)
+    assert samples.tolist() == sorted(expected)
+    assert count == 5
 
 
 def test_a_name_that_several_images_have_wants_a_path(tmp_path: Path) -> None:
     names = ["train/cat/1.png", "train/dog/1.png"]
     with pytest.raises(UserError, match=r"list\.txt: several images are called 1\.png; list their paths$"):
         listed_subset(names, [], listed(tmp_path, "1.png\n"))
-    assert listed_subset(names, [], listed(tmp_path, "train/dog/1.png\n")).tolist() == [1]
+    assert listed_subset(names, [], listed(tmp_path, "train/dog/1.png\n"))[0].tolist() == [1]
     with pytest.raises(UserError, match=r"several images are called 1\.png"):  # whichever of them val has drawn
         listed_subset(names[:1], names[1:], listed(tmp_path, "1.png\n"))
 

@@ -41,10 +41,8 @@ def label_subsets(
         UserError: as `listed_subset` and `names`.
     """
     if parameters.label_list != NO_FILE:
-        path = Path(parameters.label_list)
-        samples = listed_subset(names("train"), names("val"), path)
-        title = f"listed ({len(samples):,} of {len(read_list(path)):,} names)"
-        yield LabelSubset("listed", title, samples, parameters.epochs[0])
+        samples, count = listed_subset(names("train"), names("val"), Path(parameters.label_list))
+        yield LabelSubset("listed", f"listed ({len(samples):,} of {count:,} names)", samples, parameters.epochs[0])
         return
     for fraction, epochs in fraction_epochs(parameters):
         percent, samples = f"{100 * fraction:g}", label_subset(labels, fraction, parameters.seed)
@@ -64,8 +62,9 @@ def label_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> I
     return np.sort(np.concatenate(samples))
 
 
-def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> Indices:
-    """The samples of train whose images the text file `path` lists, one a line, in ascending order.
+def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> tuple[Indices, int]:
+    """The samples of train whose images the text file `path` lists, one a line, in ascending order, and the number of
+    different lines.
 
     A line is the name of a file, as in Google's subsets of ImageNet (google-research/simclr, imagenet_subsets), or one
     of the paths. Images that are not in train, such as those of val, are left out.
@@ -91,7 +90,7 @@ def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> Indic
         example = f"such as {one_line(names[0])}: it lists {one_line(min(lines))}"
         others = f"; {len(samples):,} of its names are in val" if samples else ""
         raise UserError(f"{origin} lists no image of train, {example}{others}")
-    return np.array(trained, np.int64)
+    return np.array(trained, np.int64), len(lines)
 
 
 def read_list(path: Path) -> set[str]:

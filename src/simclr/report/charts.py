@@ -1,6 +1,7 @@
 """Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -63,10 +64,7 @@ def table_chart(path: Path, columns: Mapping[str, Sequence[float] | Sequence[str
         axes.grid()
         for color, (name, values) in zip(cycle(COLORS), series.items(), strict=False):
             axes.plot([float(key) for key in keys], values, color=color, linewidth=1.5, label=_label(name))
-        if len(series) == 1:
-            axes.set_ylabel(_label(*series))
-        else:
-            axes.legend()
+        _name(series, axes.set_ylabel, axes.legend)
 
 
 def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]], title: str) -> None:
@@ -83,10 +81,16 @@ def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]
             axes.bar_label(bars, [f"{value:.{3 if high <= 1 else 2}f}" for value in own], padding=4)
         axes.set_yticks(range(len(names)), [shorten(name, 40) for name in drawable([_label(name) for name in names])])
         axes.invert_yaxis()
-        if len(series) == 1:
-            axes.set_xlabel(_label(*series))
-        else:
-            figure.legend(loc="outside lower center", ncols=len(series))  # beside the bars, which leave no place
+        # a legend outside, because bars leave no place
+        _name(series, axes.set_xlabel, partial(figure.legend, loc="outside lower center", ncols=len(series)))
+
+
+def _name(series: Mapping[str, object], label: Callable[[str], object], legend: Callable[[], object]) -> None:
+    """Name one series by a label of its axis, and several by a legend."""
+    if len(series) == 1:
+        label(_label(*series))
+    else:
+        legend()
 
 
 def _label(name: str) -> str:

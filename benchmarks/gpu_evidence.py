@@ -56,6 +56,14 @@ _TINY = ("models.resnet.depth=10", "models.resnet.width=0.25", "pretrain.batch_s
 """With 8 channels, half as many, oneDNN 3.12 crashes at 224 px where it uses AVX-512."""
 _CIFAR = 50_000
 _TEMPERATURE = 0.1
+_PRESETS = (
+    ("cifar10",), ("cifar10_100_epochs",), ("cifar10_fast",), ("imagenet_small_batch",),
+    ("imagenet_small_batch", "pretrain.compile=true"), ("imagenet", "pretrain.piece_size=512"), ("fashion_mnist",),
+    ("stl10",), ("imagenette",), ("imagenet100",), ("tiny_imagenet",), ("cifar10_resnet50_1000_epochs",),
+)  # fmt: skip
+"""In order of worth; each with what is changed of it."""
+_LARGEST_RAW = 96
+"""Pixels of a side up to which the presets' images are stored raw."""
 _PATIENCE = 10
 """Times the seconds of a GPU that a rehearsal may take."""
 
@@ -93,7 +101,7 @@ class Scale:
         return contest.recipe(preset, *overrides, *(() if self.real else _TINY), *changes)
 
     def data(self, size: int, count: int) -> PretrainData:
-        """Noise: `count` images of 32 px, or of larger sizes, which are cut to `size` on the host."""
+        """Noise: `count` images of `size` px, or of larger ones, where these are cut on the host."""
         stored = _noise(self.folder / f"{size}-{count}.beton", size, count)
         half = [0.5] * 3
         return PretrainData(stored, stored, stored, DatasetInfo(["noise"], half, half, {"train": "", "val": ""}))
@@ -101,7 +109,7 @@ class Scale:
 
 def _noise(path: Path, size: int, count: int) -> Beton:
     rng = np.random.default_rng(0)
-    sides = (32, 32) if size == 32 else (256, 288)
+    sides = (size, size) if size <= _LARGEST_RAW else (256, 288)
     pixels = [rng.bytes(3 * side * side) for side in sides]
     images = (StoredImage(RAW, sides[index % 2], sides[index % 2], pixels[index % 2]) for index in range(count))
     beton.write(path, images, np.zeros(count, np.int64), largest=len(pixels[1]))
@@ -300,6 +308,20 @@ def _options(scale: Scale) -> None:
         print(f"| {changes or 'as is'} | {step:.2f} | {clock.gibibytes:.2f} | {step / first:.2f} x |", flush=True)
 
 
+def _presets(scale: Scale) -> None:
+    """A step of each preset, the last of some epochs of a few steps; those left out have the step of one of these."""
+    print("| preset | | ms a step | images/s | GiB |\n|---|---|--:|--:|--:|")
+    for preset, *changes in _PRESETS if scale.real else _PRESETS[:2]:
+        chosen = contest.recipe(preset, "pretrain.split=train", *changes, *(() if scale.real else _TINY))
+        size, batch_size = chosen.parameters.views.resolution, chosen.parameters.batch_size
+        images = 24_000 if size <= _LARGEST_RAW else 4_096
+        steps = max(2, images // batch_size) if scale.real else 1
+        clock = _trained(chosen, scale.data(size, steps * batch_size), 3)
+        step = clock.seconds[-1] / steps
+        told = f"{1000 * step:.2f} | {batch_size / step:,.0f} | {clock.gibibytes:.2f}"
+        print(f"| {preset} | {' '.join(changes)} | {told} |", flush=True)
+
+
 def _loss(scale: Scale) -> None:
     """NT-Xent by the size of its blocks, and the dense form."""
     print("| samples | block | ms | peak, MiB |\n|--:|---|--:|--:|")
@@ -362,6 +384,7 @@ PARTS = {
     "cifar": Part("100 epochs, and what the features are worth", 330, _cifar),
     "forms": Part("Epochs with and without torch.compile and cuDNN's benchmark", 180, _forms),
     "options": Part("What options cost at 32 px", 150, _options),
+    "presets": Part("A step of each preset", 150, _presets),
     "ranks": Part("Two ranks on one GPU", 90, _ranks),
     "loss": Part("NT-Xent", 40, _loss),
     "views": Part("Views alone", 40, _views),

@@ -147,6 +147,32 @@ def test_training_in_bf16_runs(compiled: bool, tmp_path: Path) -> None:
     assert len(result.history) == 2
 
 
+def in_full_precision(session: Session, *arguments: Any) -> Any:
+    """After a few steps at this rate, TF32's rounding (2^-11) and sums in any order change the loss by percents."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        return on_rank(session, *arguments)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"views__small__count": 2, "online_probe__lr": 0.1, "penalty__weights__l2": 1e-3},
+        {"method": "moco"},
+        {"method": "classifier"},
+    ],
+    ids=["SimCLR", "multi-crop, probe and penalty", "MoCo", "classifier"],
+)
+def test_a_compiled_network_learns_what_it_learns_otherwise(changes: dict[str, Any], tmp_path: Path) -> None:
+    """Eight steps: of CUDA graphs, two record them and six replay them."""
+    data = stripes(tmp_path, 32)
+    changes |= {"precision": "fp32", "optimizer__name": "sgd", "optimizer__lr": 0.1}
+    (plain, _), _ = in_full_precision(GPU, data, recipe(**changes))
+    (compiled, _), _ = in_full_precision(GPU, data, recipe(compile=True, **changes))
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-2)
+
+
 def normalised(session: Session, inputs: Tensor, weights: Tensor) -> tuple[Tensor, list[Tensor], dict[str, Tensor]]:
     model = convert_sync_batchnorm(network().to(session.device, inputs.dtype), session)
     part = slice(session.rank * SHARE, session.rank * SHARE + SHARE)
@@ -167,12 +193,6 @@ def test_ranks_on_one_gpu_normalise_as_one_process_does(world: int) -> None:
     for _, _, state in found:
         for name, value in model.state_dict().items():
             torch.testing.assert_close(state[name], value)
-
-
-def in_full_precision(session: Session, *arguments: Any) -> Any:
-    """After a few steps at this rate, TF32's rounding (2^-11) and sums in any order change the loss by percents."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        return on_rank(session, *arguments)
 
 
 def test_two_ranks_on_one_gpu_train_as_one_process_does(tmp_path: Path) -> None:

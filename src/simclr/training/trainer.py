@@ -56,7 +56,7 @@ class Trainer:
         )
         optimizer_params = parameters.optimizer
         self.peak_lr = scaled_lr(optimizer_params.lr, parameters.batch_size, optimizer_params.lr_scaling)
-        model = placement.place_model(self.method, session, parameters.compile)
+        model = placement.place_model(self.method, session, parameters.compile, pieces(parameters))
         groups = self.method.parameter_groups()
         self.learner = Learner(
             method=self.method,

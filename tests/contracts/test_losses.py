@@ -59,15 +59,15 @@ def option(name: str, **changes: Any) -> Option:
 class Rows:
     """All rows of a batch of V views in one process, for loops: nothing clever.
 
-    What row i is compared with are the rows themselves, or the views of `keys` and then their queue.
+    What row i is compared with are the rows themselves, or the views of `keys` and then their queue, if there is one.
     """
 
     def __init__(self, z: Tensor, batch: Batch, parameters: Any, keys: Keys | None = None) -> None:
         self.count, self.samples, self.parameters = len(z), len(z) // batch.views, parameters
         self.labels = batch.labels.repeat(batch.views).tolist()
         self.keys = batch.keys
-        self.queue = 0 if keys is None else len(keys.queue)
-        others = z if keys is None else torch.cat([keys.views, keys.queue])
+        self.queue = 0 if keys is None or keys.queue is None else len(keys.queue)
+        others = z if keys is None else keys.views if keys.queue is None else torch.cat([keys.views, keys.queue])
         similarity = {"cosine": cosine, "euclidean": negative_distance, "mahalanobis": mahalanobis}
         self.s = [list(row) for row in similarity[parameters.similarity](z, others) / parameters.temperature]
 
@@ -207,9 +207,15 @@ def value_of(loss: Option, z: Tensor, batch: Batch, session: Session = ALONE) ->
 TAKE_KEYS = [(name, changes) for name, changes in CASES if takes_keys(options.module("losses", name))]
 
 
-def keys_of(z: Tensor) -> Keys:
-    """Keys of the rows z that are much like them, and a queue."""
-    return Keys(z.detach() + 0.3 * projections(len(z), seed=1), projections(17, seed=2))
+def keys_of(z: Tensor, kind: str) -> Keys:
+    """Keys much like the rows z: with a queue and no gradient (MoCo), with a gradient and no queue (CPC), or both."""
+    views = z.detach() + 0.3 * projections(len(z), seed=1)
+    queue = None if kind == "learning" else projections(17, seed=2)
+    return Keys(views.requires_grad_(kind != "queue"), queue)
+
+
+KINDS = ["queue", "learning", "learning with a queue"]
+"""Of keys."""
 
 
 def test_some_losses_take_keys_and_others_do_not() -> None:
@@ -221,21 +227,25 @@ def test_some_losses_take_keys_and_others_do_not() -> None:
 @pytest.mark.parametrize(("name", "changes"), TAKE_KEYS)
 @pytest.mark.parametrize("views", [2, 3])
 @pytest.mark.parametrize("temperature", [0.01, 0.5, 8.0])
+@pytest.mark.parametrize("kind", KINDS)
 def test_with_keys_value_and_gradient_are_those_of_the_loops(
-    name: str, changes: dict[str, Any], views: int, temperature: float, monkeypatch: pytest.MonkeyPatch
+    name: str, changes: dict[str, Any], views: int, temperature: float, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss, batch = option(name, **{"temperature": temperature} | changes), batch_of(4, views)
     theirs = projections(4 * views).requires_grad_()
-    keys = keys_of(theirs)
-    expected = by_loops(loss, theirs, batch, keys)
+    their_keys = keys_of(theirs, kind)
+    expected = by_loops(loss, theirs, batch, their_keys)
     (3 * expected).backward()
     for block in (1, 40, 10_000):
         monkeypatch.setitem(pairwise._BLOCK_ELEMENTS, "cpu", block)
         ours = projections(4 * views).requires_grad_()
+        keys = keys_of(ours, kind)
         value = loss.module.loss(ours, batch, loss.parameters, ALONE, keys)
         (3 * value).backward()
         torch.testing.assert_close(value, expected, rtol=1e-11, atol=1e-11)
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-11)
+        assert (keys.views.grad is None) == (kind == "queue")
+        torch.testing.assert_close(keys.views.grad, their_keys.views.grad, rtol=1e-10, atol=1e-11)
 
 
 def test_every_loss_has_a_definition_in_loops() -> None:
@@ -336,9 +346,9 @@ def test_at_neutral_parameters_it_is_nt_xent(
 
 
 def share(
-    session: Session, batch: Tensor, name: str, changes: dict[str, Any], with_keys: bool
-) -> tuple[Tensor, Tensor]:
-    """Loss and gradient on one rank, with its contiguous part of the samples of `batch` (V, B, d)."""
+    session: Session, batch: Tensor, name: str, changes: dict[str, Any], kind: str | None
+) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradients on one rank, with its contiguous part of the samples of `batch` (V, B, d) and its keys."""
     views, samples, _ = batch.shape
     whole = batch_of(samples, views)
 
@@ -351,35 +361,38 @@ def share(
     )  # fmt: skip
     z = part(batch, 1).flatten(0, 1).requires_grad_()
     loss = option(name, **changes)
-    if with_keys:
-        keys = keys_of(batch.flatten(0, 1))
-        keys = Keys(part(keys.views.view(views, samples, -1), 1).flatten(0, 1), keys.queue)
+    rows = [z]
+    if kind is not None:
+        keys = keys_of(batch.flatten(0, 1), kind)
+        own_keys = part(keys.views.detach().view(views, samples, -1), 1).flatten(0, 1)
+        keys = Keys(own_keys.requires_grad_(keys.views.requires_grad), keys.queue)
+        rows.append(keys.views)
         value = loss.module.loss(z, own, loss.parameters, session, keys)
     else:
         value = value_of(loss, z, own, session)
     value.backward()
-    assert z.grad is not None
-    return value.detach(), z.grad.view(views, -1, z.shape[1])
+    return value.detach(), [row.grad.view(views, -1, z.shape[1]) for row in rows if row.grad is not None]
 
 
-ON_RANKS = [
-    (world, views, name, changes, False) for world, views in ((2, 3), (3, 2), (4, 2)) for name, changes in CASES
+ON_RANKS: list[tuple[int, int, str, dict[str, Any], str | None]] = [
+    (world, views, name, changes, None) for world, views in ((2, 3), (3, 2), (4, 2)) for name, changes in CASES
 ]
-ON_RANKS += [(2, 3, name, changes, True) for name, changes in TAKE_KEYS]
+ON_RANKS += [(2, 3, name, changes, kind) for kind in KINDS[:2] for name, changes in TAKE_KEYS]
 
 
-@pytest.mark.parametrize(("world", "views", "name", "changes", "with_keys"), ON_RANKS)
+@pytest.mark.parametrize(("world", "views", "name", "changes", "kind"), ON_RANKS)
 def test_ranks_together_have_the_loss_and_gradient_of_one_process(
-    world: int, views: int, name: str, changes: dict[str, Any], with_keys: bool
+    world: int, views: int, name: str, changes: dict[str, Any], kind: str | None
 ) -> None:
     batch = projections(12 * views).view(views, 12, 5)
     whole = batch.flatten(0, 1).clone().requires_grad_()
-    keys = keys_of(whole) if with_keys else None
+    keys = None if kind is None else keys_of(whole, kind)
     expected = by_loops(option(name, **changes), whole, batch_of(12, views), keys)
     expected.backward()
-    results = on_ranks(world, share, batch, name, changes, with_keys)
+    results = on_ranks(world, share, batch, name, changes, kind)
     torch.testing.assert_close(torch.stack([value for value, _ in results]).mean(), expected.detach())
-    # DDP divides the sum over ranks by their number
-    gradient = torch.cat([own for _, own in results], dim=1) / world
-    assert whole.grad is not None
-    torch.testing.assert_close(gradient.flatten(0, 1), whole.grad, rtol=1e-10, atol=1e-12)
+    wanted = [rows.grad for rows in (whole, *([] if keys is None else [keys.views])) if rows.grad is not None]
+    for expected_gradient, *parts in zip(wanted, *(gradients for _, gradients in results), strict=True):
+        # DDP divides the sum over ranks by their number
+        gradient = torch.cat(parts, dim=1) / world
+        torch.testing.assert_close(gradient.flatten(0, 1), expected_gradient, rtol=1e-10, atol=1e-12)

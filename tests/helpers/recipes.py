@@ -11,7 +11,8 @@ from simclr.training.recipe import Recipe
 SHIPPED = params_file.read(Path(__file__).parents[2] / "params.yaml")
 TINY = {
     "epochs": 2, "batch_size": 8, "models__resnet__width": 0.125, "methods__simclr__head__hidden": 8,
-    "methods__simclr__head__output": 6, "methods__moco__head__hidden": 8, "methods__moco__head__output": 6,
+    "methods__simclr__head__output": 6, "methods__cpc__head__hidden": 8,
+    "methods__cpc__head__output": 6, "methods__moco__head__hidden": 8, "methods__moco__head__output": 6,
     "methods__moco__queue": 24, "losses__nt_xent__temperature": 0.5, "views__resolution": 8,
     "validation__every_epochs": 1, "validation__neighbors": 3, "optimizer__warmup_epochs": 1,
 }  # fmt: skip

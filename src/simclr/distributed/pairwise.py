@@ -18,8 +18,8 @@ row needs no more communication:
 
 DDP averages over ranks, which turns 1 / M into 1 / (W M): exactly the gradient of the global mean.
 
-Anchors may have `Keys` of another network instead, whose positives are the other views of the anchor's sample and whose
-queue are the negatives. These have no gradient, and dL_j/ds_ij is 0.
+Anchors may be compared with `Keys` instead. Then s_ij enters L_i alone, so that the gradient of an anchor has the first
+of the two terms, and that of a key, if it has one, the second.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from simclr.device import precision
 from simclr.distributed.session import Session
-from simclr.distributed.similarity import Compared, Keys, Similarity
+from simclr.distributed.similarity import Compared, Similarity
 
 _BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 25}
 """Similarities in a block at most: 4 MiB of float32 on a CPU, which fit into its cache; 128 MiB on a GPU, enough to
@@ -59,7 +59,7 @@ class RowLosses:
     terms: Tensor
     """(K, T) that `Rule.slope` needs of a row."""
     neutral: float = 0.0
-    """All T terms of a key that has no loss of its own."""
+    """All T terms of a key that is no anchor, so that it has no loss."""
 
 
 class Rule(Protocol):
@@ -89,7 +89,8 @@ def mean_over_rows(rows: Compared, views: int, rule: Rule, session: Session) -> 
         views: V.
         session: the ranks that share the global batch; the backward pass needs no communication.
     """
-    loss: Tensor = _MeanOverRows.apply(rows.z, views, rows.similarity, rows.keys, rule, session)
+    keys, queue = (None, None) if rows.keys is None else (rows.keys.views, rows.keys.queue)
+    loss: Tensor = _MeanOverRows.apply(rows.z, keys, queue, views, rows.similarity, rule, session)
     return loss
 
 
@@ -142,59 +143,82 @@ def _blocks(z: Tensor, keys: Tensor, left_out: Tensor | None, similarity: Simila
 class _MeanOverRows(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, z: Tensor, views: int, similarity: Similarity, keys: Keys | None, rule: Rule, session: Session
+        ctx: Any,
+        z: Tensor,
+        keys: Tensor | None,
+        queue: Tensor | None,
+        views: int,
+        similarity: Similarity,
+        rule: Rule,
+        session: Session,
     ) -> Tensor:
         with precision.full(z.device):
             offset = session.rank * len(z)
-            if keys is None:
-                compared, left_out, partners = session.gather_rows(z), _own_views(z, views, offset), z
-            else:
-                compared, left_out, partners = keys.queue, None, keys.views
+            partners = z if keys is None else keys
+            left_out = _own_views(z, views, offset) if queue is None else None
+            compared = session.gather_rows(partners) if queue is None else queue
             positive = torch.stack([similarity.of_rows(z, other) for other in other_views(partners, views)], dim=1)
             blocks = _blocks(z, compared, left_out, similarity, offset)
             statistics = torch.cat([rule.statistics(block) for block in blocks])
             gathered = session.gather_rows(torch.cat([positive, statistics], dim=1)).tensor_split([views - 1], dim=1)
             rows = rule.losses(*(columns.contiguous() for columns in gathered))
             own = slice(offset, offset + len(z))
-            ctx.save_for_backward(z, compared, left_out, rows.attraction[own], rows.terms)
-            ctx.views, ctx.similarity, ctx.keys, ctx.rule, ctx.offset = views, similarity, keys, rule, offset
-            ctx.neutral = rows.neutral
+            anchors = session.gather_rows(z) if ctx.needs_input_grad[1] and queue is None else None
+            ctx.save_for_backward(z, keys, compared, left_out, rows.attraction[own], rows.terms, anchors)
+            ctx.similarity, ctx.rule, ctx.offset, ctx.neutral = similarity, rule, offset, rows.neutral
             return rows.loss[own].mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        z, compared, left_out, attraction, terms = ctx.saved_tensors
-        similarity: Similarity = ctx.similarity
+        z, keys, compared, left_out, attraction, terms, anchors = ctx.saved_tensors
+        count, (_, width) = len(z), terms.shape
+        own_terms = terms[ctx.offset : ctx.offset + count]
+        dkeys = None
         with precision.full(z.device):
-            if ctx.keys is None:
-                dz = _attracted(z, z, _of_pairs(attraction, len(z) // ctx.views), similarity)
-                key_terms = terms
+            if keys is None:
+                dz = _attracted(z, z, attraction + _of_others(attraction), ctx.similarity)
+                _add_negatives(ctx, dz, z, compared, left_out, own_terms, terms)
             else:
-                dz = _attracted(z, ctx.keys.views, attraction, similarity)
-                key_terms = terms.new_full((len(compared), terms.shape[1]), ctx.neutral)
-            for block in _blocks(z, compared, left_out, similarity, ctx.offset):
-                start, stop = block.anchors.start - ctx.offset, block.anchors.stop - ctx.offset
-                similarity.add_gradient(
-                    dz[start:stop],
-                    ctx.rule.slope(block, terms[block.anchors], key_terms),  # not kept beside those of the next block
-                    z[start:stop],
-                    compared,
-                )
-            return dz.mul_(gradients[0] / (similarity.temperature * len(z))), None, None, None, None, None
+                dz = _attracted(z, keys, attraction, ctx.similarity)
+                neutral = terms.new_full((len(compared), width), ctx.neutral)
+                _add_negatives(ctx, dz, z, compared, left_out, own_terms, neutral)
+                if ctx.needs_input_grad[1]:
+                    dkeys = _attracted(keys, z, _of_others(attraction), ctx.similarity)
+                    if anchors is not None:  # else those of the queue, which have no gradient
+                        _add_negatives(ctx, dkeys, keys, anchors, left_out, neutral[:count], terms)
+            for gradient in (dz, dkeys):
+                if gradient is not None:
+                    gradient.mul_(gradients[0] / (ctx.similarity.temperature * count))
+        return dz, dkeys, None, None, None, None, None
 
 
-def _of_pairs(attraction: Tensor, samples: int) -> Tensor:
-    """The attraction (V n, V - 1) of each positive pair (i, j), which enters the loss twice, with i and with j as the
-    anchor: a_ij of row i and a_ji of row j. If j is k views after i, then i is V - k views after j: a_ji is in column
-    V - k of `attraction`, and the roll brings row j to row i.
+def _add_negatives(
+    ctx: Any, gradient: Tensor, rows: Tensor, others: Tensor, left_out: Tensor | None, terms: Tensor, of_others: Tensor
+) -> None:
+    """Add to the `gradient` (V n, d) of `rows`, times tau, what their negatives among the `others` (K, d) give; with
+    the terms of both, (V n, T) and (K, T)."""
+    for block in _blocks(rows, others, left_out, ctx.similarity, ctx.offset):
+        part = slice(block.anchors.start - ctx.offset, block.anchors.stop - ctx.offset)
+        ctx.similarity.add_gradient(
+            gradient[part],
+            ctx.rule.slope(block, terms[part], of_others),  # not kept beside those of the next block
+            rows[part],
+            others,
+        )
+
+
+def _of_others(attraction: Tensor) -> Tensor:
+    """Of each row i the attraction (V n, V - 1) of the other views of its sample to it: of the view j that is k places
+    after i. From there i is V - k places on, so it is in column V - k of row j.
     """
-    back = [slopes.roll(-k * samples, dims=0) for k, slopes in enumerate(attraction.flip(1).unbind(1), 1)]
-    return attraction + torch.stack(back, dim=1)
+    samples = len(attraction) // (attraction.shape[1] + 1)
+    columns = enumerate(attraction.flip(1).unbind(1), 1)
+    return torch.stack([slopes.roll(-k * samples, dims=0) for k, slopes in columns], dim=1)
 
 
 def _attracted(z: Tensor, partners: Tensor, attraction: Tensor, similarity: Similarity) -> Tensor:
     """The gradient (V n, d) of the sum of all losses with respect to z, times tau, by positives alone: the other views
-    in `partners` (V n, d), with their `attraction` (V n, V - 1)."""
+    in `partners` (V n, d), with the `attraction` (V n, V - 1) between them."""
     dz = torch.zeros_like(z)
     positives = other_views(partners, attraction.shape[1] + 1)
     for slopes, positive in zip(attraction.unbind(1), positives, strict=True):

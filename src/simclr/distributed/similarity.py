@@ -63,12 +63,14 @@ class Similarity:
 
 @dataclass(frozen=True)
 class Keys:
-    """Projections by another network, without a gradient, that anchors are compared with instead of each other."""
+    """What anchors are compared with instead of each other."""
 
     views: Tensor
-    """(V n, d), in the order of the anchors: the positives of an anchor are the other views of its sample."""
-    queue: Tensor
-    """(Q, d), the negatives of every anchor; the same on every rank."""
+    """(V n, d), in the order of the anchors: the positives of an anchor are the other views of its sample. They get a
+    gradient if they require one."""
+    queue: Tensor | None = None
+    """(Q, d), the negatives of every anchor, without a gradient and the same on every rank; None: they are the keys of
+    the other samples of all ranks."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,9 @@ class Compared:
 
     def negatives(self, views: int, session: Session) -> int:
         """Their number for each anchor, with V `views`."""
-        return session.world_size * len(self.z) - views if self.keys is None else len(self.keys.queue)
+        if self.keys is not None and self.keys.queue is not None:
+            return len(self.keys.queue)
+        return session.world_size * len(self.z) - views
 
 
 def compared(z: Tensor, parameters: SimilarityParams, session: Session, keys: Keys | None = None) -> Compared:
@@ -99,7 +103,7 @@ def compared(z: Tensor, parameters: SimilarityParams, session: Session, keys: Ke
     place = _placement(z.detach(), parameters.similarity, session)
     similarity = Similarity(parameters.temperature, squared_distance=parameters.similarity != "cosine")
     if keys is not None:
-        keys = Keys(place(keys.views.to(z)), place(keys.queue.to(z)))
+        keys = Keys(place(keys.views.to(z)), None if keys.queue is None else place(keys.queue.to(z)))
     return Compared(place(z), similarity, keys)
 
 

@@ -118,6 +118,7 @@ def _state(*networks: nn.Module) -> list[Tensor]:
 def _with_keys(z: Tensor, views: int, keys: Keys) -> dict[str, Tensor]:
     """The mean cosine similarities of queries z to their positive keys and to the queue, in place of those to each
     other that `contrast` returns."""
+    assert keys.queue is not None
     z, positive, queue = (F.normalize(rows.float(), dim=1) for rows in (z, keys.views, keys.queue))
     similarities = [(z * other).sum(dim=1).mean() for other in other_views(positive, views)]
     return {

@@ -41,15 +41,17 @@ def fit(
     start: Probe | None = None,
     *,
     balanced: bool = False,
+    in_place: bool = False,
 ) -> Probe:
     """The probe that minimises mean cross entropy + l2 / 2 |weights|^2 over `train`, the same on every rank.
 
-    `balanced` weighs the images so that every class of `train` weighs the same (`class_weights`).
+    `balanced` weighs the images so that every class of `train` weighs the same (`class_weights`). With `in_place` the
+    features of `train` are standardised themselves, instead of a copy.
 
     Full-batch L-BFGS in the type of the features, from zeros or from `start` (Chen et al. 2020, appendix B.8, for the
     linear evaluation by transfer). Each rank adds the gradient of its share of the features.
     """
-    inputs, blank = _standardise(train, classes, session)
+    inputs, blank = _standardise(train, classes, session, in_place=in_place)
     by_class = class_weights(train, classes, session) if balanced else None
     return _solve(inputs, train, by_class, l2, iterations, session, start or blank)
 
@@ -64,7 +66,7 @@ def class_weights(split: Features, classes: int, session: Session) -> Tensor:
     return (split.count / (present * counts.clamp(min=1)).double()).to(split.h.dtype)
 
 
-def _standardise(train: Features, classes: int, session: Session) -> tuple[Tensor, Probe]:
+def _standardise(train: Features, classes: int, session: Session, *, in_place: bool = False) -> tuple[Tensor, Probe]:
     """This rank's rows with zero mean and unit variance over all ranks, and a zero probe with this standardisation.
 
     Sums are in float64, so that the mean of a constant feature is exactly its value for any number of ranks: a
@@ -72,7 +74,7 @@ def _standardise(train: Features, classes: int, session: Session) -> tuple[Tenso
     """
     h = train.h
     mean = _mean(h, 1, train.count, session).to(h.dtype)
-    inputs = h - mean
+    inputs = h.sub_(mean) if in_place else h - mean
     std = _mean(inputs, 2, train.count, session).sqrt().to(h.dtype)
     std = torch.where(std > 0, std, 1.0)
     zeros = h.new_zeros(classes, h.shape[1])

@@ -55,7 +55,9 @@ def probe_features(
     if not refit:
         return result
     both = Features(torch.cat([train.h, val.h]), torch.cat([train.labels, val.labels]), train.count + val.count)
-    probe = logistic_regression.fit(both, classes, strength, parameters.max_iterations, session, balanced=balanced)
+    probe = logistic_regression.fit(
+        both, classes, strength, parameters.max_iterations, session, balanced=balanced, in_place=True
+    )
     return replace(result, scores=gathered_scores(probe, test, session))
 
 

@@ -348,7 +348,9 @@ def test_at_neutral_parameters_it_is_nt_xent(
 def share(
     session: Session, batch: Tensor, name: str, changes: dict[str, Any], kind: str | None
 ) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradients on one rank, with its contiguous part of the samples of `batch` (V, B, d) and its keys."""
+    """Loss and gradients on one rank, with its contiguous part of the samples of `batch` (V, B, d) and its keys, in
+    blocks of a few anchors each."""
+    pairwise._BLOCK_ELEMENTS["cpu"] = 100  # the process ends with this test
     views, samples, _ = batch.shape
     whole = batch_of(samples, views)
 

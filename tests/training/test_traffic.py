@@ -74,19 +74,24 @@ def counted(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Count
     return trainer.counted, sizes
 
 
-@pytest.mark.parametrize(("world", "norm"), [(2, "batch"), (4, "batch"), (2, "group")])
+@pytest.mark.parametrize(
+    ("world", "norm", "pieces"), [(2, "batch", 1), (4, "batch", 1), (2, "group", 1), (2, "batch", 2), (2, "group", 4)]
+)
 def test_a_step_sends_z_and_two_numbers_of_each_row_the_gradients_and_the_sums_of_batch_norm(
-    world: int, norm: str, tmp_path: Path
+    world: int, norm: str, pieces: int, tmp_path: Path
 ) -> None:
     train, val = striped(tmp_path / "train.beton", 32, 0), striped(tmp_path / "val.beton", 12, 1)
     data = PretrainData(train, train, val, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
-    chosen = recipe(batch_size=16, methods__simclr__head__output=6, models__resnet__norm=norm)
+    piece_size = None if pieces == 1 else 16 // pieces
+    chosen = recipe(batch_size=16, piece_size=piece_size, methods__simclr__head__output=6, models__resnet__norm=norm)
     rows = 2 * 16 // world
+    passes, pauses = (2, 1) if pieces == 1 else (3 * pieces, 2 * pieces)  # of a piece: twice forward, once backward
     for sent, sizes in on_ranks(world, counted, data, chosen):
         assert sent == {
             # z, the positive and the log-sum-exp of each row, in the forward pass; the backward pass gathers nothing
             "gathered": FLOAT * rows * (6 + 1 + 1),
             "gradients": FLOAT * sizes["weights"],
-            # all ranks' means and variances, and their gradients; two integers: is a checkpoint due, did a signal come
-            "reduced": FLOAT * sizes["channels"] * 4 * world + 2 * 8,
+            # all ranks' means and variances, and their gradients, for each pass of a piece; after each of these two
+            # integers: is a checkpoint due, did a signal come
+            "reduced": FLOAT * sizes["channels"] * 2 * world * passes + 2 * 8 * pauses,
         }

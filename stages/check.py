@@ -56,6 +56,9 @@ def check(values: dict[str, Any], known: bool) -> None:
     Raises:
         UserError: names the key, its value and what is allowed.
     """
+    import torch
+
+    from simclr import evaluations
     from simclr.check import pipeline
     from simclr.data import converted
     from simclr.embed import embed_params
@@ -63,6 +66,9 @@ def check(values: dict[str, Any], known: bool) -> None:
     from simclr.training import pretrain_params, recipe
 
     checked = pipeline(values)
+    held = checked.processor.instructions == "held"
+    if checked.pretrain.precision == "bf16" and held and not torch.cuda.is_available():
+        raise pretrain_params.slow_bf16()
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))
     if known:
@@ -70,15 +76,22 @@ def check(values: dict[str, Any], known: bool) -> None:
         if not converted.has_split(BETON, split):
             splits = ", ".join([*sorted(path.stem for path in BETON.glob("*.beton")), converted.ALL])
             raise params.refusal("pretrain.split", split, f"a split of these data; there are: {splits}")
-        source, train, test = (len(converted.open_split(BETON, name)) for name in (split, "train", "test"))
-        refused = [*pretrain_params.refusals(checked.pretrain, source, train)]
+        images = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
+        source, train, test = (
+            len(item) for item in (converted.open_split(BETON, split), images["train"], images["test"])
+        )
+        selected = recipe.checked(values, str(params_file.FILE))
+        refused = [*recipe.refusals(selected, source, train)]
         checks: list[Callable[[], object]] = []
         if converted.load_info(BETON).labelled:
+            labels_by_split = {name: item.labels for name, item in images.items()}
+            for name in checked.evaluate.evaluations:
+                refused += evaluations.refusals(checked.evaluations[name], labels_by_split)
             refused += finetune_params.refusals(checked.finetune, train)
-            labels, names = converted.open_split(BETON, "train").labels, partial(converted.load_names, BETON)
-            checks.append(partial(list, label_subset.label_subsets(checked.finetune, labels, names)))
+            names = partial(converted.load_names, BETON)
+            checks.append(partial(list, label_subset.label_subsets(checked.finetune, images["train"].labels, names)))
         else:
-            refused += recipe.refusals_without_labels(recipe.load())
+            refused += recipe.refusals_without_labels(selected)
         gathered([partial(raise_all, [*refused, *embed_params.refusals(checked.embed, train, test)]), *checks])
 
 

@@ -11,6 +11,7 @@ from simclr.core.errors import UserError
 from simclr.data.batch import Batch
 from simclr.distributed.session import Session
 from simclr.methods.moco import MoCo
+from simclr.training import pretrain
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 from tests.contracts.test_methods import PLAIN
@@ -140,3 +141,16 @@ def test_a_loss_that_takes_no_keys_is_refused(loss: str) -> None:
     takes = str(raised.value).partition("it takes ")[2].partition(" where ")[0].split(", ")
     assert {"decoupled", "margin", "nt_xent", "reweighted", "trimmed"} <= set(takes)
     assert loss not in takes
+
+
+def test_the_encoder_that_is_saved_is_the_one_that_learns(data: PretrainData) -> None:
+    """Not its moving average."""
+    chosen = recipe(method="moco", epochs=1, methods__moco__momentum=0.99, **PLAIN)
+    result = pretrain.pretrain(chosen, data, ALONE, RunContext())
+    trainer, method, batches = trainer_of(data, epochs=1, methods__moco__momentum=0.99, **PLAIN)
+    for number, batch in enumerate(batches):
+        trainer.learner.step(batch, trainer._factor(number), (number + 1) / len(batches))
+    for name, value in method.encoder.state_dict().items():
+        assert torch.equal(value, result.encoder.state_dict()[name]), name
+    weight, average = (next(encoder.parameters()) for encoder in (method.encoder, method.key_encoder))
+    assert not torch.equal(weight, average)

@@ -1,5 +1,6 @@
 """What stands between dvc.yaml and a stage: the check of all parameters, and the Python that both run on."""
 
+import json
 import os
 import runpy
 import subprocess
@@ -7,12 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from simclr.check import pipeline
 from simclr.core import params, params_file
 from simclr.core.errors import UserError
 from simclr.core.processor_params import ProcessorParams, environment
+from simclr.data import beton
+from simclr.data.beton import RAW, StoredImage
+from simclr.data.converted import DatasetInfo
 from tests.helpers.programs import ROOT, TINY, Ended, change, warm
 
 PROGRAM = str(ROOT / "stages" / "check.py")
@@ -93,6 +98,35 @@ def test_what_depends_on_the_data_is_refused_before_the_pretraining(key: str, do
     (tmp_path / "data").symlink_to(done / "data")
     assert message in check("pretrain", tmp_path).error
     assert check("convert", tmp_path).code == 0  # which makes other data, perhaps
+
+
+def test_a_queue_longer_than_an_epoch_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:
+    change(tmp_path, **TINY | {"pretrain__method": "moco", "methods__moco__queue": 2591})
+    (tmp_path / "data").symlink_to(done / "data")
+    assert "queue = 2591 is not allowed; it takes at most 2590, the views of" in check("pretrain", tmp_path).error
+
+
+def test_an_evaluation_that_the_labels_do_not_allow_is_refused_before_the_pretraining(tmp_path: Path) -> None:
+    """Of three images of val, no two are of one class."""
+    (tmp_path / "data/beton").mkdir(parents=True)
+    info = DatasetInfo(["a", "b", "c"], [0.5] * 3, [0.5] * 3, {"train": "", "val": "", "test": ""})
+    (tmp_path / "data/beton/dataset.json").write_text(json.dumps(vars(info)))
+    for name, count in (("train", 42), ("val", 3), ("test", 18)):
+        images = (StoredImage(RAW, 8, 8, bytes(192)) for _ in range(count))
+        beton.write(tmp_path / f"data/beton/{name}.beton", images, np.arange(count) % 3, 192)
+    small = {
+        "pretrain__batch_size": 16, "embed__map_perplexity": 3, "embed__neighbors": 5, "finetune__batch_size": 16,
+        "finetune__fractions": [1.0], "finetune__epochs": [1],
+    }  # fmt: skip
+    change(tmp_path, **TINY | small)
+    assert "evaluations.verification: val has no two images of one class" in check("pretrain", tmp_path).error
+
+
+def test_bf16_on_a_held_cpu_is_refused_before_every_stage(tmp_path: Path) -> None:
+    change(tmp_path, pretrain__precision="bf16")
+    assert (
+        'pretrain.precision = "bf16" is not allowed; it takes auto or fp32 on a CPU' in check("fetch", tmp_path).error
+    )
 
 
 def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:

@@ -6,11 +6,14 @@
 
     def evaluate(parameters: Params, subject: Subject) -> Findings: ...
 
+    def refusals(labels: Mapping[str, Indices]) -> Iterator[UserError]: ...    # optional: why it cannot be had, by the
+                                                                               # labels of each split
+
 All ranks call it and get the same findings, whatever their number; what is drawn at random is drawn by `subject.seed`.
 What it chooses, it chooses on val: test is read once, at the end.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +22,7 @@ import torch
 from torch import Tensor
 
 from simclr.core import options, params
+from simclr.core.errors import UserError
 from simclr.core.options import Option
 from simclr.core.randomness import permutation
 from simclr.data.beton import Beton
@@ -39,6 +43,12 @@ class EvaluateParams:
 
     evaluations: list[str] = params.several(*options.names("evaluations"))
     seed: int = params.seed()
+
+
+def refusals(evaluation: Option, labels: Mapping[str, Indices]) -> Iterator[UserError]:
+    """Why `evaluation` cannot be had of images with these `labels` (N,) in each split."""
+    if hasattr(evaluation.module, "refusals"):
+        yield from evaluation.module.refusals(labels)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ train; its threshold is the one with the highest accuracy on pairs of val. On pa
 The table is the receiver operating characteristic of both: the true positives, in percent, by the false ones.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,7 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor, nn
 
 from simclr.core import params
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, raise_all
 from simclr.core.randomness import permutation, uniform
 from simclr.evaluations import Findings, Indices, Subject
 
@@ -58,6 +58,7 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     Raises:
         UserError: a split has no two images of one class, or one class alone; or the network's weights diverge.
     """
+    raise_all(refusals({split: images.labels for split, images in subject.splits.items()}))
     train, val, test = (
         _pairs(subject, split, parameters.pairs, number) for number, split in enumerate(("train", "val", "test"))
     )
@@ -83,14 +84,19 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
     return Findings(metrics, table)
 
 
+def refusals(labels: Mapping[str, Indices]) -> Iterator[UserError]:
+    """See `evaluations`."""
+    for split, own in labels.items():
+        sizes = np.unique(own, return_counts=True)[1]
+        if len(sizes) < 2 or sizes.max() < 2:
+            yield UserError(
+                f"evaluations.verification: {split} has no two images of one class, or one class alone; "
+                "leave verification out of evaluate.evaluations"
+            )
+
+
 def _pairs(subject: Subject, split: str, count: int, number: int) -> _Pairs:
     labels = subject.splits[split].labels
-    sizes = np.unique(labels, return_counts=True)[1]
-    if len(sizes) < 2 or sizes.max() < 2:
-        raise UserError(
-            f"evaluations.verification: {split} has no two images of one class, or one class alone; "
-            "leave verification out of evaluate.evaluations"
-        )
     first, second = draw_pairs(labels, count, subject.seed, number)
     same = torch.from_numpy((labels[first] == labels[second]).astype(np.float32))
     return _Pairs(subject.rows(split, first), subject.rows(split, second), same.to(subject.session.device))

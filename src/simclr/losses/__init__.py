@@ -6,8 +6,8 @@
 
     def scalars(z: Tensor, batch: Batch, parameters: Params, session: Session) -> dict[str, Tensor]: ...   # optional
 
-A loss that also compares z with keys of another network has the last argument `keys: Keys | None = None`, of `scalars`
-too (see `distributed.similarity`); methods with `USES_KEYS` take no other.
+A loss that can also compare z with keys has the last argument `keys: Keys | None = None`, of `scalars` too (see
+`distributed.similarity`); methods with `USES_KEYS` take no other.
 
 `loss` returns the mean over this rank's rows of z (V n, d), the projections of the V >= 2 views of `batch`, as a scalar
 in float32 (float64 if z is). The rows of all ranks are compared; the mean of the ranks' gradients is the gradient of

@@ -11,8 +11,7 @@ from simclr.core.signals import Interruption
 from simclr.distributed.session import Session
 from simclr.lr_range.suggestion import Values, has_diverged
 from simclr.tracking import progress
-from simclr.training.pretrain_params import refusals
-from simclr.training.recipe import Recipe
+from simclr.training.recipe import Recipe, refusals
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 
@@ -40,7 +39,7 @@ def range_test(
         Stopped: after a signal, once the current step is done.
     """
     parameters = recipe.parameters
-    raise_all(refusals(parameters, len(data.source), len(data.train)))
+    raise_all(refusals(recipe, len(data.source), len(data.train)))
     trainer = Trainer(recipe, data, session, RunContext())
     trainer.learner.model.train()
     batches = (

@@ -5,7 +5,10 @@
     def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Method: ...
 
     NEEDS_LABELS = True     # where it does: it is not for the split unlabelled, nor for images without labels
-    USES_KEYS = True        # where its loss has to compare with keys of another network: see `losses`
+    USES_KEYS = True        # where its loss has to compare with keys instead of with each other: see `losses`
+
+    def refusals(parameters: Params, views: int) -> Iterator[UserError]: ...    # optional: values that do not go with
+                                                                                # so many views of an epoch
 
 A method that trains nothing has instead of `build`
 

@@ -7,6 +7,7 @@ normalises by running statistics that follow those of the network as its weights
 moving average normalization"), so that a key depends on its image alone, on any number of processes.
 """
 
+from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Self
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from simclr.core import params
+from simclr.core.errors import UserError
 from simclr.core.options import Option
 from simclr.data.batch import Batch, Images
 from simclr.distributed.pairwise import other_views
@@ -125,6 +127,12 @@ def _with_keys(z: Tensor, views: int, keys: Keys) -> dict[str, Tensor]:
         "positive_similarity": torch.stack(similarities).mean(),
         "negative_similarity": z.mean(dim=0) @ queue.mean(dim=0),
     }
+
+
+def refusals(parameters: Params, views: int) -> Iterator[UserError]:
+    """See `methods`. A longer queue would hold keys of the anchor's own image, as negatives."""
+    if parameters.queue > views:
+        yield params.refusal("methods.moco.queue", parameters.queue, f"at most {views}, the views of an epoch")
 
 
 def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> MoCo:

@@ -15,9 +15,9 @@ from simclr.learning.method import Method
 from simclr.tracking import progress
 from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import PretrainParams, refusals
+from simclr.training.pretrain_params import PretrainParams, slow_bf16
 from simclr.training.pretrain_result import PretrainResult
-from simclr.training.recipe import Recipe, refusals_without_labels
+from simclr.training.recipe import Recipe, refusals, refusals_without_labels
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.run_identity import Identity
 from simclr.training.trainer import Trainer
@@ -58,10 +58,7 @@ def check_session(parameters: PretrainParams, session: Session) -> None:
             takes = f"a multiple of the {session.world_size} processes"
             raise params.refusal(f"pretrain.{key}", size, takes)
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
-        takes = (
-            "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
-        )
-        raise params.refusal("pretrain.precision", "bf16", takes)
+        raise slow_bf16()
     if parameters.compile and session.shares_gpu:  # seen to fail on an H100 with torch 2.11
         raise params.refusal("pretrain.compile", True, "false where processes share a GPU")
 
@@ -79,7 +76,7 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
         Stopped: after a signal to any rank, once the current step is done and its checkpoint is written.
     """
     parameters = recipe.parameters
-    raise_all(refusals(parameters, len(data.source), len(data.train)))
+    raise_all(refusals(recipe, len(data.source), len(data.train)))
     if not data.info.labelled:
         raise_all(refusals_without_labels(recipe))
     check_session(parameters, session)

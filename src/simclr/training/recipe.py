@@ -11,6 +11,7 @@ from simclr.core import options, params, params_file
 from simclr.core.errors import UserError, gathered, raise_all
 from simclr.core.options import Option
 from simclr.data import converted
+from simclr.training import pretrain_params
 from simclr.training.pretrain_params import PretrainParams
 from simclr.views.compose import check_order
 
@@ -98,6 +99,14 @@ def _conflicts(recipe: Recipe, origin: str) -> Iterator[UserError]:
         yield params.refusal("pretrain.early_stopping.patience", patience, takes, origin)
 
 
+def refusals(recipe: Recipe, images: int, train: int) -> Iterator[UserError]:
+    """The values of `recipe` that do not go with so many `images` to pretrain on and so many in `train`."""
+    views = recipe.parameters.views
+    yield from pretrain_params.refusals(recipe.parameters, images, train)
+    if hasattr(recipe.method.module, "refusals"):
+        yield from recipe.method.module.refusals(recipe.method.parameters, images * (views.count + views.small.count))
+
+
 def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:
     """The values of `recipe` that need labels: it learns from them, or stops early by an accuracy."""
     parameters, because = recipe.parameters, "since these images have no labels"
@@ -113,7 +122,7 @@ def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:
 
 
 def takes_keys(loss: ModuleType) -> bool:
-    """Whether the module of a loss compares with keys of another network too."""
+    """Whether the module of a loss compares with keys too."""
     return "keys" in signature(loss.loss).parameters
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from simclr.core import arrays, entry, fingerprint, params, params_file, tables
 from simclr.core.errors import raise_all
+from simclr.core.interval import limits
 from simclr.data import converted, loader
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -38,9 +39,10 @@ def main() -> None:
         if not session.is_main:
             return
     feature_file.save(FEATURES, features)
-    tables.write_json(REPORTS / "metrics.json", metrics)
-
     test = features["test"]
+    interval = limits("knn_top1", metrics["knn_top1"], test.count) if metrics else {}
+    tables.write_json(REPORTS / "metrics.json", metrics | interval)
+
     embedding_map = tsne(parameters, test)
     arrays.save(EMBEDDING, vars(embedding_map) | vars(neighbors))
     with Board(run_folder("embed")) as board:

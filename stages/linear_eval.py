@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simclr.core import entry, fingerprint, params, params_file, tables
+from simclr.core.interval import limits
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 FEATURES, SCORES = Path("data/features"), Path("data/scores.safetensors")
 REPORTS = Path("reports/linear_eval")
-PREDICTIONS = 10_000
-"""Rows of the table for `dvc plots` and scripts/review-comment, at most: Git keeps it."""
 
 
 def main() -> None:
@@ -60,7 +59,7 @@ def main() -> None:
             return
     labels = true_labels(splits["test"])
     scores_file.save(SCORES, {name: result.scores for name, result in results.items()}, labels)
-    report(results, classes, labels)
+    report(results, classes, labels, len(splits["val"]))
     provenance.write(
         Path(__file__),
         [SCORES],
@@ -81,20 +80,25 @@ def leave_out(inputs: dict[str, str]) -> None:
     print("linear_eval: left out, because these images have no labels")
 
 
-def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor") -> None:
+def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor", val: int) -> None:
+    """Write the report; `val` is the number of images that the probes were chosen on."""
     counts = {name: confusion(result.scores.numpy(), labels.numpy()) for name, result in results.items()}
-    accuracies = {
-        name: topk_accuracy(result.scores, labels) | balanced_scores(counts[name]) for name, result in results.items()
-    }
+    accuracies = {}
+    for name, result in results.items():
+        top = topk_accuracy(result.scores, labels)
+        accuracies[name] = top | limits("top1", top["top1"], len(labels)) | balanced_scores(counts[name])
+    on_val = {name: 100 * results[name].val_accuracy for name in ("pretrained", "augmented")}
     metrics = {
         **{name: accuracies[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")},
         "gain_over_untrained": accuracies["pretrained"]["top1"] - accuracies["untrained"]["top1"],
         "gain_over_raw_pixels": accuracies["pretrained"]["top1"] - accuracies["raw_pixels"]["top1"],
         "chosen": {
             "log10_l2": math.log10(results["pretrained"].hyperparameter),
-            "val_top1": 100 * results["pretrained"].val_accuracy,
+            "val_top1": on_val["pretrained"],
+            **limits("val_top1", on_val["pretrained"], val),
             "augmented_lr": results["augmented"].hyperparameter,
-            "augmented_val_top1": 100 * results["augmented"].val_accuracy,
+            "augmented_val_top1": on_val["augmented"],
+            **limits("augmented_val_top1", on_val["augmented"], val),
         },
     }
     tables.write_json(REPORTS / "metrics.json", metrics)
@@ -103,7 +107,7 @@ def report(results: dict[str, ProbeResult], classes: list[str], labels: "Tensor"
         REPORTS / "predictions.csv",
         [
             {"actual": classes[actual], "predicted": classes[guess], "augmented": classes[other]}
-            for actual, guess, other in list(zip(labels.tolist(), predicted, augmented, strict=True))[:PREDICTIONS]
+            for actual, guess, other in zip(labels.tolist(), predicted, augmented, strict=True)
         ],
     )
     tables.write_csv(REPORTS / "classes.csv", by_class(counts["pretrained"], classes))

@@ -32,8 +32,8 @@ def number_cell(value: float | None) -> str:
 
 
 def _over_seeds(group: Sequence[Experiment]) -> list[str]:
-    spreads = (seeds.spread([item.commit for item in group], name) for name in METRICS)
-    cells = ["" if spread is None else f"{spread[0]:.2f} ± {spread[1]:.2f}" for spread in spreads]
+    samples = (seeds.sample([item.commit for item in group], name) for name in METRICS)
+    cells = ["" if sample is None else f"{sample.mean:.2f} ± {sample.sd:.2f}" for sample in samples]
     return [", ".join(item.name for item in group), str(len(group)), *cells, changed(group[-1], with_seeds=False)]
 
 

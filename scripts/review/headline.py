@@ -4,6 +4,13 @@ from collections.abc import Sequence
 
 METRICS = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
 """By stage and key; they are also averaged over seeds."""
+WORDS = {
+    "linear_eval.pretrained.top1": "linear probe",
+    "linear_eval.augmented.top1": "augmented probe",
+    "embed.knn_top1": "kNN",
+    "pretrain.val_knn_top1": "kNN on val",
+}
+"""`METRICS` in words."""
 STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 

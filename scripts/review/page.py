@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from review import headline, results, verdict
+from review import headline, judgement, results, seeds
 from review.changed_images import changed_images
 from review.column import Column
 from review.curves import colors_by_name, curves
 from review.experiments_table import changed, number_cell, of_experiments
 from review.html import Markup, join, picture, table, tag
+from review.judgement import Judgement
 from review.mistakes import mistakes
 from review.revision import Experiment
 
@@ -19,7 +20,7 @@ _HERE = Path(__file__).parent
 def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: str) -> str:
     """The HTML of `columns`, of which the first is what the others are compared with."""
     sections = {
-        "Verdict": _verdicts(columns),
+        "Verdict": _verdicts(columns, _judged(columns, experiments)),
         "Metrics": _metrics(columns),
         "Parameters that differ": _parameters(columns),
         "Curves": curves(columns),
@@ -66,33 +67,34 @@ def _heading(columns: Sequence[Column], experiments: Sequence[Experiment]) -> Ma
     return table(["", "what", "again"], rows)
 
 
-def _verdicts(columns: Sequence[Column]) -> Markup:
+def _verdicts(columns: Sequence[Column], judged: Sequence[Sequence[Judgement] | str]) -> Markup:
     first, rows = columns[0], []
-    for column in columns[1:]:
-        tables = [(item.revision.read(verdict.PREDICTIONS) or b"").decode(errors="replace") for item in (first, column)]
-        try:
-            verdicts = verdict.verdicts(*tables)
-        except ValueError as reason:
-            rows.append([column.name, f"none: {reason}", "", "", "", "", ""])
+    for column, judgements in zip(columns[1:], judged, strict=True):
+        if isinstance(judgements, str):
+            rows.append([column.name, f"none: {judgements}", "", "", "", "", ""])
             continue
-        for item in verdicts:
-            rows.append(
-                [
-                    column.name,
-                    tag("b", f"{item.word} (p {item.p_value:.2g})", class_=item.word.replace(" ", "-")),
-                    verdict.PROBES.get(item.name, item.name),
-                    *item.cells,
-                    f"{item.gained} gained, {item.lost} lost of {item.images}",
-                ]
-            )
+        for item in judgements:
+            word = tag("b", item.word, class_=item.word.replace(" ", "-"))
+            rows.append([column.name, word, headline.WORDS.get(item.metric, item.metric), *item.cells, item.basis])
     if not rows:
         return Markup("")
-    header = ["", "verdict", "top-1 on test, %", first.name, "its own", "difference", "images"]
-    note = (
-        f"The same test images, one by one: McNemar's exact test, noise from p = {verdict.ALPHA} on; 95 % intervals. "
-        "This is the noise of the test set, with one seed each; another seed moves both."
+    header = ["", "verdict", "top-1, %", first.name, "its own", "difference", "noise by"]
+    note = judgement.explained(
+        [item for judgements in judged if not isinstance(judgements, str) for item in judgements]
     )
     return join(table(header, rows), tag("p", note))
+
+
+def _judged(columns: Sequence[Column], experiments: Sequence[Experiment]) -> list[Sequence[Judgement] | str]:
+    """The verdicts on each column but the first, or why there are none."""
+    samples = [seeds.samples(column.revision, experiments) for column in columns]
+    judged: list[Sequence[Judgement] | str] = []
+    for column, own in zip(columns[1:], samples[1:], strict=True):
+        try:
+            judged.append(judgement.judge(columns[0].revision, column.revision, samples[0], own))
+        except ValueError as reason:
+            judged.append(str(reason))
+    return judged
 
 
 def _metrics(columns: Sequence[Column]) -> Markup:

@@ -81,6 +81,18 @@ def locked(revision: Revision, stage: str) -> dict[str, str]:
         return {}
 
 
+def data(revision: Revision) -> dict[str, str]:
+    """The MD5 of what comes from outside: of the dependencies in dvc.lock that are neither code nor outs of a stage."""
+    try:
+        stages = YAML(typ="safe").load(_text(revision.read("dvc.lock")))["stages"].values()
+        outs = [str(item["path"]) for stage in stages for item in stage.get("outs", [])]
+        deps = {str(item["path"]): str(item["md5"]) for stage in stages for item in stage.get("deps", [])}
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    made = ("src/", "stages/", *(f"{path}/" for path in outs))
+    return {path: md5 for path, md5 in deps.items() if not f"{path}/".startswith(made)}
+
+
 def flat(values: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings under dotted keys."""
     if not isinstance(values, Mapping):

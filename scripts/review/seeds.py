@@ -1,14 +1,32 @@
-"""Which runs differ in seeds alone: the same code, and the same parameters but for those called seed."""
+"""Which runs differ in seeds alone, by code, parameters and data; and what they come to together.
 
-from collections.abc import Iterable
+The runs are experiments of this repository, or were: reports/seeds.json, which scripts/seeds writes, keeps what they
+came to.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from review import results
 from review.revision import Experiment, Revision, git
 
+FILE = Path("reports/seeds.json")
 _CODE = ("src", "stages", "dvc.yaml")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A metric over runs that differ in seeds alone."""
+
+    mean: float
+    sd: float
+    """Standard deviation of a run."""
+    runs: int
 
 
 def groups(experiments: Iterable[Experiment]) -> dict[tuple[str, ...], list[Experiment]]:
@@ -28,9 +46,13 @@ def is_seed(name: str) -> bool:
 
 
 def but_for_seeds(commit: str) -> tuple[str, ...]:
-    """The code and the parameters of a commit; equal for runs that differ in seeds alone."""
-    values = parameters(commit)
-    return code(commit), *(f"{name}={values[name]}" for name in sorted(values) if not is_seed(name))
+    """The code, the data and the parameters of a commit; equal for runs that differ in seeds alone."""
+    values, data = parameters(commit), results.data(Revision(commit, commit))
+    return (
+        code(commit),
+        *(f"{path} {md5}" for path, md5 in sorted(data.items())),
+        *(f"{name}={values[name]}" for name in sorted(values) if not is_seed(name)),
+    )
 
 
 def of(commit: str) -> tuple[str, ...]:
@@ -39,10 +61,62 @@ def of(commit: str) -> tuple[str, ...]:
     return tuple(f"{name}={values[name]}" for name in sorted(values) if is_seed(name))
 
 
-def spread(commits: Iterable[str], name: str) -> tuple[float, float] | None:
-    """Mean and standard deviation of a metric over two commits or more that have it."""
+def sample(commits: Sequence[str], name: str) -> Sample | None:
+    """A metric over the commits that have it, if these are two or more."""
     values = [value for commit in commits if (value := metrics(commit).get(name)) is not None]
-    return (mean(values), stdev(values)) if len(values) > 1 else None
+    return Sample(mean(values), stdev(values), len(values)) if len(values) > 1 else None
+
+
+def samples(revision: Revision, experiments: Iterable[Experiment]) -> dict[str, Sample]:
+    """The metrics of a revision over it and the runs that differ from it in seeds alone: of the experiments that are
+    here, or by reports/seeds.json, if that is about this very result."""
+    commit = revision.commit or _unchanged()
+    if commit:
+        own = Experiment(commit[:10], commit, commit, "")
+        group = [item.commit for item in groups([own, *experiments]).get(but_for_seeds(commit), [])]
+        if len(group) > 1:
+            found = ((name, sample(group, name)) for name in metrics(commit))
+            return {name: over_runs for name, over_runs in found if over_runs}
+    return _recorded(revision)
+
+
+def _unchanged() -> str:
+    """The last commit, if the workspace has its code, parameters and results; else nothing."""
+    changed = git("status", "--porcelain", "--", *_CODE, "params.yaml", "dvc.lock", "reports")
+    return "" if changed else git("rev-parse", "--verify", "--quiet", "HEAD").strip()
+
+
+def _recorded(revision: Revision) -> dict[str, Sample]:
+    """What reports/seeds.json of a revision says, if its commit had the metrics that the revision has."""
+    own, found = results.metrics(revision), {}
+    try:
+        content = json.loads(revision.read(str(FILE)) or b"{}")
+        for name, value in content["metrics"].items():
+            if f"{own.get(name):.6g}" != f"{value['commit']:.6g}":
+                return {}
+            found[name] = Sample(float(value["mean"]), float(value["sd"]), int(content["seeds"]))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+    return found
+
+
+def record(commit: str, group: Sequence[Experiment], names: Iterable[str]) -> Mapping[str, Any]:
+    """The content of reports/seeds.json: of the metrics of those `names`, over the runs of a `group`."""
+    commits, own = [item.commit for item in group], metrics(commit)
+    found = {name: over_runs for name in names if name in own and (over_runs := sample(commits, name))}
+    return {
+        "commit": commit[:10],
+        "runs": ", ".join(item.name for item in group),
+        "seeds": len(group),
+        "metrics": {
+            name: {
+                "mean": float(f"{over_runs.mean:.6g}"),
+                "sd": float(f"{over_runs.sd:.6g}"),
+                "commit": own[name],
+            }
+            for name, over_runs in found.items()
+        },
+    }
 
 
 @cache

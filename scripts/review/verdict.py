@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 PREDICTIONS = "reports/linear_eval/predictions.csv"
-PROBES = {"predicted": "linear probe", "augmented": "augmented probe"}
-"""The columns of that file, in words."""
+PROBES = {"predicted": "linear_eval.pretrained.top1", "augmented": "linear_eval.augmented.top1"}
+"""The metrics of the columns of that file."""
 ALPHA = 0.05
 """From this p-value on a difference counts as noise."""
-_NORMAL = 1.959964
+NORMAL = 1.959964
 """The 97.5 % quantile of the normal distribution."""
 
 
@@ -31,6 +31,11 @@ class Verdict:
     """Images that only the one before has right."""
 
     @property
+    def metric(self) -> str:
+        """What this is the accuracy of."""
+        return PROBES.get(self.name, self.name)
+
+    @property
     def difference(self) -> float:
         """Of the accuracy, in percentage points."""
         return 100 * (self.gained - self.lost) / self.images
@@ -40,7 +45,7 @@ class Verdict:
         """Half the width of the 95 % interval of the difference, in percentage points (Wald, paired)."""
         changed = self.gained + self.lost
         variance = changed - (self.gained - self.lost) ** 2 / self.images
-        return 100 * _NORMAL * math.sqrt(max(0.0, variance)) / self.images
+        return 100 * NORMAL * math.sqrt(max(0.0, variance)) / self.images
 
     @property
     def p_value(self) -> float:
@@ -52,12 +57,6 @@ class Verdict:
             ways = ways * (changed - k) // (k + 1)
             tail += ways
         return min(1.0, float(Fraction(2 * tail, 2**changed)))
-
-    @property
-    def cells(self) -> list[str]:
-        """The accuracy before and after, in percent, and the difference with its 95 % interval."""
-        accuracies = (100 * right / self.images for right in (self.right_before, self.right_after))
-        return [*(f"{accuracy:.2f}" for accuracy in accuracies), f"{self.difference:+.2f} ± {self.margin:.2f}"]
 
     @property
     def word(self) -> str:
@@ -83,6 +82,14 @@ def verdicts(before: str, after: str) -> list[Verdict]:
     if gone := tables[0].keys() - tables[1].keys():
         raise ValueError(f"there are no predictions now of {', '.join(sorted(gone))}")
     return [_verdict(name, first, own, tables[1][name]) for name, own in tables[0].items() if name != "actual"]
+
+
+def labelled(table: bytes | None) -> bool:
+    """Whether this is a table of predictions of images with labels, or was: a damaged one counts as such."""
+    try:
+        return any(_columns((table or b"").decode(errors="replace"), "")["actual"]) if table else False
+    except ValueError:
+        return True
 
 
 def _columns(text: str, when: str) -> dict[str, list[str]]:

@@ -285,21 +285,50 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
     assert comment(clone, "fast")["Verdict"] == "None: `there is no table of predictions before`"
     commit(clone, "predicted")
     for wrong, row in (
-        (set(range(30)), ["66.67", "50.00", "-16.67 ± 9.43", "0 gained, 10 lost", "0.002", "**worse**"]),
-        (set(range(8)), ["66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost", "0.00049", "**better**"]),
-        (set(range(2, 19)), ["66.67", "71.67", "+5.00 ± 5.51", "3 gained, 0 lost", "0.25", "within noise"]),
+        (
+            set(range(30)),
+            ["66.67", "50.00", "-16.67 ± 9.43", "0 gained, 10 lost of 60 images (p 0.002)", "**worse**"],
+        ),
+        (
+            set(range(8)),
+            ["66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost of 60 images (p 0.00049)", "**better**"],
+        ),
+        (
+            set(range(2, 19)),
+            ["66.67", "71.67", "+5.00 ± 5.51", "3 gained, 0 lost of 60 images (p 0.25)", "within noise"],
+        ),
     ):
         predict(clone, wrong)
         done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
         assert (done.returncode, done.stderr) == (2 if "worse" in row[-1] else 0, "")
         table, note = by_title(done.stdout)["Verdict"].split("\n\n")
         assert cells(table)[2] == ["linear probe", *row]
-        assert "noise of the test set, with one seed each" in note
+        assert "McNemar's exact test" in note
+        assert "noise of the data with one seed each" in note
     predict(clone, set(), images=50)
     none = "None: `the test images are not the same (60 before, 50 now)`"
     assert comment(clone, "predicted")["Verdict"] == none
     (clone / "reports/linear_eval/predictions.csv").write_text("actual,predicted\n,\n")  # of images without labels
     assert comment(clone, "predicted")["Verdict"] == "None: `the test images have no labels now`"
+    assert run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False).returncode == 2
+    commit(clone, "unlabelled")
+    assert comment(clone, "unlabelled")["Verdict"] == "None: `the test images have no labels before and now`"
+    run(clone, str(SCRIPT), "unlabelled", "--fail-on", "worse")
+
+
+def test_any_accuracy_may_be_worse(clone: Path) -> None:
+    """The probe stays, and kNN falls by more than 60 images of their own explain."""
+    predict(clone, set(range(20)))
+    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": 95.0})):
+        (clone / f"reports/{stage}").mkdir()
+        (clone / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    commit(clone, "with-knn")
+    (clone / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 55.0}))
+    done = run(clone, str(SCRIPT), "with-knn", "--fail-on", "worse", check=False)
+    assert done.returncode == 2
+    assert ["kNN", "95.00", "55.00", "-40.00 ± 13.74", "60 images", "**worse**"] in cells(
+        by_title(done.stdout)["Verdict"]
+    )
 
 
 @pytest.mark.parametrize("spoil", ["missing", "renamed", "cut", "damaged"])

@@ -1,8 +1,9 @@
-"""The weighted k-nearest-neighbor classifier of Wu et al. 2018 (section 3.4) on test, for several k.
+"""The weighted k-nearest-neighbor classifier of Wu et al. 2018 (section 3.4) on test and on val, for several k.
 
-top1_k<k> is the accuracy in percent, with _low and _high, its 95 % interval over the test images (Wilson 1927). A k
-larger than the smallest class of train is replaced by the size of that class, since no more neighbors can be of it; the
-name has the k that was used. The table is the accuracy by k, up to the largest.
+top1_k<k> is the accuracy on test in percent, with _low and _high, its 95 % interval over the images (Wilson 1927);
+val_top1_k<k> is that on val. A k larger than the smallest class of train is replaced by the size of that class, since
+no more neighbors can be of it; the name has the k that was used. The table is the accuracy on test by k, up to the
+largest.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simclr.core import params
-from simclr.core.interval import wilson
+from simclr.core.interval import limits
 from simclr.distributed import shares
 from simclr.evaluations import Findings, Subject
 from simclr.features import knn
@@ -30,19 +31,24 @@ class Params:
 
 def evaluate(parameters: Params, subject: Subject) -> Findings:
     """See `evaluations`."""
-    train, test, session = subject.features["train"], subject.features["test"], subject.session
     smallest = int(np.unique(subject.splits["train"].labels, return_counts=True)[1].min())
     sizes = sorted({min(k, smallest) for k in parameters.neighbors})
-    h, labels = (shares.all_gather(rows, test.count, session) for rows in (test.h, test.labels))
+    steps = sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes})
+    on_test = _accuracies(subject, "test", steps, parameters.temperature)
+    on_val = _accuracies(subject, "val", sizes, parameters.temperature)
+    metrics: dict[str, float] = {}
+    for split, prefix, accuracies in (("test", "", on_test), ("val", "val_", on_val)):
+        for k in sizes:
+            name = f"{prefix}top1_k{k}"
+            metrics |= {name: accuracies[k], **limits(name, accuracies[k], subject.features[split].count)}
+    return Findings(metrics, [{"neighbors": k, "accuracy": accuracy} for k, accuracy in on_test.items()])
+
+
+def _accuracies(subject: Subject, split: str, sizes: list[int], temperature: float) -> dict[int, float]:
+    """Top-1 in percent on `split`, by the number of neighbors in train, of which the last is the largest."""
+    train, queries, session = subject.features["train"], subject.features[split], subject.session
+    h, labels = (shares.all_gather(rows, queries.count, session) for rows in (queries.h, queries.labels))
     similarities, nearest = knn.neighbors(h, train.h, train.count, sizes[-1], session)
     votes = shares.all_gather(train.labels, train.count, session)[nearest]
-
-    accuracies = {}
-    for k in sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes}):
-        scores = knn.scores(similarities[:, :k], votes[:, :k], subject.classes, parameters.temperature)
-        accuracies[k] = knn.accuracy(scores, labels)
-    metrics: dict[str, float] = {}
-    for k in sizes:
-        low, high = wilson(round(accuracies[k] * test.count), test.count)
-        metrics |= {f"top1_k{k}": 100 * accuracies[k], f"top1_k{k}_low": 100 * low, f"top1_k{k}_high": 100 * high}
-    return Findings(metrics, [{"neighbors": k, "accuracy": 100 * accuracy} for k, accuracy in accuracies.items()])
+    scores = {k: knn.scores(similarities[:, :k], votes[:, :k], subject.classes, temperature) for k in sizes}
+    return {k: 100 * knn.accuracy(own, labels) for k, own in scores.items()}

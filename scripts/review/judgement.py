@@ -1,0 +1,137 @@
+"""Better, worse or within noise: the accuracies of two revisions, each by the best that is known of its noise.
+
+Where a side has several seeds, noise is their spread. Else it is that of the images: of the linear probes image by
+image, since Git holds their predictions, and of the others as if each side had images of its own, which takes noise for
+larger than it is.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from review import headline, results, verdict
+from review.revision import Revision
+from review.seeds import Sample
+
+_SPLITS = {
+    "test": r"linear_eval\.(pretrained|augmented)\.top1|embed\.knn_top1|finetune\.\w+\.finetuned\.top1|"
+    r"evaluate\.knn\.top1_k\d+",
+    "val": r"pretrain\.val_(knn|probe)_top1",
+}
+"""The accuracies that are judged, by the split whose images they are of."""
+_STUDENT = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
+    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+"""The 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An accuracy before and after, in percent: the mean over its seeds, if there are several."""
+
+    metric: str
+    before: float
+    after: float
+    margin: float
+    """Half the width of the 95 % interval of the difference, in percentage points."""
+    basis: str
+    """What noise is known from."""
+    word: str
+
+    @property
+    def cells(self) -> list[str]:
+        difference = f"{self.after - self.before:+.2f} ± {self.margin:.2f}"
+        return [f"{self.before:.2f}", f"{self.after:.2f}", difference]
+
+
+def split(metric: str) -> str | None:
+    """The split whose images a metric is the accuracy of; None for what is not judged."""
+    return next((name for name, pattern in _SPLITS.items() if re.fullmatch(pattern, metric)), None)
+
+
+def judge(
+    before: Revision, after: Revision, seeds_before: Mapping[str, Sample], seeds_after: Mapping[str, Sample]
+) -> list[Judgement]:
+    """All accuracies that both have; of the `seeds_*` those that have several.
+
+    Raises:
+        ValueError: the predictions of the test images cannot be compared; says why.
+    """
+    tables = [(side.read(verdict.PREDICTIONS) or b"").decode(errors="replace") for side in (before, after)]
+    by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
+    first, second = results.metrics(before), results.metrics(after)
+    judgements = []
+    judged = {*by_images, *(metric for metric in first.keys() & second.keys() if split(metric))}
+    for metric in sorted(judged, key=lambda name: (headline.place(name), name)):
+        images = _images(metric, first, second)
+        samples = [
+            seeds.get(metric) or Sample(values.get(metric, math.nan), 0.0, 1)
+            for seeds, values in ((seeds_before, first), (seeds_after, second))
+        ]
+        if any(sample.runs > 1 for sample in samples) and not any(math.isnan(sample.mean) for sample in samples):
+            judgements.append(_by_seeds(metric, *samples))
+        elif metric in by_images:
+            judgements.append(by_images[metric])
+        elif images:
+            judgements.append(_by_count(metric, first[metric], second[metric], images))
+    return judgements
+
+
+def _images(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> int:
+    """How many images the accuracy is of; 0 where that is not known, or where they are not as many."""
+    counts = {values.get(f"convert.{split(metric)}.images") for values in (before, after)}
+    return int(next(iter(counts)) or 0) if len(counts) == 1 else 0
+
+
+def _by_images(item: verdict.Verdict) -> Judgement:
+    before, after = (100 * right / item.images for right in (item.right_before, item.right_after))
+    basis = f"{item.gained} gained, {item.lost} lost of {item.images} images (p {item.p_value:.2g})"
+    return Judgement(item.metric, before, after, item.margin, basis, item.word)
+
+
+def _by_count(metric: str, before: float, after: float, images: int) -> Judgement:
+    variances = (accuracy * (100 - accuracy) / images for accuracy in (before, after))
+    margin = verdict.NORMAL * math.sqrt(sum(variances))
+    return _judged(metric, before, after, margin, f"{images} images")
+
+
+def _by_seeds(metric: str, before: Sample, after: Sample) -> Judgement:
+    """By Welch's t of two means; or where a side has one run, by how far one more run of the other would lie from the
+    mean of those there are."""
+    several = [sample for sample in (before, after) if sample.runs > 1]
+    if len(several) == 2:
+        shares = [sample.sd**2 / sample.runs for sample in several]
+        spread = math.sqrt(sum(shares))
+        parts = sum(share**2 / (sample.runs - 1) for share, sample in zip(shares, several, strict=True))
+        freedom = sum(shares) ** 2 / parts if parts else 1.0
+    else:
+        spread = several[0].sd * math.sqrt(1 + 1 / several[0].runs)
+        freedom = several[0].runs - 1
+    quantile = _STUDENT[min(len(_STUDENT), int(freedom)) - 1]
+    return _judged(metric, before.mean, after.mean, quantile * spread, f"{before.runs} and {after.runs} seeds")
+
+
+def _judged(metric: str, before: float, after: float, margin: float, basis: str) -> Judgement:
+    difference = after - before
+    word = "within noise" if abs(difference) <= margin else "better" if difference > 0 else "worse"
+    return Judgement(metric, before, after, margin, basis, word)
+
+
+def explained(judgements: list[Judgement]) -> str:
+    """What the noise is, in words."""
+    if not judgements:
+        return ""
+    said = ["Intervals of 95 %."]
+    if any("seeds" in item.basis for item in judgements):
+        said.append("Of seeds: Student's t, for the means, or for one more run where a side has one.")
+    if any("gained" in item.basis for item in judgements):
+        said.append(
+            f"Of images, of which predictions are known: McNemar's exact test, noise from p = {verdict.ALPHA} on."
+        )
+    if any(item.basis.endswith("images") for item in judgements):
+        said.append("Of other images: as if both sides had images of their own, so that noise seems larger than it is.")
+    if any("images" in item.basis for item in judgements):
+        said.append("What images tell is the noise of the data with one seed each; another seed moves both.")
+    return " ".join(said)

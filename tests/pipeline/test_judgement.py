@@ -1,0 +1,156 @@
+"""Which changes of accuracies count: against textbook formulas, by scipy, and over seeds that were recorded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tests.pipeline.test_review import ROOT, commit, predict, run
+
+METRIC = "linear_eval.pretrained.top1"
+
+
+@pytest.fixture
+def review(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The package in scripts/."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "review"]:
+        monkeypatch.delitem(sys.modules, name)
+    import review
+    import review.judgement
+    import review.revision
+    import review.seeds
+
+    module: ModuleType = review
+    return module
+
+
+def sample(review: ModuleType, values: list[float]) -> Any:
+    return review.seeds.Sample(np.mean(values), np.std(values, ddof=1) if len(values) > 1 else 0.0, len(values))
+
+
+@pytest.mark.parametrize("after", [[93.0, 94.0, 95.5], [97.1, 97.5, 98.4, 96.0], [99.0, 99.1]])
+def test_two_groups_of_seeds_are_compared_by_welchs_t(after: list[float], review: ModuleType) -> None:
+    before = [96.0, 97.0, 95.0]
+    found = review.judgement._by_seeds(METRIC, sample(review, before), sample(review, after))
+    expected = stats.ttest_ind(after, before, equal_var=False)
+    low, high = expected.confidence_interval(0.95)
+    assert found.after - found.before == pytest.approx((low + high) / 2)
+    # whole degrees of freedom, rounded down, make it wider
+    assert (high - low) / 2 <= found.margin < 1.5 * (high - low)
+    assert (found.word != "within noise") == (abs(found.after - found.before) > found.margin)
+    assert found.basis == f"3 and {len(after)} seeds"
+
+
+@pytest.mark.parametrize("alone", ["before", "after"])
+@pytest.mark.parametrize(("value", "word"), [(95.0, "within noise"), (99.9, "better"), (90.0, "worse")])
+def test_one_run_is_compared_with_where_one_more_would_lie(
+    alone: str, value: float, word: str, review: ModuleType
+) -> None:
+    group = [96.0, 97.0, 95.0, 96.5]
+    samples = [sample(review, group), sample(review, [value])]
+    if alone == "before":
+        samples.reverse()
+        word = {"better": "worse", "worse": "better"}.get(word, word)
+    found = review.judgement._by_seeds(METRIC, *samples)
+    expected = stats.t.ppf(0.975, 3) * np.std(group, ddof=1) * np.sqrt(1 + 1 / 4)
+    assert found.margin == pytest.approx(expected, rel=1e-3)
+    assert found.word == word
+
+
+def test_students_quantiles_are_those_of_scipy(review: ModuleType) -> None:
+    quantiles = review.judgement._STUDENT
+    assert quantiles == pytest.approx(stats.t.ppf(0.975, np.arange(1, len(quantiles) + 1)), abs=6e-4)
+
+
+def test_images_that_nobody_paired_are_two_binomials(review: ModuleType) -> None:
+    found = review.judgement._by_count("embed.knn_top1", 90.0, 80.0, 400)
+    expected = 100 * stats.norm.ppf(0.975) * np.sqrt(0.9 * 0.1 / 400 + 0.8 * 0.2 / 400)
+    assert (found.margin, found.word) == (pytest.approx(expected, rel=1e-5), "worse")
+
+
+@pytest.mark.parametrize(
+    ("metric", "split"),
+    [
+        (METRIC, "test"),
+        ("embed.knn_top1", "test"),
+        ("finetune.1_percent.finetuned.top1", "test"),
+        ("evaluate.knn.top1_k20", "test"),
+        ("pretrain.val_knn_top1", "val"),
+        ("linear_eval.untrained.top1", None),
+        ("evaluate.knn.top1_k20_low", None),
+        ("pretrain.loss", None),
+    ],
+)
+def test_accuracies_of_the_encoder_are_judged(metric: str, split: str | None, review: ModuleType) -> None:
+    assert review.judgement.split(metric) == split
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A commit whose reports/seeds.json is about its result."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    run(folder, "git", "init", "--quiet")
+    (folder / "params.yaml").write_text("pretrain:\n  seed: 0\n")
+    have(folder, 96.0, 10)
+    metrics = {METRIC: {"mean": 95.0, "sd": 2.0, "commit": 96.0}}
+    (folder / "reports/seeds.json").write_text(json.dumps({"commit": "x", "seeds": 3, "metrics": metrics}))
+    commit(folder, "base")
+    return folder
+
+
+def have(folder: Path, top1: float, wrong: int) -> None:
+    predict(folder, set(range(wrong)))
+    (folder / "reports/linear_eval/metrics.json").write_text(json.dumps({"pretrained": {"top1": top1}}))
+
+
+def judged(review: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    monkeypatch.chdir(repository)
+    before, after = review.revision.resolve("base"), review.revision.resolve("workspace")
+    samples = [review.seeds.samples(side, []) for side in (before, after)]
+    return [(item.basis.partition(" of ")[0], item.word) for item in review.judgement.judge(before, after, *samples)]
+
+
+def test_recorded_seeds_of_the_base_tell_what_is_noise(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the images alone would call it worse; the workspace has results that the file is not about."""
+    have(repository, 88.0, 20)
+    assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
+    (repository / "reports/seeds.json").unlink()
+    assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"metrics": {"a": 1}, "seeds": 3}', None])
+def test_a_record_of_other_results_or_a_damaged_one_is_left_aside(
+    content: str | None, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = repository / "reports/seeds.json"
+    file.write_text(file.read_text().replace("96.0", "96.5") if content is None else content)
+    run(repository, "git", "commit", "--quiet", "--all", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
+    have(repository, 88.0, 20)
+    assert judged(review, repository, monkeypatch) == [("0 gained, 10 lost", "worse")]
+
+
+def test_runs_on_other_data_are_no_other_seeds(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    commits = []
+    for seed, (md5, code) in enumerate([("aaaa.dir", "x"), ("bbbb.dir", "x"), ("aaaa.dir", "y")]):
+        deps = [{"path": "pictures", "md5": md5}, {"path": "src/simclr", "md5": code}, {"path": "data/raw", "md5": md5}]
+        stages = {"fetch": {"deps": deps, "outs": [{"path": "data/raw", "md5": md5}]}}
+        (repository / "dvc.lock").write_text(json.dumps({"stages": stages}))
+        (repository / "params.yaml").write_text(f"pretrain:\n  seed: {seed}\n")
+        commit(repository, f"run-{seed}")
+        commits.append(subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip())
+    first, other, same = map(review.seeds.but_for_seeds, commits)
+    assert first == same != other

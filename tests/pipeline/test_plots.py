@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import browser
 from tests.helpers.programs import ROOT
 
 
@@ -34,13 +35,9 @@ def test_nothing_is_fetched(page: Path) -> None:
         assert f"<!-- {package}." in text
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@browser.needed
 def test_a_browser_without_network_draws_the_curve(page: Path) -> None:
-    command = [
-        "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=4000",
-        "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--dump-dom", page.as_uri(),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert re.search(r'class="[^"]*vega-embed', done.stdout)
-    assert re.search(r'<(canvas|svg)[^>]*class="marks"', done.stdout)
-    assert not re.search("Uncaught|net::ERR", done.stderr)
+    shown = browser.show(page)
+    assert re.search(r'class="[^"]*vega-embed', shown.html)
+    assert re.search(r'<(canvas|svg)[^>]*class="marks"', shown.html)
+    assert not re.search("Uncaught|net::ERR", "\n".join(shown.console))  # and Vega writes warnings

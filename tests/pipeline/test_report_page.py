@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from statistics import mean
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers import browser
 from tests.pipeline.test_review import ROOT, commit, predict, run
 
 SCRIPT = ROOT / "scripts" / "report-page"
@@ -334,20 +334,33 @@ root.all = shown();
 """
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def probed(folder: Path, text: str, probe: str) -> browser.Shown:
+    """What a page has come to after a further script."""
+    (folder / "probe.html").write_text(text.replace("</body>", f"<script>{probe}</script></body>"))
+    return browser.show(folder / "probe.html")
+
+
+@browser.needed
 def test_the_page_in_a_browser(clone: Path) -> None:
     """No error, no overflow at 360 px, tables that sort and filter."""
-    text = page(clone, "before", "after")
-    caught = "<script>window.onerror = message => { document.documentElement.dataset.error = message; };</script>"
-    probed = text.replace("<script>", f"{caught}<script>", 1).replace("</body>", f"<script>{PROBE}</script></body>")
-    (clone / "probe.html").write_text(probed)
-    done = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom",
-         f"--user-data-dir={clone / 'browser'}", (clone / "probe.html").as_uri()],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    found = dict(re.findall(r'data-(\w+)="([^"]*)"', done.stdout.partition(">")[2].partition(">")[0]))
-    assert "error" not in found, found
+    shown = probed(clone, page(clone, "before", "after"), PROBE)
+    assert not shown.console
+    found = shown.data
     assert 0 < float(found["right"]) <= 360
     assert found["up"].split(",") == found["down"].split(",")[::-1]
     assert (found["differing"], found["all"]) == ("1", "3")
+
+
+COMPLAINTS = {
+    "Uncaught Error: thrown": "throw new Error('thrown')",
+    '"said"': "console.error('said')",
+    "Content Security Policy": "new Image().src = 'https://example.org/picture.png'",
+}
+
+
+@browser.needed
+@pytest.mark.parametrize("words", COMPLAINTS)
+def test_what_the_browser_complains_of_is_seen(words: str, clone: Path) -> None:
+    """So that the test above can fail."""
+    [said] = probed(clone, page(clone, "after"), COMPLAINTS[words]).console
+    assert words in said

@@ -7,10 +7,10 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from review import results
+from review import images, results
 from review.html import Markup, join, picture, tag
+from review.images import NotShownError
 from review.revision import Revision
 from review.verdict import PREDICTIONS
 
@@ -18,11 +18,6 @@ MOST = 24
 """Pictures of images gained, and of images lost."""
 SIDE = 64
 """Of a picture, in pixels."""
-BETON = Path("data/beton")
-
-
-class NotShownError(Exception):
-    """There are no pictures; says why."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +68,11 @@ def _predictions(revisions: Sequence[Revision]) -> tuple[list[str], list[list[st
 
 
 def _data(before: Revision, after: Revision) -> str:
-    """The digest of the data that the predictions of both are about.
-
-    dvc.lock knows what linear_eval read, and the run.json of convert its digest. The run.json of linear_eval would not
-    do: DVC brings results back from its run cache without it.
-    """
+    """The digest of the data that the predictions of both are about."""
     digests = []
     for revision in (before, after):
-        locked = results.locked(revision, "linear_eval")
         md5 = hashlib.md5(revision.read(PREDICTIONS) or b"", usedforsecurity=False).hexdigest()
-        record = results.flat(results.record(revision, "convert"))
-        if locked.get(PREDICTIONS) != md5 or locked.get(str(BETON), "") != record.get(f"outs.{BETON}"):
-            raise NotShownError(f"dvc.lock and run.json do not say which data {revision.name} is about")
-        digests.append(str(record.get("fingerprints.data")))
+        digests.append(images.data_of(revision, "linear_eval", PREDICTIONS, md5))
     if digests[0] != digests[1]:
         raise NotShownError("the data are not the same")
     return digests[0]
@@ -93,31 +80,15 @@ def _data(before: Revision, after: Revision) -> str:
 
 def _pictures(data: str, actual: Sequence[str], shown: Sequence[Change]) -> list[bytes]:
     """PNG files of images of test, from data/beton."""
-    if not BETON.is_dir():
-        raise NotShownError(f"there is no {BETON} here")
-    try:
-        from simclr.core import fingerprint
-        from simclr.core.errors import UserError
-        from simclr.data import converted, loader
-        from simclr.thumbnails import cells
-    except ImportError as error:
-        raise NotShownError(f"reading {BETON} needs the environment on the PATH ({error})") from error
-    import numpy as np  # after simclr, which chooses the instructions that it uses
+    found = images.open_images(data)
+    if found.names[: len(actual)] != actual:
+        raise images.other_data()
     from PIL import Image
 
-    try:
-        info = converted.load_info(BETON)
-        test = converted.open_split(BETON, "test")
-        same = fingerprint.of_values(info.digests) == data
-        if not same or [info.classes[label] for label in test.labels[: len(actual)]] != actual:
-            raise NotShownError(f"{BETON} holds other data here; `dvc checkout` may bring back those of a commit")
-        images = loader.thumbnails(test, np.array([change.sample for change in shown]), SIDE)
-    except UserError as error:
-        raise NotShownError(str(error)) from error
     files = []
-    for image in images:
+    for cell in found.cells([change.sample for change in shown], SIDE):
         buffer = io.BytesIO()
-        Image.fromarray(cells.fit(image, SIDE)).save(buffer, "PNG")
+        Image.fromarray(cell).save(buffer, "PNG")
         files.append(buffer.getvalue())
     return files
 

@@ -2,7 +2,7 @@
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -30,10 +30,7 @@ def text(content: Any) -> Markup:
 
 def tag(name: str, *content: Any, **attributes: Any) -> Markup:
     """An element; `class_` is the attribute class, and a hyphen is written as _."""
-    written = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items()
-    )
-    return Markup(f"<{name}{written}>{join(*content)}</{name}>")
+    return Markup(f"<{name}{_written(attributes)}>{join(*content)}</{name}>")
 
 
 def join(*content: Any) -> Markup:
@@ -59,8 +56,13 @@ def picture(content: bytes, description: str) -> Markup:
     """A PNG file within the page; words in place of what is none, or large."""
     if not content.startswith(b"\x89PNG") or len(content) > LARGEST:
         return tag("p", f"no PNG file of at most {LARGEST >> 20} MiB")
-    encoded = base64.b64encode(content).decode()
-    return Markup(f'<img src="data:image/png;base64,{encoded}" alt="{escape(description)}" loading="lazy">')
+    return image(content, "png", description, loading="lazy")
+
+
+def image(content: bytes, kind: str, description: str, **attributes: Any) -> Markup:
+    """A file of an image within the page, of a `kind` such as png."""
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Markup(f"<img{_written({'src': source, 'alt': description, **attributes})}>")
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,17 @@ def lines(curves: Sequence[Curve], x: str, y: str) -> Markup:
         *(_mark(place((left, value)), f"{value:.3g}", "end", -6, 5) for value in (low, (low + high) / 2, high)),
         *(_mark(place((value, low)), f"{value:.3g}", "middle", 0, 22) for value in (left, (left + right) / 2, right)),
     ]
-    legend = tag("p", *(_key(curve.name, curve.color) for curve in curves), class_="legend")
+    legend = tag("p", *(key(curve.name, curve.color) for curve in curves), class_="legend")
     heading = tag("figcaption", f"{y} by {x}")
     svg = tag(
         "svg", *bands, *drawn, *dots, *marks, viewBox=f"0 0 {_WIDTH} {_HEIGHT}", role="img", aria_label=f"{y} by {x}"
     )
     return tag("figure", heading, svg, legend)
+
+
+def key(name: str, color: str) -> Markup:
+    """What a color means, in a legend."""
+    return tag("span", tag("i", style=f"background:{color}"), name)
 
 
 def _outline(curve: Curve) -> list[tuple[float, float]]:
@@ -125,5 +132,7 @@ def _mark(place: str, words: str, anchor: str, right: int, down: int) -> Markup:
     return tag("text", words, x=float(across) + right, y=float(up) + down, text_anchor=anchor)
 
 
-def _key(name: str, color: str) -> Markup:
-    return tag("span", tag("i", style=f"background:{color}"), name)
+def _written(attributes: Mapping[str, Any]) -> str:
+    return "".join(
+        f' {name.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for name, value in attributes.items()
+    )

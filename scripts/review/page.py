@@ -1,6 +1,7 @@
-"""One page that compares revisions, which `make report` writes. It needs no network; all but test images is in Git."""
+"""One page that compares revisions, which `make report` writes. It needs no network; all but test images and their
+maps is in Git."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from review.curves import colors_by_name, curves
 from review.experiments_table import changed, number_cell, of_experiments
 from review.html import Markup, join, picture, table, tag
 from review.judgement import Judgement
+from review.maps import PICTURE, maps
 from review.mistakes import mistakes
 from review.revision import Experiment
 
@@ -19,6 +21,7 @@ _HERE = Path(__file__).parent
 
 def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: str) -> str:
     """The HTML of `columns`, of which the first is what the others are compared with."""
+    embedding_maps, mapped = maps(columns)
     sections = {
         "Verdict": _verdicts(columns, _judged(columns, experiments)),
         "Metrics": _metrics(columns),
@@ -27,7 +30,8 @@ def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: st
         "Classes": _classes(columns),
         "Mistakes": _mistakes(columns),
         "Images gained and lost": join(*(changed_images(columns[0].revision, other.revision) for other in columns[1:])),
-        "Pictures": _pictures(columns),
+        "Maps": embedding_maps,
+        "Pictures": _pictures(columns, mapped),
         "Made by": _records(columns),
         "All experiments": of_experiments(experiments),
     }
@@ -40,7 +44,7 @@ def page(columns: Sequence[Column], experiments: Sequence[Experiment], title: st
                "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"),
         tag("title", title), tag("style", Markup((_HERE / "page.css").read_text())),
     )  # fmt: skip
-    script = tag("script", Markup((_HERE / "page.js").read_text()))
+    script = tag("script", *(Markup((_HERE / name).read_text()) for name in ("page.js", "maps.js")))
     html = tag(
         "html",
         tag("head", head),
@@ -161,8 +165,8 @@ def _mistakes(columns: Sequence[Column]) -> Markup:
     return _compared("linear probe, test images", names, by_column, columns) if names else Markup("")
 
 
-def _pictures(columns: Sequence[Column]) -> Markup:
-    """Side by side; once where they are the same."""
+def _pictures(columns: Sequence[Column], mapped: Container[str]) -> Markup:
+    """Side by side; once where they are the same. That of the map is folded up if all that have it are `mapped`."""
     paths = dict.fromkeys(path for column in columns for path in column.pictures)
     figures = []
     for path in paths:
@@ -174,7 +178,9 @@ def _pictures(columns: Sequence[Column]) -> Markup:
             tag("figure", tag("figcaption", ", ".join(names)), picture(content, f"{path}, {', '.join(names)}"))
             for content, names in by_content.items()
         ]
-        opened = {"open": ""} if len(by_content) > 1 or path.endswith(("map.png", "neighbors.png")) else {}
+        folded = path == PICTURE and all(name in mapped for names in by_content.values() for name in names)
+        looked_at = len(by_content) > 1 or path.endswith(("map.png", "neighbors.png"))
+        opened = {"open": ""} if looked_at and not folded else {}
         name = path.removeprefix("reports/").removeprefix("draw/")
         [*others] = (column.name for column in columns if path not in column.pictures)
         state = " (differs)" if len(by_content) > 1 else " (the same)" if len(columns) > 1 and not others else ""

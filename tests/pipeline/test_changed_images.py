@@ -6,7 +6,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -25,22 +25,22 @@ FILE = "reports/linear_eval/predictions.csv"
 Show = Callable[[str, str], str]
 
 
-def record(folder: Path, data: str) -> None:
-    """Have dvc.lock and the run.json of convert in `folder` say that its predictions are about `data`."""
-    md5 = hashlib.md5((folder / FILE).read_bytes()).hexdigest()
-    deps, outs = [{"path": "data/beton", "md5": f"{data[:32]}.dir"}], [{"path": FILE, "md5": md5}]
-    (folder / "dvc.lock").write_text(json.dumps({"stages": {"linear_eval": {"deps": deps, "outs": outs}}}))
+def record(folder: Path, data: str, stage: str = "linear_eval", file: str = FILE) -> None:
+    """Have dvc.lock and the run.json of convert in `folder` say that the `file` of a stage is about `data`."""
+    md5 = hashlib.md5((folder / file).read_bytes()).hexdigest()
+    deps, outs = [{"path": "data/beton", "md5": f"{data[:32]}.dir"}], [{"path": file, "md5": md5}]
+    (folder / "dvc.lock").write_text(json.dumps({"stages": {stage: {"deps": deps, "outs": outs}}}))
     facts = {"outs": {"data/beton": f"{data[:32]}.dir"}, "fingerprints": {"data": data}}
-    (folder / "reports/convert").mkdir(exist_ok=True)
+    (folder / "reports/convert").mkdir(parents=True, exist_ok=True)
     (folder / "reports/convert/run.json").write_text(json.dumps(facts))
 
 
-def write_beton(folder: Path) -> str:
-    """Have the test images in `folder`; returns the digest of the data."""
+def write_beton(folder: Path, classes: Sequence[str] = ("0", "1", "2")) -> str:
+    """Have the test images in `folder`, of the classes by turns; returns the digest of the data."""
     beton = folder / "data/beton"
-    beton.mkdir(parents=True)
-    betons.stored(beton / "test.beton", IMAGES, np.arange(60) % 3)
-    info = DatasetInfo(["0", "1", "2"], [0.5] * 3, [0.2] * 3, {"test": fingerprint.of_file(beton / "test.beton")})
+    beton.mkdir(parents=True, exist_ok=True)
+    betons.stored(beton / "test.beton", IMAGES, np.arange(60) % len(classes) if classes else np.full(60, -1))
+    info = DatasetInfo(list(classes), [0.5] * 3, [0.2] * 3, {"test": fingerprint.of_file(beton / "test.beton")})
     converted.save_info(beton, info)
     return fingerprint.of_values(info.digests)
 

@@ -1,9 +1,11 @@
+import copy
 import json
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from tests.helpers.programs import unread
 from tests.helpers.ranks import ALONE
 from tests.training.test_pretrain import DIGESTS, striped
 
-SHIPPED = (Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
+SCALING = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
 PARTS = sorted(presets.options("encoder"))
 NAMES = list(presets.options("experiment"))
 
@@ -49,6 +53,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return capsys.readouterr().out
 
     return run
+
+
+@cache
+def _composed(name: str) -> dict[str, Any]:
+    return presets.compose(name)
+
+
+def composed(name: str) -> dict[str, Any]:
+    """The values of a preset, which are composed once for all tests."""
+    return copy.deepcopy(_composed(name))
 
 
 def comments(text: str) -> list[str]:
@@ -76,7 +90,7 @@ def test_params_yaml_ships_with_the_preset_digits() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_preset_sets_every_parameter_and_keeps_comments_and_order(name: str, file: Path) -> None:
     before = params_file.read(file)
-    values = presets.compose(name)
+    values = composed(name)
     text = presets.apply(values, SHIPPED)
     file.write_text(text, encoding="utf-8")
     after = params_file.read(file)
@@ -94,21 +108,21 @@ def test_pixels_of_a_lossless_source_stay_as_they_are(name: str) -> None:
         "digits": 8, "cifar10": 32, "cifar100": 32, "svhn": 32, "fashion_mnist": 28, "stl10": 96, "tiny_imagenet": 64,
         "folder": None,
     }  # fmt: skip
-    values = presets.compose(name)
+    values = composed(name)
     side, section = sides[values["fetch"]["source"]], ConvertParams(**values["convert"])
     assert side is None or encode(np.zeros((side, side, 3), np.uint8), section).mode == RAW
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_digits_after_any_preset_restores_the_shipped_file(name: str) -> None:
-    text = presets.apply(presets.compose(name), SHIPPED)
+    text = presets.apply(composed(name), SHIPPED)
     assert (text == SHIPPED) == (name == "digits")
-    assert presets.apply(presets.compose("digits"), text) == SHIPPED
+    assert presets.apply(composed("digits"), text) == SHIPPED
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_dvc_leaves_the_layout_as_it_is(name: str, file: Path) -> None:
-    text = presets.apply(presets.compose(name), SHIPPED)
+    text = presets.apply(composed(name), SHIPPED)
     file.write_text(text, encoding="utf-8")
     with modify_yaml(file):
         pass
@@ -133,15 +147,39 @@ def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Call
     assert difference.startswith("+++ params.yaml (cifar10)\n@@ ")
     assert "\n-  source: digits\n+  source: cifar10\n" in printed
     assert head.startswith(f"# {presets.options('experiment')['cifar10']}\n#\n# Source: ")
-    assert head.endswith("\n# To use it: python -m simclr.presets apply cifar10 && make repro\n\n")
+    assert head.endswith("\n# Command: python -m simclr.presets apply cifar10 && make repro\n\n")
+
+
+def header(name: str) -> dict[str, str]:
+    """What the file of a preset begins with, by the names of its entries; an entry goes on in indented lines."""
+    return dict(re.findall(r"^# (\w+): (.*)$", presets.about(name).replace("\n#   ", " "), re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_says_where_it_is_from_and_whether_it_was_measured(name: str) -> None:
-    about = presets.about(name)
-    assert "\n# Source: " in about
-    assert re.search(r"measured\s(# )?here", about, re.IGNORECASE)
-    assert max(map(len, about.splitlines())) <= 128
+def test_its_file_says_where_it_is_from_and_what_to_expect(name: str) -> None:
+    entries = header(name)
+    assert list(entries) == ["Source", "Result", "Departures", "Time", "Command"]
+    assert re.search(r"measured here", entries["Result"], re.IGNORECASE)
+    assert re.search(r"\((derived|measured)\b", entries["Time"])
+    assert max(map(len, presets.about(name).splitlines())) <= 120
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_command_in_its_file_applies_it(name: str) -> None:
+    command = re.fullmatch(
+        r"python -m simclr\.presets apply (\S+)((?: \S+=\S+)*) && make repro", header(name)["Command"]
+    )
+    assert command
+    assert command[1] == name
+    recipe.checked(presets.compose(name, command[2].split()), name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_derived_time_is_that_of_the_table(name: str) -> None:
+    row = re.search(rf"^\| {name} \|[^|]+\| (\S+ \w+) d \|", SCALING.partition("\n## 8 GPUs\n")[0], re.MULTILINE)
+    assert bool(row) == ("derived" in header(name)["Time"])
+    if row:
+        assert header(name)["Time"].startswith(f"{row[1]} of steps on an H100")
 
 
 def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Callable[..., str]) -> None:

@@ -31,7 +31,7 @@ def options(group: str) -> dict[str, str]:
 
 
 def about(preset: str) -> str:
-    """The comment at the start of the file of `preset`: its purpose, its source, and what it was measured to reach."""
+    """The comment at the start of the file of `preset`: purpose, source, result, departures, time and command."""
     lines = files(__name__).joinpath("experiment", f"{preset}.yaml").read_text(encoding="utf-8").splitlines()[1:]
     return "\n".join(takewhile(lambda line: line.startswith("#"), lines))
 

@@ -50,7 +50,7 @@ def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     values = presets.compose(preset, overrides)
     params_file.read()  # says in one line what is wrong with the file
     if not write:
-        print(f"{presets.about(preset)}\n#\n# To use it: python -m simclr.presets apply {preset} && make repro\n")
+        print(f"{presets.about(preset)}\n")
     before = params_file.FILE.read_text(encoding="utf-8")
     after = presets.apply(values, before)
     if before == after:

@@ -20,6 +20,7 @@ from simclr.core import params_file
 from simclr.core.errors import UserError
 from simclr.data.beton import RAW
 from simclr.data.converted import DatasetInfo
+from simclr.learning.schedule import scaled_lr
 from simclr.presets.__main__ import main
 from simclr.training import pretrain, recipe
 from simclr.training.run_context import PretrainData, RunContext
@@ -30,6 +31,7 @@ from tests.training.test_pretrain import DIGESTS, striped
 ROOT = Path(__file__).parents[2]
 SHIPPED = (ROOT / "params.yaml").read_text(encoding="utf-8")
 SCALING = (ROOT / "docs/scaling.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/presets.md").read_text(encoding="utf-8")
 PARTS = sorted(presets.options("encoder"))
 NAMES = list(presets.options("experiment"))
 
@@ -180,6 +182,45 @@ def test_a_derived_time_is_that_of_the_table(name: str) -> None:
     assert bool(row) == ("derived" in header(name)["Time"])
     if row:
         assert header(name)["Time"].startswith(f"{row[1]} of steps on an H100")
+
+
+def test_the_commands_of_the_page_can_be_applied() -> None:
+    commands = re.findall(r"^    python -m simclr\.presets apply (.+)$", PAGE, re.MULTILINE)
+    assert commands
+    for command in commands:
+        name, *overrides = command.split()
+        recipe.checked(presets.compose(name, overrides), name)
+
+
+@pytest.mark.parametrize(("epochs", "lr"), [(100, 0.06), (200, 0.06), (500, 0.03), (1000, 0.03)])
+def test_a_length_on_cifar_has_its_epochs_and_its_rate_and_is_else_as_the_others(epochs: int, lr: float) -> None:
+    names = [f"cifar10_{epochs}_epochs", f"cifar100_{epochs}_epochs"]
+    assert f"\n| {epochs} | `{names[0]}` | `{names[1]}` | {lr} |" in PAGE
+    expected = composed("cifar10_100_epochs")
+    expected["pretrain"]["epochs"] = epochs
+    expected["pretrain"]["optimizer"]["lr"] = lr
+    for name, source in zip(names, ("cifar10", "cifar100"), strict=True):
+        values = composed(name)
+        expected["fetch"]["source"] = source
+        expected["pretrain"]["validation"] = values["pretrain"]["validation"]
+        assert values == expected
+
+
+def test_resnet50_on_cifar_is_a_part_to_exchange() -> None:
+    exchanged = presets.compose("cifar10_1000_epochs", ["encoder=resnet50"])
+    assert exchanged == composed("cifar10_resnet50_1000_epochs")
+
+
+@pytest.mark.parametrize("batch", [256, 512, 1024, 2048, 4096])
+def test_a_batch_of_imagenet_has_the_rate_of_the_page(batch: int) -> None:
+    row = re.search(rf"^\| {batch} \| `(imagenet.*)` \| (\S+) \|$", PAGE, re.MULTILINE)
+    assert row
+    name, *overrides = row[1].split()
+    parameters = recipe.checked(presets.compose(name, overrides), name).parameters
+    assert parameters.batch_size == batch
+    peak = scaled_lr(parameters.optimizer.lr, batch, parameters.optimizer.lr_scaling)
+    assert peak == pytest.approx(0.075 * batch**0.5)
+    assert row[2] == f"{peak:.2f}"
 
 
 def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Callable[..., str]) -> None:

@@ -18,12 +18,14 @@ from simclr import presets
 from simclr.conversion.convert import ConvertParams, encode
 from simclr.core import params_file
 from simclr.core.errors import UserError
+from simclr.data import converted
 from simclr.data.beton import RAW
 from simclr.data.converted import DatasetInfo
 from simclr.learning.schedule import scaled_lr
 from simclr.presets.__main__ import main
 from simclr.training import pretrain, recipe
 from simclr.training.run_context import PretrainData, RunContext
+from tests.helpers.betons import noise, stored
 from tests.helpers.programs import unread
 from tests.helpers.ranks import ALONE
 from tests.training.test_pretrain import DIGESTS, striped
@@ -353,15 +355,26 @@ def test_it_ends_without_a_word_where_nobody_reads_on(arguments: tuple[str, ...]
     assert (file.read_text() == SHIPPED) == ("apply" not in arguments)
 
 
+def tiny_dataset(folder: Path) -> Path:
+    """What convert writes, of a few images: labels -1 are those of the unlabelled ones."""
+    striped(folder / "train.beton", 16, 0)
+    striped(folder / "val.beton", 6, 1)
+    stored(folder / "unlabelled.beton", noise(17, 8, seed=2), np.full(17, -1))
+    converted.save_info(folder, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    return folder
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_trains(name: str, tmp_path: Path) -> None:
-    """Two steps of a small network, on the views of the preset."""
-    small = ("models.resnet.depth=10", "models.resnet.width=0.125", "pretrain.batch_size=8", "pretrain.epochs=1")
-    chosen = recipe.checked(presets.compose(name, [*small, "pretrain.compile=false"]), name)
+    """Two steps of a narrow network as deep as that of the preset, on its split and its views."""
+    small = ("models.resnet.width=0.125", "pretrain.batch_size=8", "pretrain.epochs=1", "pretrain.compile=false")
+    chosen = recipe.checked(presets.compose(name, small), name)
     chosen.parameters.validation.neighbors = 1
-    train, val = striped(tmp_path / "train.beton", 16, 0), striped(tmp_path / "val.beton", 6, 1)
-    info = DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS)
-    result = pretrain.pretrain(chosen, PretrainData(train, train, val, info), ALONE, RunContext())
+    folder = tiny_dataset(tmp_path)
+    source, train, val = (converted.open_split(folder, split) for split in (chosen.parameters.split, "train", "val"))
+    assert len(source) == {"train": 16, "all": 22, "unlabelled": 17}[chosen.parameters.split]
+    data = PretrainData(source, train, val, converted.load_info(folder))
+    result = pretrain.pretrain(chosen, data, ALONE, RunContext())
     assert len(result.history) == 1
     assert np.isfinite(result.history[0]["loss"])
     assert all(weight.isfinite().all() for weight in result.encoder.parameters())

@@ -66,7 +66,7 @@ def main() -> None:
             began = time.perf_counter()
             result = pretrain(pretrain_recipe, data, session, RunContext(board, checkpoints, interruption))
             share = checkpoints.waited / (time.perf_counter() - began)
-            report(result)
+            report(result, parameters.split)
             facts = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
             inputs = {"data": fingerprint.of_values(run_identity.parts["data"])}
             options = [option.path for option in pretrain_recipe.options]
@@ -101,7 +101,7 @@ def checkpoint_seconds() -> float:
     return 60 * minutes
 
 
-def report(result: PretrainResult) -> None:
+def report(result: PretrainResult, split: str) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
     head_file.save(HEAD, result.head)
     arrays.save(VIEWS, {"pairs": result.pairs})
@@ -112,9 +112,10 @@ def report(result: PretrainResult) -> None:
     without_labels = [{"epoch": len(result.history), "knn_top1": None}]
     tables.write_csv(REPORTS / "knn.csv", result.validation or without_labels)
     metrics = result.metrics
+    val = "val, which was trained on" if split == converted.ALL else "val"
     figures = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
     figures += [
-        f"{name} top-1 {metrics[key]:.2f} % on val"
+        f"{name} top-1 {metrics[key]:.2f} % on {val}"
         for name, key in (("kNN", "val_knn_top1"), ("probe", "val_probe_top1"))
         if key in metrics
     ]

@@ -223,6 +223,16 @@ def test_an_online_probe_is_a_column_more_and_changes_nothing_else(done: Path, t
     assert metrics == json.loads((done / "reports/pretrain/metrics.json").read_text())
 
 
+def test_accuracies_on_val_say_where_it_was_trained_on(done: Path, tmp_path: Path) -> None:
+    ready("pretrain", done, tmp_path)
+    change(tmp_path, **TINY, pretrain__split="all")
+    assert "% on val, which was trained on; kept epoch 2 of 2" in stage("pretrain", tmp_path).stdout
+    curves = {"curves/loss", "curves/lr"}
+    for folder, name in ((tmp_path, "trained_val_knn_top1"), (done, "val_knn_top1")):
+        tags = EventAccumulator(str(folder / "runs/tested/pretrain")).Reload().Tags()["scalars"]
+        assert {tag for tag in tags if tag.startswith("curves/")} == {*curves, f"curves/{name}"}
+
+
 def test_torchrun_with_two_gloo_processes_trains_as_one_process_does(done: Path, tmp_path: Path) -> None:
     shutil.copytree(done / "data", tmp_path / "data")
     shutil.copy(done / "params.yaml", tmp_path)

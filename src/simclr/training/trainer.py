@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from simclr.core.errors import Stopped, UserError
+from simclr.data import converted
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
@@ -229,5 +230,7 @@ class Trainer:
             self.parameters.views.count * self.parameters.batch_size // self.learner.pieces // self.session.world_size,
             self.session, self._pause,
         )  # fmt: skip
-        self.board.scalars({f"curves/val_{name}": value for name, value in accuracies.items()}, self.step)
+        # apart from the curves of runs whose val was not trained on, which it does not compare with
+        split = "trained_val" if self.parameters.split == converted.ALL else "val"
+        self.board.scalars({f"curves/{split}_{name}": value for name, value in accuracies.items()}, self.step)
         return accuracies

@@ -62,10 +62,10 @@ UNRECORDED = "- `train`: not recorded, as of results from DVC's run cache"
 PARAMS = "prepare:\n  seed: 0\ntrain:\n  lr: 0.25\n"
 
 
-def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """`command` in `folder`, with this environment first in the PATH and away from the user's settings."""
+def environment(folder: Path) -> dict[str, str]:
+    """With this environment first in the PATH, and away from the user's settings."""
     home = str(folder.parent)
-    environment = {
+    variables = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "HOME": home,
         "DVC_GLOBAL_CONFIG_DIR": home,
@@ -75,8 +75,13 @@ def run(folder: Path, *command: str, check: bool = True) -> subprocess.Completed
         "GIT_CONFIG_NOSYSTEM": "1",
     }
     for who in ("AUTHOR", "COMMITTER"):
-        environment |= {f"GIT_{who}_NAME": "tester", f"GIT_{who}_EMAIL": "tester@example.org"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        variables |= {f"GIT_{who}_NAME": "tester", f"GIT_{who}_EMAIL": "tester@example.org"}
+    return variables
+
+
+def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """`command` in `folder` and its `environment`."""
+    done = subprocess.run(command, cwd=folder, env=environment(folder), capture_output=True, text=True, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done
 

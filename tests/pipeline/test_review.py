@@ -213,6 +213,11 @@ def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -
     file.write_text(json.dumps(record))
     words = "- `train`: `cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14`"
     assert comment(clone, "fast")["Made by"] == words
+    machine = clone / "runs" / "exp-1" / "train" / "machine.json"
+    machine.parent.mkdir(parents=True)
+    for outs, time in ((record["outs"], ["- Time, as recorded here: `train` 59 s on `EPYC`"]), ({}, [])):
+        machine.write_text(json.dumps({"outs": outs, "seconds": 58.7, "cpu": "EPYC"}))
+        assert comment(clone, "fast")["Made by"].splitlines() == [words, *time]
     file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
     assert comment(clone, "fast")["Made by"] == UNRECORDED
     file.write_text('{"outs": []}')

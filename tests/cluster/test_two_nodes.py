@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,8 @@ class Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.disk = folder / "disk"
+        """A small file system that both nodes see."""
         self.environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "SLURM_CONF": str(folder / "slurm.conf"),
@@ -46,12 +49,16 @@ class Cluster:
         return done.stdout
 
     def start(self) -> None:
+        self.disk.mkdir()
+        # before n2, which starts with a copy of the mounts
+        self.command("mount", "-t", "tmpfs", "-o", "size=200m", "none", str(self.disk))
         self.command(str(CLUSTER), str(self._folder), "start")
         self.await_idle()
 
     def stop(self) -> None:
         self.command("scancel", "--user=root")
         self.command(str(CLUSTER), str(self._folder), "stop")
+        self.command("umount", "--lazy", str(self.disk))
 
     def await_idle(self) -> None:
         until(lambda: self.command("sinfo", "--noheader", "--format=%T %D").split() == ["idle", "2"])
@@ -267,6 +274,37 @@ def test_a_folder_that_the_second_node_lacks_is_named(cluster: Cluster, folder: 
     assert f"pretrain: error: node n2 lacks {folder}/runs/.nodes-" in said(folder)
     assert ": all nodes of a job need the same folder, as of a shared disk" in said(folder)
     assert half_written(folder) == []
+
+
+def fill(disk: Path) -> None:
+    """Leave no room on a disk."""
+    with (disk / "fill").open("ab", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+
+
+def test_a_shared_disk_that_is_full_is_named_and_the_next_job_goes_on(
+    cluster: Cluster, whole: Path, folder: Path, tmp_path: Path
+) -> None:
+    shared = shutil.copytree(folder, cluster.disk / "repository", symlinks=True)
+    elsewhere = (f"--output={tmp_path}/said",)
+    job = cluster.submit(REQUEUE, *TRAIN, folder=shared, options=elsewhere)
+    await_checkpoint(shared)
+
+    def ends_of_a_full_disk() -> bool:
+        fill(cluster.disk)  # again and again: an old checkpoint may have made room when it was removed
+        return cluster.state(job) not in ("RUNNING", "COMPLETING")
+
+    until(ends_of_a_full_disk, WITHIN)
+    assert cluster.state(job) == "FAILED"
+    assert re.search(r"^pretrain: error: \S+: cannot be written \(No space left on device\)$", said(tmp_path), re.M)
+    assert not (shared / ENCODER).exists()
+    (cluster.disk / "fill").unlink()
+    assert half_written(shared / "runs") == []
+    job = cluster.submit(RUN, *TRAIN, folder=shared, options=elsewhere)
+    assert cluster.end(job) == "COMPLETED", said(tmp_path)
+    assert "pretrain: goes on from step " in said(tmp_path)
+    assert (shared / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
 
 
 def test_a_lost_node_ends_the_step_and_another_job_goes_on_when_it_is_back(

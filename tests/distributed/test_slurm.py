@@ -75,7 +75,7 @@ def agents(job: Path, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
         "import os, sys, json, signal, time\n"
         "task = int(os.environ['SLURM_PROCID'])\n"
         "def report(number, message):\n"
-        "    with open(os.path.join(os.environ['SIMCLR_NODE_REPORTS'], str(task)), 'w') as file:\n"
+        "    with open(os.path.join(os.environ['SIMCLR_NODE_REPORTS'], str(task)), 'r+') as file:\n"
         "        json.dump([number, message], file)\n" + code
     )
     monkeypatch.setattr("sys.argv", [str(program)])
@@ -308,8 +308,12 @@ def test_what_slurm_refuses_is_an_error_in_its_words(job: Path, monkeypatch: pyt
         slurm.run(2)
 
 
+NO_REPORT = " " * 20_000
+
+
 def as_agent(job: Path, code: str, **own: str) -> "subprocess.CompletedProcess[str]":
     """A process in which `code` runs as the work of the agent of node 1; its report is in the file 1."""
+    (job / "1").write_text(NO_REPORT)
     program = f"""
 import os, signal
 from simclr.core.errors import Stopped, UserError
@@ -338,18 +342,19 @@ def test_an_agent_leaves_a_report_in_place_of_a_last_line(
     monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
     done = as_agent(job, code)
     assert (done.returncode, done.stdout + done.stderr) == (exit_code, "")
-    file = job / "1"
-    assert (json.loads(file.read_text()) if file.exists() else None) == report
+    content = (job / "1").read_text()
+    assert (json.loads(content) if content != NO_REPORT else None) == report
 
 
 def test_a_worker_of_an_agent_reports_to_its_agent_alone(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(slurm.__file__).parents[2]))
     done = as_agent(job, "raise UserError('no')", TORCHELASTIC_RUN_ID="none")
     assert done.stderr.endswith("UserError: no\n")
-    assert not (job / "1").exists()
+    assert (job / "1").read_text() == NO_REPORT
 
 
 def test_an_agent_whose_gpus_cannot_be_used_reports_it(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job / "1").write_text(NO_REPORT)
     monkeypatch.setenv("SIMCLR_NODE_REPORTS", str(job))
     monkeypatch.setenv("SLURM_PROCID", "1")
     on_machine(monkeypatch, devices=2)

@@ -7,14 +7,12 @@ which writes the results, must be on the node where DVC looks for them: c10d sor
 """
 
 import ctypes
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +20,7 @@ from types import FrameType
 
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import SIGNALS
+from simclr.distributed import node_reports
 
 LOST_PEER = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBackendError|DistNetworkError", re.I)
 """Error messages of a process that lost its peer."""
@@ -82,15 +81,15 @@ def run(count: int) -> None:
     """Run this program on `count` nodes, as torchrun's agent on each.
 
     Raises:
-        UserError: there is no srun, or it fails; a node lacks this folder or this Python; or an agent failed: its
-            error, of the first that failed by itself.
+        UserError: there is no srun, or it fails; the disk is full; a node lacks this folder or this Python; or an agent
+            failed: its error, of the first that failed by itself.
         Stopped: all agents stopped after a signal.
     """
     address = _address()
-    Path("runs").mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".nodes-", dir="runs", ignore_cleanup_errors=True) as folder:
+    with node_reports.open_folder(count) as folder:
         own = {
-            _REPORTS: str(Path(folder).resolve()),
+            _REPORTS: str(folder),
+            "TORCH_CPP_LOG_LEVEL": "ERROR",  # its warnings of a lost peer are thirty lines
             "PET_NNODES": str(count),
             "PET_MASTER_ADDR": address,
             "PET_MASTER_PORT": str(_free_port()),
@@ -104,7 +103,7 @@ def run(count: int) -> None:
         launcher = srun(count, os.environ)
         _check_nodes(launcher, inherited, [own[_REPORTS], sys.executable])
         code, received = _wait([*launcher, sys.executable, *sys.argv], inherited | own)
-        _raise_reported(Path(folder), count, code, received)
+        _raise_reported(node_reports.read(folder, count), count, code, received)
 
 
 def _address() -> str:
@@ -174,9 +173,8 @@ def _wait(command: list[str], environment: dict[str, str]) -> tuple[int, int]:
             signal.signal(number, handler)
 
 
-def _raise_reported(folder: Path, count: int, code: int, received: int) -> None:
+def _raise_reported(reports: dict[int, tuple[int, str]], count: int, code: int, received: int) -> None:
     """Raise what the agents reported, if they did or the step failed."""
-    reports = {node: json.loads(file.read_text()) for node in range(count) if (file := folder / str(node)).exists()}
     errors = [message for number, message in reports.values() if not number]
     stops = [(number, message) for number, message in reports.values() if number]
     silent = [node for node in range(count) if node not in reports]
@@ -211,19 +209,15 @@ def as_agent() -> Iterator[None]:
         return
     for number in SIGNALS:
         signal.signal(number, lambda *_: None)  # unlike SIG_IGN, not inherited by the workers
-    node = os.environ["SLURM_PROCID"]
-    os.environ["PET_NODE_RANK"], os.environ["PET_SIGNALS_TO_HANDLE"] = node, "SIGQUIT"
+    node, folder = int(os.environ["SLURM_PROCID"]), Path(os.environ[_REPORTS])
+    os.environ["PET_NODE_RANK"], os.environ["PET_SIGNALS_TO_HANDLE"] = str(node), "SIGQUIT"
     try:
         yield
     except Stopped as stop:
         name = signal.Signals(stop.number).name
-        _report(node, stop.number, str(stop).partition(name)[2])
+        node_reports.write(folder, node, stop.number, str(stop).partition(name)[2])
         sys.exit()
     except (UserError, OSError, RuntimeError) as error:  # of torch, as of a node that it does not reach
-        _report(node, 0, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        node_reports.write(folder, node, 0, message)
         sys.exit(1)
-
-
-def _report(node: str, number: int, message: str) -> None:
-    """Leave the signal's number, 0 for an error, and the message."""
-    Path(os.environ[_REPORTS], node).write_text(json.dumps([number, message]), encoding="utf-8")

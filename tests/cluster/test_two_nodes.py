@@ -1,6 +1,7 @@
 """A real SLURM with two nodes, on the loopback of one machine: `make test-cluster`."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -322,6 +323,25 @@ def test_a_lost_node_ends_the_step_and_another_job_goes_on_when_it_is_back(
     cluster.recover()  # cancels the job too, which SLURM may have queued again
     job = cluster.submit(RUN, *TRAIN, folder=folder)
     assert cluster.end(job) == "COMPLETED", said(folder)
+    assert "pretrain: goes on from step " in said(folder)
+    assert (folder / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
+
+
+def test_a_job_that_slurm_queues_again_is_not_refused_by_the_lock_of_its_attempt_before(
+    cluster: Cluster, whole: Path, folder: Path
+) -> None:
+    job = cluster.submit(REQUEUE, *TRAIN, folder=folder)
+    await_checkpoint(folder)
+    cluster.lose()
+    until(lambda: cluster.state(job) == "PENDING", 3 * WITHIN)
+    until(lambda: not running(folder), WITHIN)
+    # as on another node, where any process may have the number of the dvc that ended
+    (folder / f".dvc/tmp/job-{job}").write_text("1\n")
+    locked = {"write": {str(folder / ENCODER): {"pid": 1, "cmd": "dvc repro"}}, "read": {}}
+    (folder / ".dvc/tmp/rwlock").write_text(json.dumps(locked))
+    cluster.start_second()
+    assert cluster.end(job) == "COMPLETED", said(folder)
+    assert "job-dvc: .dvc/tmp/rwlock is removed, which process 1 of this job's attempt before has left" in said(folder)
     assert "pretrain: goes on from step " in said(folder)
     assert (folder / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
 

@@ -15,6 +15,7 @@ from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import SIGNALS
 from simclr.distributed import launch, slurm
 from tests.distributed.test_launch import LOST, on_machine
+from tests.distributed.test_torchrun_options import NODE
 
 JOB = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_JOB_CPUS_PER_NODE": "8"}
 SRUN = r"""#!/usr/bin/env bash
@@ -197,7 +198,8 @@ def test_other_stages_and_nodes_that_the_user_configures_start_no_step(
     on_machine(monkeypatch, devices=0)
     launch.on_every_gpu(256)
     assert steps == []
-    monkeypatch.setenv("PET_NNODES", "2")
+    for name, value in NODE.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         launch.on_every_gpu(256, on_every_node=True)
     assert steps == [(1, "1")]

@@ -15,6 +15,7 @@ from tests.helpers.programs import ROOT, TINY, await_checkpoint, change, ready
 PRETRAIN = ROOT / "stages" / "pretrain.py"
 WITHIN = 30
 """Seconds."""
+ENCODER = "models/encoder.safetensors"
 
 
 def prepared(done: Path, folder: Path, epochs: int = 12) -> Path:
@@ -165,7 +166,7 @@ def test_two_ranks_killed_and_going_on_end_with_the_encoder_of_an_undisturbed_ru
     _, said = (again := started(folder)).communicate()
     assert again.returncode == 0, said
     assert "goes on from step " in said
-    assert (folder / "models/encoder.safetensors").read_bytes() == (whole / "models/encoder.safetensors").read_bytes()
+    assert (folder / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
 
 
 def workers_of_session(session: int) -> list[int]:

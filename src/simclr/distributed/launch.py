@@ -3,7 +3,8 @@
 On several nodes of a SLURM job it has srun start an agent on each: see `slurm`.
 
 torchrun also reads its options from the environment, as PET_ and their name in capitals, and so does every stage:
-`PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one.
+`PET_NPROC_PER_NODE=2 dvc repro` runs two processes, which share a CPU, or the GPU if there is only one. See
+`torchrun_options`.
 """
 
 import logging
@@ -21,19 +22,18 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import SIGNALS
-from simclr.distributed import slurm
+from simclr.distributed import slurm, torchrun_options
 
 _DEFAULTS = {
     # seconds for a run to write its checkpoint after a signal, as long as the sender of the signal waits
     "PET_SHUTDOWN_TIMEOUT": "600",
     "PET_SIGNALS_TO_HANDLE": "SIGTERM,SIGINT,SIGUSR1",
 }
-_KINDS = ("auto", "cpu", "gpu")
-"""Values that torchrun accepts in place of a number of processes."""
 _SAY_THE_SAME = ("torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api")
 """Loggers that say in several lines which worker ended, before this process says why in one."""
 _USER_ERROR = ": error: "
 """The mark of a UserError's line: see `entry`."""
+_log = logging.getLogger(__name__)
 
 
 @slurm.as_agent()
@@ -42,10 +42,11 @@ def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
 
     Otherwise start the workers, wait for them and exit as they did. With a global batch, the number of processes is
     the largest that divides `batch_size`, unless PET_NPROC_PER_NODE sets it. With `on_every_node` they are on all
-    nodes of the SLURM job, if there is one and `batch_size` divides among its nodes.
+    nodes of the SLURM job, if there is one and `batch_size` divides among its nodes, or on those that the user starts.
 
     Raises:
-        UserError: PyTorch cannot use the GPUs; or a worker failed: names the first one and its error.
+        UserError: PyTorch cannot use the GPUs; the environment describes no processes or nodes that work; the nodes do
+            not meet; or a worker failed: names the first one and its error.
         Stopped: a signal arrived; the workers got it too, and have stopped.
     """
     devices = torch.cuda.device_count()
@@ -54,34 +55,41 @@ def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
             f"this machine has {devices} GPU(s) that PyTorch {torch.__version__} cannot use: {reason}; install a "
             f"driver for CUDA {torch.version.cuda}, or ask for the CPU by CUDA_VISIBLE_DEVICES="
         )
-    is_configured = any(name.startswith("PET_") for name in os.environ)
-    nodes = slurm.nodes() if on_every_node and "PET_NNODES" not in os.environ else 1
-    if dist.is_torchelastic_launched() or (devices <= 1 and not is_configured and nodes == 1):
+    if dist.is_torchelastic_launched():
         return
-    nodes, processes = _shares(nodes, devices, batch_size)
+    if not on_every_node:
+        torchrun_options.forget_nodes()
+    by_hand = None if slurm.is_agent() else torchrun_options.nodes()
+    nodes = by_hand or (slurm.nodes() if on_every_node else 1)
+    is_configured = any(name.startswith("PET_") for name in os.environ)
+    if devices <= 1 and not is_configured and nodes == 1:
+        return
+    nodes, processes = _shares(nodes, devices, batch_size, all_nodes=by_hand is not None)
     if processes == nodes == 1 and not is_configured:
         return
-    if (not (asked := os.environ.get("PET_NPROC_PER_NODE", "1")).isdecimal() and asked not in _KINDS) or asked == "0":
-        raise UserError(
-            f"environment: PET_NPROC_PER_NODE = {asked} is not allowed; it takes an integer >= 1 or {', '.join(_KINDS)}"
-        )
+    torchrun_options.check_processes()
     for name, value in {"PET_NPROC_PER_NODE": str(processes), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
-    if nodes > 1:
-        slurm.run(nodes)
-    else:
+    if nodes == 1:
         _become_agent()
+    elif by_hand:
+        node, *place = (os.environ[name] for name in torchrun_options.MEETING)
+        _log.info(f"node {node} of {nodes}, counted from 0, waits for the others at {':'.join(place)}")
+        _become_agent()
+    else:
+        slurm.run(nodes)
     sys.exit()
 
 
-def _shares(nodes: int, devices: int, batch_size: int) -> tuple[int, int]:
+def _shares(nodes: int, devices: int, batch_size: int, *, all_nodes: bool) -> tuple[int, int]:
     """The numbers of nodes and of processes on each that `batch_size` divides among; says so if these are not all.
 
-    All nodes are used or the first one alone. The environment may set the number of processes.
+    All nodes are used or, unless `all_nodes`, the first one alone. The environment may set the number of processes.
     """
     most, is_set = max(devices, 1), "PET_NPROC_PER_NODE" in os.environ
-    choices = [(count, each) for count in {1, nodes} for each in range(1, most + 1) if batch_size % (count * each) == 0]
-    used, processes = max(choices, key=lambda choice: (choice[0] * choice[1], -choice[0]), default=(1, 1))
+    counts = {nodes} if all_nodes else {1, nodes}
+    choices = [(count, each) for count in counts for each in range(1, most + 1) if batch_size % (count * each) == 0]
+    used, processes = max(choices, key=lambda choice: (choice[0] * choice[1], -choice[0]), default=(min(counts), 1))
     if is_set:
         used = nodes
     elif used * processes < nodes * most:
@@ -105,6 +113,8 @@ def _become_agent() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         run.run(run.parse_args(sys.argv))
+    except dist.DistError as error:
+        raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
     except SignalException as stop:
         raise Stopped(stop.sigval, "; the same command goes on from the last checkpoint") from None
     except ChildFailedError as error:

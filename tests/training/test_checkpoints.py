@@ -1,5 +1,7 @@
 """Checkpoints: found again whole by the run that wrote them, and by no other."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import multiprocessing
@@ -258,6 +260,47 @@ def test_a_process_that_was_killed_leaves_nothing_in_the_way(holder: Holder, tmp
     os.kill(holder[0], 9)
     assert latest(tmp_path) is None
     assert not list((tmp_path / RUN.folder).glob(".*"))
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def without_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system on which flock(2) fails."""
+    refuse_flock(monkeypatch, request.param)
+
+
+def refuse_flock(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_a_run_goes_on_from_its_checkpoints_and_says_what_is_not_guarded(tmp_path: Path) -> None:
+    saved(tmp_path, 1, 2)
+    said: list[str] = []
+    assert latest(tmp_path, said) == {"step": 2}
+    assert said == [
+        f"{tmp_path / RUN.folder}: this file system has no locks, so nothing keeps a second run of the same experiment "
+        "from spoiling these checkpoints; do not start one meanwhile"
+    ]
+
+
+@pytest.mark.usefixtures("without_locks")
+def test_without_locks_checkpoints_of_another_run_stay_and_its_own_do_not(tmp_path: Path) -> None:
+    """The other run may be going on from them."""
+    finished(tmp_path, lock := tmp_path / "dvc.lock")
+    lock.write_text("stages:")
+    with opened(tmp_path, changed("parameters", "pretrain.epochs", 1)):
+        assert len(files(tmp_path)) == 1
+    with opened(tmp_path):
+        assert files(tmp_path) == []
+
+
+def test_another_failure_of_a_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_flock(monkeypatch, errno.EIO)
+    with pytest.raises(UserError, match=r"checkpoints \(Input/output error\)$"), opened(tmp_path):
+        pytest.fail("it has no lock")
 
 
 def finished(root: Path, witness: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Check all of params.yaml before any stage runs, including the values of later stages.
+"""Check all of params.yaml before any stage runs, including the values of later stages, and that srun runs DVC once.
 
     python stages/check.py pretrain
 
@@ -20,6 +20,7 @@ import simclr
 from simclr.core import entry, params, params_file, processor_params
 from simclr.core.errors import gathered, raise_all
 from simclr.core.processor_params import ProcessorParams
+from simclr.distributed import slurm
 
 BETON = Path("data/beton")
 AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw", "card")
@@ -27,6 +28,7 @@ AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "dr
 
 
 def main() -> None:
+    slurm.check_alone()
     values = params_file.read()
     known = (BETON / "dataset.json").exists() and sys.argv[1] in AFTER_CONVERT
     listed = Path(str(params_file.lookup(values, "finetune.label_list")))

@@ -264,6 +264,15 @@ def test_an_error_queues_no_job_again(cluster: Cluster, folder: Path) -> None:
     assert half_written(folder) == []
 
 
+def test_dvc_that_srun_starts_on_both_nodes_is_refused(cluster: Cluster, folder: Path) -> None:
+    """At least once: here the nodes are one machine, so that DVC's own lock may refuse the other."""
+    (folder / "twice").write_text('#!/bin/bash\nsrun dvc "$@"\n')
+    job = cluster.submit("twice", *TRAIN, folder=folder)
+    assert cluster.end(job) == "FAILED"
+    assert "pretrain: error: srun has started this command 2 times; give it once" in said(folder)
+    assert not (folder / ENCODER).exists()
+
+
 def test_a_folder_that_the_second_node_lacks_is_named(cluster: Cluster, folder: Path) -> None:
     within = ("nsenter", "--mount", f"--target={cluster.slurmd()}")
     cluster.command(*within, "mount", "-t", "tmpfs", "none", str(folder))

@@ -140,6 +140,27 @@ def test_several_nodes_are_those_of_a_job(case: str, job: Path, monkeypatch: pyt
     assert slurm.nodes() == nodes
 
 
+ONCE = {
+    "a job's script": {},
+    "a step of one task": {"SLURM_STEP_NUM_TASKS": "1"},
+    "one node": {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_NUM_NODES": "1"},  # DVC's own lock refuses it
+    "started by hand": {"SLURM_STEP_NUM_TASKS": "2"} | NODE,
+}
+
+
+@pytest.mark.parametrize("case", ONCE)
+def test_dvc_may_run_once_on_the_nodes_of_a_job(case: str, job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ONCE[case].items():
+        monkeypatch.setenv(name, value)
+    slurm.check_alone()
+
+
+def test_dvc_in_every_task_of_a_step_is_refused(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "16")
+    with pytest.raises(UserError, match=r"^srun has started this command 16 times; give it once, "):
+        slurm.check_alone()
+
+
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
     """The nodes, and processes on each, of every step that is started from here, which does nothing."""

@@ -23,13 +23,13 @@ from tests.helpers.programs import ROOT, TINY, Ended, change, warm
 PROGRAM = str(ROOT / "stages" / "check.py")
 
 
-def check(stage: str, folder: Path) -> Ended:
-    return warm(_check, stage, folder).end()
+def check(stage: str, folder: Path, **own: str) -> Ended:
+    return warm(_check, stage, folder, own).end()
 
 
-def _check(stage: str, folder: Path) -> None:
+def _check(stage: str, folder: Path, own: dict[str, str]) -> None:
     os.chdir(folder)
-    os.environ["DVC_ROOT"] = str(folder)
+    os.environ.update(own | {"DVC_ROOT": str(folder)})
     sys.argv = [PROGRAM, stage]
     runpy.run_path(PROGRAM, run_name="__main__")
 
@@ -52,6 +52,16 @@ def test_a_wrong_value_of_any_stage_is_refused_before_every_stage(stage: str, ke
     value, message = WRONG[key]
     change(tmp_path, **{key: value})
     assert f"params.yaml: {message}" in check(stage, tmp_path).error
+
+
+def test_dvc_that_srun_starts_on_every_node_is_refused(tmp_path: Path) -> None:
+    change(tmp_path)
+    job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
+    assert check("fetch", tmp_path, **job, SLURM_STEP_NUM_TASKS="2").error == (
+        "srun has started this command 2 times; give it once, without srun or with `srun --nodes=1 --ntasks=1`: "
+        "pretrain takes all nodes of the job by itself"
+    )
+    assert check("fetch", tmp_path, **job, SLURM_STEP_NUM_TASKS="1").code == 0
 
 
 def test_every_section_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:

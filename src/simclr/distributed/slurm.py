@@ -40,6 +40,19 @@ def nodes() -> int:
     return int(count) if "SLURM_JOB_ID" in os.environ and count.isdecimal() and _REPORTS not in os.environ else 1
 
 
+def check_alone() -> None:
+    """Raise a UserError if srun has started dvc several times on the nodes of this job.
+
+    DVC's own lock refuses that on one node only.
+    """
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if nodes() > 1 and tasks != "1" and "PET_NNODES" not in os.environ:
+        raise UserError(
+            f"srun has started this command {tasks} times; give it once, without srun or with `srun --nodes=1 "
+            "--ntasks=1`: pretrain takes all nodes of the job by itself"
+        )
+
+
 def is_agent() -> bool:
     """Whether this process is a task of the step that `run` started, and not a worker of such a task."""
     return _REPORTS in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ

@@ -20,6 +20,8 @@ from tests.faults.test_disk import NOT_PERMITTED, small_disk
 from tests.faults.test_ranks import ENCODER, PRETRAIN, ended, prepared, started
 from tests.helpers.programs import ROOT, await_checkpoint, ready, run
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def two_nodes(commands: Path, kilobytes: int, folder: Path, copy: Path) -> Iterator[None]:
@@ -67,7 +69,6 @@ def by_hand(folder: Path) -> list["subprocess.Popen[str]"]:
     ]  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("node", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nodes_that_are_started_by_hand_end_together_and_go_on_to_what_two_processes_learn(

@@ -42,8 +42,8 @@ class Judgement:
 
     @property
     def cells(self) -> list[str]:
-        difference = f"{self.after - self.before:+.2f} ± {self.margin:.2f}"
-        return [f"{self.before:.2f}", f"{self.after:.2f}", difference]
+        difference = round(self.after - self.before, 2) + 0.0  # never -0.00
+        return [f"{self.before:.2f}", f"{self.after:.2f}", f"{difference:+.2f} ± {self.margin:.2f}"]
 
 
 def split(metric: str) -> str | None:

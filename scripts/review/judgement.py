@@ -66,11 +66,11 @@ def judge(
     judged = {*by_images, *(metric for metric in first.keys() & second.keys() if split(metric))}
     for metric in sorted(judged, key=lambda name: (headline.place(name), name)):
         images = _images(metric, first, second)
-        samples = [
-            seeds.get(metric) or Sample(values.get(metric, math.nan), 0.0, 1)
-            for seeds, values in ((seeds_before, first), (seeds_after, second))
-        ]
-        if any(sample.runs > 1 for sample in samples) and not any(math.isnan(sample.mean) for sample in samples):
+        several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
+        one = [Sample(values.get(metric, math.nan), 0.0, 1) for values in (first, second)]
+        samples = [sample or alone for sample, alone in zip(several, one, strict=True)]
+        # two runs that differ in seeds alone have the same seeds, which tell nothing of what is between them
+        if several[0] != several[1] and not any(math.isnan(sample.mean) for sample in samples):
             judgements.append(_by_seeds(metric, *samples))
         elif metric in by_images:
             judgements.append(by_images[metric])

@@ -128,6 +128,19 @@ def test_recorded_seeds_of_the_base_tell_what_is_noise(
     assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
 
 
+def test_two_runs_that_differ_in_seeds_alone_are_compared_by_their_images(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(repository, "git", "commit", "--quiet", "--allow-empty", "--message", "same")
+    run(repository, "git", "tag", "same")
+    monkeypatch.chdir(repository)
+    sides = [review.revision.resolve(name) for name in ("base", "same")]
+    samples = [review.seeds.samples(side, []) for side in sides]
+    assert samples[0] == samples[1] != {}
+    (found,) = review.judgement.judge(*sides, *samples)
+    assert found.basis.startswith("0 gained, 0 lost of 60 images")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"metrics": {"a": 1}, "seeds": 3}', None])
 def test_a_record_of_other_results_or_a_damaged_one_is_left_aside(
     content: str | None, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -58,19 +58,14 @@ def check(values: dict[str, Any], known: bool) -> None:
     Raises:
         UserError: names the key, its value and what is allowed.
     """
-    import torch
-
     from simclr import evaluations
     from simclr.check import pipeline
     from simclr.data import converted
     from simclr.embed import embed_params
     from simclr.finetune import finetune_params, label_subset
-    from simclr.training import pretrain_params, recipe
+    from simclr.training import recipe
 
     checked = pipeline(values)
-    held = checked.processor.instructions == "held"
-    if checked.pretrain.precision == "bf16" and held and not torch.cuda.is_available():
-        raise pretrain_params.slow_bf16()
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))
     if known:

@@ -54,7 +54,15 @@ def _points(path: Path, found: Images) -> dict[int, tuple[float, float]]:
         samples, points = arrays.load(path, ["samples", "points"], "embed").values()
     except UserError as error:
         raise NotShownError(str(error)) from error
-    whole = samples.ndim == 1 and points.shape == (len(samples), 2) and samples.dtype.kind == "i" and len(samples)
+    except (TypeError, AttributeError) as error:  # of a type that NumPy lacks
+        raise NotShownError(f"{path}: no map of the test images; the embed stage writes it") from error
+    whole = (
+        samples.ndim == 1
+        and points.shape == (len(samples), 2)
+        and samples.dtype.kind == "i"
+        and points.dtype.kind == "f"
+        and len(samples)
+    )
     if not whole or not np.isfinite(points).all() or samples.min() < 0 or samples.max() >= len(found.test):
         raise NotShownError(f"{path}: no map of the test images; the embed stage writes it")
     return dict(zip(samples.tolist(), map(tuple, points.tolist()), strict=True))

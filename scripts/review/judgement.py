@@ -7,7 +7,7 @@ larger than it is.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from review import headline, results, verdict
@@ -42,6 +42,8 @@ class Judgement:
 
     @property
     def cells(self) -> list[str]:
+        if math.isnan(self.after):
+            return [f"{self.before:.2f}", "-", "-"]
         difference = round(self.after - self.before, 2) + 0.0  # never -0.00
         return [f"{self.before:.2f}", f"{self.after:.2f}", f"{difference:+.2f} ± {self.margin:.2f}"]
 
@@ -54,7 +56,7 @@ def split(metric: str) -> str | None:
 def judge(
     before: Revision, after: Revision, seeds_before: Mapping[str, Sample], seeds_after: Mapping[str, Sample]
 ) -> list[Judgement]:
-    """All accuracies that both have; of the `seeds_*` those that have several.
+    """All accuracies of the one before, and what the other has of them; of the `seeds_*` those that have several.
 
     Raises:
         ValueError: the predictions of the test images cannot be compared; says why.
@@ -63,26 +65,36 @@ def judge(
     by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
     first, second = results.metrics(before), results.metrics(after)
     judgements = []
-    judged = {*by_images, *(metric for metric in first.keys() & second.keys() if split(metric))}
+    judged = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
     for metric in sorted(judged, key=lambda name: (headline.place(name), name)):
         images = _images(metric, first, second)
         several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
         one = [Sample(values.get(metric, math.nan), 0.0, 1) for values in (first, second)]
         samples = [sample or alone for sample, alone in zip(several, one, strict=True)]
-        # two runs that differ in seeds alone have the same seeds, which tell nothing of what is between them
-        if several[0] != several[1] and not any(math.isnan(sample.mean) for sample in samples):
+        # Two runs that differ in seeds alone have the same seeds, which tell nothing of what is between them; and seeds
+        # that all came to the same, on few images, do not tell that there is no noise.
+        known = several[0] != several[1] and any(sample.sd > 0 for sample in samples)
+        if known and not any(math.isnan(sample.mean) for sample in samples):
             judgements.append(_by_seeds(metric, *samples))
         elif metric in by_images:
             judgements.append(by_images[metric])
-        elif images:
+        elif images and all(0 <= values[metric] <= 100 for values in (first, second)):
             judgements.append(_by_count(metric, first[metric], second[metric], images))
+    gone = _judged_metrics(before, after, first.keys() - second.keys()) - judged
+    judgements += [Judgement(metric, first[metric], math.nan, 0.0, "", "not measured") for metric in sorted(gone)]
     return judgements
+
+
+def _judged_metrics(before: Revision, after: Revision, metrics: Iterable[str]) -> set[str]:
+    """Those of the `metrics` that are judged; none on val where one side has been trained on it."""
+    trained_on = any(results.parameters(side).get("pretrain.split") == "all" for side in (before, after))
+    return {metric for metric in metrics if split(metric) in ({"test"} if trained_on else {"test", "val"})}
 
 
 def _images(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> int:
     """How many images the accuracy is of; 0 where that is not known, or where they are not as many."""
     counts = {values.get(f"convert.{split(metric)}.images") for values in (before, after)}
-    return int(next(iter(counts)) or 0) if len(counts) == 1 else 0
+    return max(0, int(next(iter(counts)) or 0)) if len(counts) == 1 else 0
 
 
 def _by_images(item: verdict.Verdict) -> Judgement:
@@ -125,13 +137,13 @@ def explained(judgements: list[Judgement]) -> str:
         return ""
     said = ["Intervals of 95 %."]
     if any("seeds" in item.basis for item in judgements):
-        said.append("Of seeds: Student's t, for the means, or for one more run where a side has one.")
+        said.append("Where seeds are known: Student's t, for the means, or for one more run where a side has one.")
     if any("gained" in item.basis for item in judgements):
         said.append(
-            f"Of images, of which predictions are known: McNemar's exact test, noise from p = {verdict.ALPHA} on."
+            f"Probes: McNemar's exact test on the images that one side alone has right, noise from p = {verdict.ALPHA}."
         )
     if any(item.basis.endswith("images") for item in judgements):
-        said.append("Of other images: as if both sides had images of their own, so that noise seems larger than it is.")
+        said.append("Other accuracies by the number of images alone, which takes noise for larger than it is.")
     if any("images" in item.basis for item in judgements):
-        said.append("What images tell is the noise of the data with one seed each; another seed moves both.")
+        said.append("Images tell the noise of the data with one seed each; another seed moves both.")
     return " ".join(said)

@@ -81,6 +81,25 @@ def locked(revision: Revision, stage: str) -> dict[str, str]:
         return {}
 
 
+def agree(revision: Revision) -> bool:
+    """Whether the results in dvc.lock are of the parameters in params.yaml, and of each other: a commit may hold a
+    changed params.yaml beside older results. Without a dvc.lock nothing is known against them."""
+    values = parameters(revision)
+    try:
+        stages = (YAML(typ="safe").load(_text(revision.read("dvc.lock"))) or {"stages": {}})["stages"].values()
+        outs = {str(item["path"]): item["md5"] for stage in stages for item in stage.get("outs", [])}
+        for stage in stages:
+            for name, value in flat(stage.get("params", {}).get("params.yaml", {})).items():
+                if values.get(name) != value:
+                    return False
+            for item in stage.get("deps", []):
+                if outs.get(str(item["path"]), item["md5"]) != item["md5"]:
+                    return False
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return True
+
+
 def data(revision: Revision) -> dict[str, str]:
     """The MD5 of what comes from outside: of the dependencies in dvc.lock that are neither code nor outs of a stage."""
     try:

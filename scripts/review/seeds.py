@@ -17,6 +17,7 @@ from review.revision import Experiment, Revision, git
 
 FILE = Path("reports/seeds.json")
 _CODE = ("src", "stages", "dvc.yaml")
+_MOST_RUNS = 10_000
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,13 @@ class Sample:
 
 def groups(experiments: Iterable[Experiment]) -> dict[tuple[str, ...], list[Experiment]]:
     """The experiments, and the commits they began at as far as those have results, by `but_for_seeds`: those that
-    differ in seeds alone together, in the order of their seeds. The same run twice counts once."""
+    differ in seeds alone together, in the order of their seeds. The same run twice counts once, and one whose results
+    are of other parameters than its own not at all."""
     experiments = list(experiments)
     bases = {item.base: Experiment(item.base[:10], item.base, item.base, "") for item in experiments}
     by_seeds: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = {}
     for item in [*bases.values(), *experiments]:
-        if metrics(item.commit):
+        if metrics(item.commit) and results.agree(Revision(item.commit, item.commit)):
             by_seeds.setdefault(but_for_seeds(item.commit), {})[of(item.commit)] = item
     return {key: [group[own] for own in sorted(group)] for key, group in by_seeds.items()}
 
@@ -87,15 +89,18 @@ def _unchanged() -> str:
 
 
 def _recorded(revision: Revision) -> dict[str, Sample]:
-    """What reports/seeds.json of a revision says, if its commit had the metrics that the revision has."""
+    """What reports/seeds.json of a revision says, if its commit had the metrics that the revision has. An author writes
+    that file: what is no accuracy over some runs is left out."""
     own, found = results.metrics(revision), {}
     try:
         content = json.loads(revision.read(str(FILE)) or b"{}")
         for name, value in content["metrics"].items():
             if f"{own.get(name):.6g}" != f"{value['commit']:.6g}":
                 return {}
-            found[name] = Sample(float(value["mean"]), float(value["sd"]), int(content["seeds"]))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            sample = Sample(float(value["mean"]), float(value["sd"]), int(value["seeds"]))
+            if 0 <= sample.mean <= 100 and 0 <= sample.sd <= 50 and 2 <= sample.runs <= _MOST_RUNS:
+                found[name] = sample
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return {}
     return found
 
@@ -112,6 +117,7 @@ def record(commit: str, group: Sequence[Experiment], names: Iterable[str]) -> Ma
             name: {
                 "mean": float(f"{over_runs.mean:.6g}"),
                 "sd": float(f"{over_runs.sd:.6g}"),
+                "seeds": over_runs.runs,
                 "commit": own[name],
             }
             for name, over_runs in found.items()

@@ -70,6 +70,8 @@ class Rows:
         others = z if keys is None else keys.views if keys.queue is None else torch.cat([keys.views, keys.queue])
         similarity = {"cosine": cosine, "euclidean": negative_distance, "mahalanobis": mahalanobis}
         self.s = [list(row) for row in similarity[parameters.similarity](z, others) / parameters.temperature]
+        if keys is not None and parameters.similarity == "mahalanobis":
+            self.s = [list(row) for row in mahalanobis(z, others, keys.views) / parameters.temperature]
 
     def positives(self, i: int) -> list[int]:
         return [j for j in range(self.count) if j != i and j % self.samples == i % self.samples]
@@ -88,8 +90,8 @@ def negative_distance(z: Tensor, others: Tensor) -> Tensor:
     return -((z[:, None] - others) ** 2).sum(dim=2)
 
 
-def mahalanobis(z: Tensor, others: Tensor) -> Tensor:
-    covariance = torch.cov(z.detach().T, correction=0)
+def mahalanobis(z: Tensor, others: Tensor, whitened: Tensor | None = None) -> Tensor:
+    covariance = torch.cov((z if whitened is None else whitened).detach().T, correction=0)
     covariance += 1e-3 * covariance.diagonal().mean() * torch.eye(z.shape[1], dtype=z.dtype)
     difference = z[:, None] - others
     return -(difference @ covariance.inverse() * difference).sum(dim=2)

@@ -45,6 +45,9 @@ def test_its_products_are_not_those_of_tf32(monkeypatch: pytest.MonkeyPatch) -> 
 class Context:
     """Of an autograd function: its engine knows no device that is not there."""
 
+    needs_input_grad = (True, False)
+    """Of z and of keys."""
+
     def save_for_backward(self, *tensors: Tensor) -> None:
         self.saved_tensors = tensors
 
@@ -66,7 +69,7 @@ def test_on_a_gpu_8192_samples_take_a_small_share_of_the_dense_form(
     with counted() as peak:
         z = torch.empty(rows, 128, device=CUDA)
         rule, alone = SoftmaxRule(nt_xent, 1 / temperature), Session(rank=0, world_size=1, device=CUDA)
-        pairwise._MeanOverRows.forward(context, z, 2, Similarity(temperature), None, rule, alone)
+        pairwise._MeanOverRows.forward(context, z, None, None, 2, Similarity(temperature), rule, alone)
         pairwise._MeanOverRows.backward(context, torch.ones((), device=CUDA))
     dense = 3 * rows**2 * 4
     assert block < peak.gpu < dense * share

@@ -132,13 +132,6 @@ def test_an_evaluation_that_the_labels_do_not_allow_is_refused_before_the_pretra
     assert "evaluations.verification: val has no two images of one class" in check("pretrain", tmp_path).error
 
 
-def test_bf16_on_a_held_cpu_is_refused_before_every_stage(tmp_path: Path) -> None:
-    change(tmp_path, pretrain__precision="bf16")
-    assert (
-        'pretrain.precision = "bf16" is not allowed; it takes auto or fp32 on a CPU' in check("fetch", tmp_path).error
-    )
-
-
 def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:
     """And once more, when the list has changed."""
     (tmp_path / "data/beton").mkdir(parents=True)

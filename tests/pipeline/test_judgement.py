@@ -24,6 +24,7 @@ def review(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         monkeypatch.delitem(sys.modules, name)
     import review
     import review.judgement
+    import review.results
     import review.revision
     import review.seeds
 
@@ -100,7 +101,7 @@ def repository(tmp_path: Path) -> Path:
     run(folder, "git", "init", "--quiet")
     (folder / "params.yaml").write_text("pretrain:\n  seed: 0\n")
     have(folder, 96.0, 10)
-    metrics = {METRIC: {"mean": 95.0, "sd": 2.0, "commit": 96.0}}
+    metrics = {METRIC: {"mean": 95.0, "sd": 2.0, "seeds": 3, "commit": 96.0}}
     (folder / "reports/seeds.json").write_text(json.dumps({"commit": "x", "seeds": 3, "metrics": metrics}))
     commit(folder, "base")
     return folder
@@ -141,7 +142,21 @@ def test_two_runs_that_differ_in_seeds_alone_are_compared_by_their_images(
     assert found.basis.startswith("0 gained, 0 lost of 60 images")
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"metrics": {"a": 1}, "seeds": 3}', None])
+ODD = [
+    {"mean": 95.0, "sd": 2.0, "seeds": 1, "commit": 96.0},
+    {"mean": 95.0, "sd": float("nan"), "seeds": 3, "commit": 96.0},
+    {"mean": 95.0, "sd": float("inf"), "seeds": 3, "commit": 96.0},
+    {"mean": 95.0, "sd": -1.0, "seeds": 3, "commit": 96.0},
+    {"mean": 950.0, "sd": 2.0, "seeds": 3, "commit": 96.0},
+    {"mean": 10**400, "sd": 2.0, "seeds": 3, "commit": 96.0},
+    {"mean": 95.0, "sd": 2.0, "seeds": float("inf"), "commit": 96.0},
+    {"mean": 95.0, "sd": 0.0, "seeds": 3, "commit": 96.0},
+]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"metrics": {"a": 1}}', None, *(json.dumps({"metrics": {METRIC: odd}}) for odd in ODD)]
+)
 def test_a_record_of_other_results_or_a_damaged_one_is_left_aside(
     content: str | None, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +166,59 @@ def test_a_record_of_other_results_or_a_damaged_one_is_left_aside(
     run(repository, "git", "tag", "--force", "base")
     have(repository, 88.0, 20)
     assert judged(review, repository, monkeypatch) == [("0 gained, 10 lost", "worse")]
+
+
+def test_what_is_trained_on_is_not_judged(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, values in (("convert", {"val": {"images": 100}}), ("pretrain", {"val_knn_top1": 80.0})):
+        (repository / f"reports/{stage}").mkdir()
+        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    run(repository, "git", "add", "--all")
+    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
+    (repository / "reports/pretrain/metrics.json").write_text(json.dumps({"val_knn_top1": 100.0}))
+    assert ("100 images", "better") in judged(review, repository, monkeypatch)
+    (repository / "params.yaml").write_text("pretrain:\n  seed: 0\n  split: all\n")
+    assert ("100 images", "better") not in judged(review, repository, monkeypatch)
+
+
+def test_what_is_no_longer_measured_is_said(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "reports/embed").mkdir()
+    (repository / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 90.0}))
+    run(repository, "git", "add", "--all")
+    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
+    (repository / "reports/embed/metrics.json").unlink()
+    assert judged(review, repository, monkeypatch)[-1] == ("", "not measured")
+
+
+@pytest.mark.parametrize("accuracy", [150.0, -1.0, 1e299])
+def test_what_is_no_accuracy_is_left_out_alone(
+    accuracy: float, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": accuracy})):
+        (repository / f"reports/{stage}").mkdir()
+        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    run(repository, "git", "add", "--all")
+    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
+    assert judged(review, repository, monkeypatch) == [("0 gained, 0 lost", "within noise")]
+
+
+def test_results_of_other_parameters_are_no_run_of_their_own(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    lock = {"stages": {"pretrain": {"params": {"params.yaml": {"pretrain": {"seed": 0}}}, "outs": []}}}
+    (repository / "dvc.lock").write_text(json.dumps(lock))
+    commit(repository, "own")
+    assert review.results.agree(review.revision.resolve("own"))
+    (repository / "params.yaml").write_text("pretrain:\n  seed: 1\n")
+    commit(repository, "edited")
+    assert not review.results.agree(review.revision.resolve("edited"))
 
 
 def test_runs_on_other_data_are_no_other_seeds(

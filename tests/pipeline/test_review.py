@@ -314,7 +314,7 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
         table, note = by_title(done.stdout)["Verdict"].split("\n\n")
         assert cells(table)[2] == ["linear probe", *row]
         assert "McNemar's exact test" in note
-        assert "noise of the data with one seed each" in note
+        assert "the noise of the data with one seed each" in note
     predict(clone, set(), images=50)
     none = "None: `the test images are not the same (60 before, 50 now)`"
     assert comment(clone, "predicted")["Verdict"] == none

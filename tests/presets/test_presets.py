@@ -15,6 +15,7 @@ from dvc.utils.hydra import apply_overrides
 from dvc.utils.serialize import modify_yaml
 
 from simclr import presets
+from simclr.check import pipeline
 from simclr.conversion.convert import ConvertParams, encode
 from simclr.core import params_file
 from simclr.core.errors import UserError
@@ -175,7 +176,7 @@ def test_the_command_in_its_file_applies_it(name: str) -> None:
     )
     assert command
     assert command[1] == name
-    recipe.checked(presets.compose(name, command[2].split()), name)
+    pipeline(presets.compose(name, command[2].split()), name)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -94,13 +94,13 @@ def compared(z: Tensor, parameters: SimilarityParams, session: Session, keys: Ke
 
     - cosine: the rows on the unit sphere, u . v / tau.
     - euclidean: -|u - v|^2 / tau, of the rows as they are.
-    - mahalanobis: -(u - v)^T C^-1 (u - v) / tau with C the covariance of z in the global batch, a squared distance of
-      whitened rows. C takes one all-reduce of (d, d) and has no gradient.
+    - mahalanobis: -(u - v)^T C^-1 (u - v) / tau with C the covariance of z in the global batch, or of the views of the
+      keys, a squared distance of whitened rows. C takes one all-reduce of (d, d) and has no gradient.
 
-    Distances are those of rows around the mean of z, which loses fewer digits.
+    Distances are those of rows around the mean of z, or of the keys, which loses fewer digits.
     """
     z = z if z.dtype == torch.float64 else z.float()
-    place = _placement(z.detach(), parameters.similarity, session)
+    place = _placement((z if keys is None else keys.views.to(z)).detach(), parameters.similarity, session)
     similarity = Similarity(parameters.temperature, squared_distance=parameters.similarity != "cosine")
     if keys is not None:
         keys = Keys(place(keys.views.to(z)), None if keys.queue is None else place(keys.queue.to(z)))

@@ -6,6 +6,7 @@ may be on any node.
 """
 
 import os
+import re
 
 from simclr.core.errors import UserError
 
@@ -14,7 +15,7 @@ _KINDS = ("auto", "cpu", "gpu")
 _OF_NODES = ("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_", "PET_RDZV_")
 MEETING = ("PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 """What each of several nodes needs."""
-_OTHER_MEETING = ("PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT")
+_OTHER_MEETING = ("PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT", "PET_STANDALONE")
 
 
 def forget_nodes() -> None:
@@ -54,6 +55,8 @@ def _check_meeting(count: int) -> None:
         raise UserError(f"{several} does not go with {', '.join(other)}; several nodes take {', '.join(MEETING)}")
     if not _is_within(os.environ["PET_NODE_RANK"], 0, count - 1):
         raise _refusal("PET_NODE_RANK", f"an integer from 0 to {count - 1}")
+    if not re.fullmatch(r"[\w.:-]+", os.environ["PET_MASTER_ADDR"], re.ASCII):
+        raise _refusal("PET_MASTER_ADDR", "the name or address of node 0")
     if not _is_within(os.environ["PET_MASTER_PORT"], 1, 65535):
         raise _refusal("PET_MASTER_PORT", "an integer from 1 to 65535")
     if int(os.environ["PET_NODE_RANK"]) and "DVC_STAGE" in os.environ:
@@ -64,7 +67,8 @@ def _check_meeting(count: int) -> None:
 
 
 def _is_within(text: str, lowest: int, highest: int | None = None) -> bool:
-    return text.isdecimal() and lowest <= int(text) and (highest is None or int(text) <= highest)
+    is_integer = re.fullmatch("[0-9]{1,9}", text)
+    return bool(is_integer) and lowest <= int(text) and (highest is None or int(text) <= highest)
 
 
 def _refusal(name: str, allowed: str) -> UserError:

@@ -15,7 +15,7 @@ from simclr.learning.method import Method
 from simclr.tracking import progress
 from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import PretrainParams, slow_bf16
+from simclr.training.pretrain_params import PretrainParams
 from simclr.training.pretrain_result import PretrainResult
 from simclr.training.recipe import Recipe, refusals, refusals_without_labels
 from simclr.training.run_context import PretrainData, RunContext
@@ -58,7 +58,10 @@ def check_session(parameters: PretrainParams, session: Session) -> None:
             takes = f"a multiple of the {session.world_size} processes"
             raise params.refusal(f"pretrain.{key}", size, takes)
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
-        raise slow_bf16()
+        takes = (
+            "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
+        )
+        raise params.refusal("pretrain.precision", "bf16", takes)
     if parameters.compile and session.shares_gpu:  # seen to fail on an H100 with torch 2.11
         raise params.refusal("pretrain.compile", True, "false where processes share a GPU")
 

@@ -39,12 +39,6 @@ class PretrainParams:
     early_stopping: EarlyStoppingParams
 
 
-def slow_bf16() -> UserError:
-    """Why bf16 is refused on a CPU held to AVX2."""
-    takes = "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that): it is ten times as slow"
-    return params.refusal("pretrain.precision", "bf16", takes)
-
-
 def pieces(parameters: PretrainParams) -> int:
     """The number of pieces in which a batch is computed."""
     return parameters.batch_size // parameters.piece_size if parameters.piece_size else 1

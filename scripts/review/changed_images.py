@@ -38,7 +38,7 @@ def changed_images(before: Revision, after: Revision) -> Markup:
             f"gained, which {before.name} takes for others": changes(actual, first, second),
             f"lost, which {after.name} takes for others": changes(actual, second, first),
         }
-        shown = [change for changes in kinds.values() for change in changes[:MOST]]
+        shown = [change for changes in kinds.values() for change in spread(changes)]
         pictures = dict(zip(shown, _pictures(_data(before, after), actual, shown), strict=True)) if shown else {}
     except NotShownError as reason:
         return join(title, tag("p", f"Not shown: {reason}."))
@@ -49,6 +49,12 @@ def changes(actual: Sequence[str], before: Sequence[str], after: Sequence[str]) 
     """The images that `after` has right and `before` wrong, in the order of test."""
     rows = enumerate(zip(actual, before, after, strict=True))
     return [Change(k, label, wrong) for k, (label, wrong, guess) in rows if guess == label != wrong]
+
+
+def spread(changes: Sequence[Change]) -> list[Change]:
+    """At most `MOST` of them, evenly from all of test, which has one class after another."""
+    count = min(MOST, len(changes))
+    return [changes[k * len(changes) // count] for k in range(count)]
 
 
 def _predictions(revisions: Sequence[Revision]) -> tuple[list[str], list[list[str]]]:
@@ -102,7 +108,7 @@ def _gallery(words: str, changes: Sequence[Change], pictures: dict[Change, bytes
             picture(pictures[change], f"test image {change.sample}"),
             tag("figcaption", f"{change.actual} taken for {change.wrong}"),
         )
-        for change in changes[:MOST]
+        for change in spread(changes)
     ]
     rest = f"; {MOST} are shown" if len(changes) > MOST else ""
     return join(tag("p", f"{len(changes)} {words}{rest}."), tag("div", *cells, class_="images"))

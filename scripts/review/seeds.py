@@ -38,7 +38,7 @@ def groups(experiments: Iterable[Experiment]) -> dict[tuple[str, ...], list[Expe
     bases = {item.base: Experiment(item.base[:10], item.base, item.base, "") for item in experiments}
     by_seeds: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = {}
     for item in [*bases.values(), *experiments]:
-        if metrics(item.commit) and results.agree(Revision(item.commit, item.commit)):
+        if metrics(item.commit) and _agree(item.commit):
             by_seeds.setdefault(but_for_seeds(item.commit), {})[of(item.commit)] = item
     return {key: [group[own] for own in sorted(group)] for key, group in by_seeds.items()}
 
@@ -49,10 +49,10 @@ def is_seed(name: str) -> bool:
 
 def but_for_seeds(commit: str) -> tuple[str, ...]:
     """The code, the data and the parameters of a commit; equal for runs that differ in seeds alone."""
-    values, data = parameters(commit), results.data(Revision(commit, commit))
+    values = parameters(commit)
     return (
         code(commit),
-        *(f"{path} {md5}" for path, md5 in sorted(data.items())),
+        *(f"{path} {md5}" for path, md5 in sorted(_data(commit).items())),
         *(f"{name}={values[name]}" for name in sorted(values) if not is_seed(name)),
     )
 
@@ -133,6 +133,16 @@ def parameters(commit: str) -> dict[str, Any]:
 @cache
 def metrics(commit: str) -> dict[str, float]:
     return results.metrics(Revision(commit, commit))
+
+
+@cache
+def _agree(commit: str) -> bool:
+    return results.agree(Revision(commit, commit))
+
+
+@cache
+def _data(commit: str) -> dict[str, str]:
+    return results.data(Revision(commit, commit))
 
 
 @cache

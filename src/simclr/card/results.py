@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from simclr.card.markdown import code, table
 from simclr.card.report import Report
-from simclr.core.interval import wilson
+from simclr.core.interval import limits
 
 _PROBES = {
     "pretrained": "Linear probe on the encoder",
@@ -76,8 +76,7 @@ def _figures(part: Report) -> Iterable[str]:
 def _accuracy(part: Report, key: str, images: int) -> tuple[str, str]:
     """The accuracy under `key` and its interval, in percent."""
     accuracy = part.percent(key)
-    low, high = wilson(round(accuracy * images / 100), images)
-    return _percent(accuracy), f"{_percent(100 * low)} to {_percent(100 * high)}"
+    return _percent(accuracy), " to ".join(map(_percent, limits(key, accuracy, images).values()))
 
 
 def _percent(number: float) -> str:

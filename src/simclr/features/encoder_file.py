@@ -1,23 +1,16 @@
 """The file of a pretrained encoder: its architecture, its weights and its eval transform."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 
-from simclr.core import atomic, options
+from simclr.core import options
 from simclr.core.errors import UserError
 from simclr.core.printable import one_line
+from simclr.features import network_file
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
-
-DAMAGE = (
-    SafetensorError, ArithmeticError, AssertionError, AttributeError, KeyError, RuntimeError, TypeError, ValueError,
-)  # fmt: skip
-"""Errors of a file, and of networks that are built by what it says."""
 
 
 def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
@@ -27,9 +20,7 @@ def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
         "architecture": encoder.architecture,
         "transform": dataclasses.asdict(transform),
     }
-    weights = {name: tensor.cpu().contiguous() for name, tensor in encoder.state_dict().items()}
-    # one metadata key: safetensors writes several in no fixed order
-    atomic.write_bytes(path, serialise(weights, metadata={"encoder": json.dumps(description)}))
+    network_file.write(path, "encoder", description, encoder)
 
 
 def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
@@ -42,10 +33,8 @@ def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
     Raises:
         UserError: the file is missing, damaged, not an encoder of this project, or of another model.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            description = json.loads(file.metadata()["encoder"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    with network_file.reading(path, "an encoder"):
+        description, weights = network_file.read(path, "encoder")
         if model is not None and description["model"] != model:
             written = one_line(description["model"])
             raise UserError(
@@ -58,10 +47,6 @@ def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
         encoder: Encoder = options.module("models", description["model"]).Encoder(**description["architecture"])
         encoder.load_state_dict(weights)
         transform = EvalTransform(**description["transform"])
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error}); the pretrain stage writes it") from error
-    except DAMAGE as error:
-        raise UserError(f"{path}: damaged, or not an encoder that the pretrain stage wrote") from error
     return freeze(encoder), transform
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
+from simclr.learning.optimizer import by_decay
 from simclr.learning.projection_head import Head
 
 Outputs = tuple[Tensor, ...]
@@ -23,8 +24,8 @@ class Method(nn.Module):
 
     def before_step(self, batch: Batch, session: Session) -> Batch:
         """The batch to train on in place of `batch`, whose images are normalised: a perturbed one, or one without the
-        views that serve as keys alone."""
-        raise NotImplementedError
+        views that serve as keys alone. By default `batch` itself."""
+        return batch
 
     def forward(self, images: Images, keys: Tensor) -> Outputs:
         """The outputs for normalised `images` of a batch or a piece of it, with the `keys` (N,) of all of them for
@@ -37,13 +38,12 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, done: float, session: Session) -> None:
-        """Called after the optimiser's step; `done` is the share of all steps that are done."""
-        raise NotImplementedError
+        """Called after the optimiser's step; `done` is the share of all steps that are done. By default nothing."""
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The optimiser's groups: `params`; `decay`, whether weight decay and the adaptation of LARS apply; and, if it
-        is not the optimiser's, the peak learning rate `lr`."""
-        raise NotImplementedError
+        is not the optimiser's, the peak learning rate `lr`. By default those of `by_decay`."""
+        return by_decay(self)
 
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         """Metrics for TensorBoard beside the loss, by name. All ranks call it."""

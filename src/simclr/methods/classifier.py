@@ -65,9 +65,6 @@ class Classifier(Method):
         self.encoder.train(mode and not self._is_frozen)
         return self
 
-    def before_step(self, batch: Batch, session: Session) -> Batch:
-        return batch
-
     def forward(self, images: Images, keys: Tensor) -> Outputs:
         if self._is_frozen:
             with torch.no_grad():

@@ -7,7 +7,6 @@ Predictions and what they predict both learn.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,6 @@ from simclr.distributed.similarity import Keys
 from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
-from simclr.learning.optimizer import by_decay
 from simclr.learning.projection_head import Head, HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
@@ -41,9 +39,6 @@ class CPC(Method):
         self.encoder, self.head, self.predictor = encoder, head, predictor
         self._loss = loss
 
-    def before_step(self, batch: Batch, session: Session) -> Batch:
-        return batch
-
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h, z = project(self.encoder, self.head, images, keys)
         with torch.autocast(z.device.type, enabled=False):
@@ -53,12 +48,6 @@ class CPC(Method):
         _, z, predictions = outputs
         value: Tensor = self._loss.module.loss(predictions, batch, self._loss.parameters, session, Keys(z))
         return value
-
-    def after_step(self, done: float, session: Session) -> None:
-        pass
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return by_decay(self)
 
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         _, z, predictions = outputs

@@ -10,7 +10,7 @@ moving average normalization"), so that a key depends on its image alone, on any
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +26,6 @@ from simclr.distributed.similarity import Keys
 from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
-from simclr.learning.optimizer import by_decay
 from simclr.learning.projection_head import Head, HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
@@ -66,9 +65,6 @@ class MoCo(Method):
             network.eval()
         return self
 
-    def before_step(self, batch: Batch, session: Session) -> Batch:
-        return batch
-
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h, z = project(self.encoder, self.head, images, keys)
         with torch.no_grad():
@@ -99,9 +95,6 @@ class MoCo(Method):
         averages, values = _state(self.key_encoder, self.key_head), _state(self.encoder, self.head)
         torch._foreach_mul_(averages, 1 - share)
         torch._foreach_add_(averages, torch._foreach_mul(values, share))
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return by_decay(self)
 
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         scalars = contrast(outputs[1], batch.views) | _with_keys(outputs[1], batch.views, self._keys)

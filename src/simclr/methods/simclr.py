@@ -1,7 +1,6 @@
 """SimCLR (Chen et al. 2020): an encoder and a projection head, trained by a contrastive loss."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
@@ -11,7 +10,6 @@ from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
-from simclr.learning.optimizer import by_decay
 from simclr.learning.projection_head import Head, HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
@@ -31,21 +29,12 @@ class SimCLR(Method):
         self.encoder, self.head = encoder, head
         self._loss = loss
 
-    def before_step(self, batch: Batch, session: Session) -> Batch:
-        return batch
-
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
         return project(self.encoder, self.head, images, keys)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
         value: Tensor = self._loss.module.loss(outputs[1], batch, self._loss.parameters, session)
         return value
-
-    def after_step(self, done: float, session: Session) -> None:
-        pass
-
-    def parameter_groups(self) -> list[dict[str, Any]]:
-        return by_decay(self)
 
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         scalars = contrast(outputs[1], batch.views)

@@ -11,7 +11,7 @@ from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
 from simclr.features import encode, encoder_file, feature_file
-from simclr.linear_eval import scores_file
+from simclr.linear_eval import linear_eval_params, scores_file
 from simclr.linear_eval.augmented_probe import probe_augmented
 from simclr.linear_eval.baselines import pixel_features, untrained_features
 from simclr.linear_eval.cached_probe import ProbeResult, probe_features
@@ -31,6 +31,7 @@ REPORTS = Path("reports/linear_eval")
 
 def main() -> None:
     parameters = params.load("linear_eval", LinearEvalParams)
+    linear_eval_params.check(parameters, str(params_file.FILE))
     info = converted.load_info(BETON)
     classes = info.classes
     digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}

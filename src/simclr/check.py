@@ -13,6 +13,7 @@ from simclr.embed.embed_params import EmbedParams
 from simclr.evaluations import EvaluateParams
 from simclr.finetune import finetune_params
 from simclr.finetune.finetune_params import FinetuneParams
+from simclr.linear_eval import linear_eval_params
 from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
 from simclr.training import recipe
@@ -61,6 +62,7 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     checked = dict(zip(sections, parameters, strict=True))
     gathered(
         [
+            partial(linear_eval_params.check, checked["linear_eval"], origin),
             partial(finetune_params.check, checked["finetune"], origin),
             partial(finetune_params.check_source, checked["finetune"], checked["fetch"].source, origin),
             partial(_check_head, checked, origin),

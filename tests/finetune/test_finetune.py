@@ -16,6 +16,7 @@ from simclr.core.errors import UserError
 from simclr.core.randomness import permutation
 from simclr.data.batch import Batch
 from simclr.data.beton import Beton
+from simclr.data.sampling import windowed_permutation
 from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.features.encoder_file import untrained
@@ -37,7 +38,8 @@ COUNT, CLASSES, EPOCHS = 10, 3, 3
 def parameters(**changes: Any) -> FinetuneParams:
     values: dict[str, Any] = {
         "seed": 3, "head_layers": 0, "label_list": "weights/none", "fractions": [0.5], "epochs": [EPOCHS],
-        "batch_size": 4, "lr": [2.0], "momentum": 0.9, "weight_decay": 0.01, "crop_scale": [1.0, 1.0], "flip": 0.0,
+        "batch_size": 4, "shuffle_window": None, "lr": [2.0], "momentum": 0.9, "weight_decay": 0.01,
+        "crop_scale": [1.0, 1.0], "flip": 0.0,
     }  # fmt: skip
     return FinetuneParams(**values | changes)
 
@@ -67,11 +69,11 @@ def tuning(splits: dict[str, Beton], session: Session = ALONE, **changes: Any) -
     return FineTuning(parameters(**changes), TRANSFORM, splits, CLASSES, session)
 
 
-def trained(session: Session, splits: dict[str, Beton]) -> dict[str, Tensor]:
+def trained(session: Session, splits: dict[str, Beton], window: int | None = None) -> dict[str, Tensor]:
     method = Classifier(network(), CLASSES)
     steps = EPOCHS * (COUNT // 4)
     with progress.bar(steps, "step", "", shown=False) as bar:
-        tuning(splits, session)._train(method, splits["train"], EPOCHS, steps, 2.0, bar)
+        tuning(splits, session, shuffle_window=window)._train(method, splits["train"], EPOCHS, steps, 2.0, bar)
     return method.state_dict()
 
 
@@ -96,9 +98,10 @@ def test_a_subset_is_a_part_of_the_larger_ones_and_drawn_by_the_seed() -> None:
 # the training
 
 
-def test_it_is_a_plain_loop_over_the_images(splits: dict[str, Beton]) -> None:
+@pytest.mark.parametrize("window", [None, 5])
+def test_it_is_a_plain_loop_over_the_images(splits: dict[str, Beton], window: int | None) -> None:
     """With neither crops nor flips: SGD with Nesterov momentum, cosine decay, decay on weight matrices alone."""
-    found = trained(ALONE, splits)
+    found = trained(ALONE, splits, window)
     encoder, layer = network(), torch.nn.Linear(64, CLASSES)
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
@@ -116,7 +119,8 @@ def test_it_is_a_plain_loop_over_the_images(splits: dict[str, Beton]) -> None:
     encoder.train()
     for step in range(EPOCHS * 2):
         epoch, batch = divmod(step, 2)
-        samples = permutation(COUNT, 3, epoch + 1)[4 * batch : 4 * batch + 4]
+        order = permutation(COUNT, 3, epoch + 1) if window is None else windowed_permutation(COUNT, 5, 3, epoch + 1)
+        samples = order[4 * batch : 4 * batch + 4]
         for group in solver.param_groups:
             group["lr"] = 2.0 * 4 / 256 * 0.5 * (1 + np.cos(np.pi * step / (EPOCHS * 2)))
         loss = F.cross_entropy(layer(encoder((pixels[samples] - mean) / std)), labels[samples])
@@ -204,6 +208,14 @@ def test_epochs_belong_to_fractions() -> None:
         check(parameters(epochs=[5, 2]), "params.yaml")
     with pytest.raises(UserError, match=r"\[5, 2\] is not allowed; it takes one integer, or 3: one for each"):
         check(parameters(fractions=[0.1, 0.2, 0.3], epochs=[5, 2]), "params.yaml")
+
+
+def test_fewer_samples_than_a_batch_cannot_be_shuffled_at_a_time() -> None:
+    check(parameters(shuffle_window=4), "params.yaml")
+    with pytest.raises(
+        UserError, match=r"finetune\.shuffle_window = 3 is not allowed; it takes at least the batch of 4$"
+    ):
+        check(parameters(shuffle_window=3), "params.yaml")
 
 
 def test_a_batch_larger_than_the_data_is_refused() -> None:

@@ -17,6 +17,7 @@ from simclr.core.interval import wilson
 from simclr.core.randomness import permutation
 from simclr.data import beton
 from simclr.data.beton import Beton
+from simclr.data.sampling import windowed_permutation
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features import logistic_regression
@@ -25,7 +26,7 @@ from simclr.features.eval_transform import EvalTransform
 from simclr.linear_eval import augmented_probe, baselines, cached_probe
 from simclr.linear_eval.cached_probe import ProbeResult
 from simclr.linear_eval.confusion import confusion
-from simclr.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams
+from simclr.linear_eval.linear_eval_params import AugmentedParams, CachedParams, LinearEvalParams, check
 from simclr.linear_eval.scores import balanced_scores, by_class, topk_accuracy
 from simclr.methods import classifier
 from simclr.models.resnet import Encoder
@@ -41,7 +42,7 @@ COUNT = 9
 
 def parameters(refit: bool = False, **augmented: Any) -> LinearEvalParams:
     chosen = {
-        "epochs": 3, "batch_size": 4, "lr": [20.0], "momentum": 0.9, "weight_decay": 0.1,
+        "epochs": 3, "batch_size": 4, "shuffle_window": None, "lr": [20.0], "momentum": 0.9, "weight_decay": 0.1,
         "crop_scale": [0.3, 1.0], "flip": 0.5,
     }  # fmt: skip
     return LinearEvalParams(
@@ -187,7 +188,12 @@ def by_hand(train: Beton, chosen: LinearEvalParams) -> tuple[Tensor, Tensor]:
     weights_velocity, bias_velocity = torch.zeros_like(weights), torch.zeros_like(bias)
     step, steps = 0, settings.epochs * int(np.ceil(COUNT / settings.batch_size))
     for epoch in range(1, settings.epochs + 1):
-        order = permutation(COUNT, chosen.seed, epoch)
+        window = settings.shuffle_window
+        order = (
+            windowed_permutation(COUNT, window, chosen.seed, epoch)
+            if window
+            else permutation(COUNT, chosen.seed, epoch)
+        )
         for start in range(0, COUNT, settings.batch_size):
             batch = order[start : start + settings.batch_size]
             weights_gradient, bias_gradient = settings.weight_decay * weights, torch.zeros(CLASSES)
@@ -211,11 +217,11 @@ def by_hand(train: Beton, chosen: LinearEvalParams) -> tuple[Tensor, Tensor]:
     return weights, bias
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_the_augmented_form_by_hand(train: Beton, momentum: float) -> None:
+@pytest.mark.parametrize("changes", [{}, {"momentum": 0.0}, {"shuffle_window": 5}])
+def test_the_augmented_form_by_hand(train: Beton, changes: dict[str, Any]) -> None:
     found = features()
-    verdict = through(train, found, momentum=momentum)
-    weights, bias = by_hand(train, parameters(momentum=momentum))
+    verdict = through(train, found, **changes)
+    weights, bias = by_hand(train, parameters(**changes))
     expected, on_val = (found[name].h @ weights + bias for name in ("test", "val"))
     assert expected.std() > 0.05
     torch.testing.assert_close(verdict.scores, expected, rtol=1e-3, atol=1e-4)
@@ -270,6 +276,14 @@ def test_a_rate_whose_loss_is_not_finite_is_never_chosen(train: Beton, caplog: p
     assert caplog.messages == ["linear_eval.augmented.lr: the loss on val is not finite with 1e+38"]
     with pytest.raises(UserError, match=r"^linear_eval\.augmented\.lr: with none of these rates is the loss"):
         through(train, features(), lr=[1e38])
+
+
+def test_fewer_samples_than_a_batch_cannot_be_shuffled_at_a_time() -> None:
+    check(parameters(shuffle_window=4), "params.yaml")
+    with pytest.raises(
+        UserError, match=r"^params\.yaml: linear_eval\.augmented\.shuffle_window = 3 is not allowed; it ta"
+    ):
+        check(parameters(shuffle_window=3), "params.yaml")
 
 
 def test_the_encoder_stays_as_it_is_even_if_it_was_being_trained(train: Beton) -> None:

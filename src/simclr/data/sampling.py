@@ -1,8 +1,12 @@
 """The samples of each batch of an epoch."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
+from simclr.core import params
+from simclr.core.errors import UserError
 from simclr.core.randomness import permutation
 
 Indices = npt.NDArray[np.int64]
@@ -19,6 +23,12 @@ def windowed_permutation(count: int, window: int, seed: int, epoch: int) -> Indi
     order = order[order < count]
     places = permutation(count, seed, epoch)
     return order[np.lexsort((places, np.arange(count) // window))]
+
+
+def window_refusals(section: str, window: int | None, batch_size: int, origin: str) -> Iterator[UserError]:
+    """The `shuffle_window` of a `section`, if it is smaller than a batch."""
+    if window and window < batch_size:
+        yield params.refusal(f"{section}.shuffle_window", window, f"at least the batch of {batch_size}", origin)
 
 
 def shuffled_batches(

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from simclr.core import params, params_file
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, raise_all
+from simclr.data import sampling
 
 
 @dataclass(kw_only=True)
@@ -17,6 +18,7 @@ class FinetuneParams:
     label_list: str = params.path()
     epochs: list[int] = params.each_at_least(1)
     batch_size: int = params.at_least(2)
+    shuffle_window: int | None = params.at_least(2)
     lr: list[float] = params.each_above(0)
     momentum: float = params.between(0, 0.9999)
     weight_decay: float = params.at_least(0)
@@ -28,9 +30,10 @@ def check(parameters: FinetuneParams, origin: str) -> None:
     """Compare the values.
 
     Raises:
-        UserError: there is not one number of epochs for each fraction, or one for all of them; or there are fractions
-            beside a list.
+        UserError: there is not one number of epochs for each fraction, or one for all of them; there are fractions
+            beside a list; or fewer samples are shuffled at a time than a batch has.
     """
+    raise_all(sampling.window_refusals("finetune", parameters.shuffle_window, parameters.batch_size, origin))
     if parameters.label_list != params.NO_FILE and parameters.fractions:
         takes = f"[] where finetune.label_list is not {params.NO_FILE}"
         raise params.refusal("finetune.fractions", parameters.fractions, takes, origin)

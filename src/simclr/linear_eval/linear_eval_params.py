@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from simclr.core import params
+from simclr.core.errors import raise_all
+from simclr.data import sampling
 
 
 @dataclass(kw_only=True)
@@ -20,6 +22,7 @@ class AugmentedParams:
 
     epochs: int = params.at_least(1)
     batch_size: int = params.at_least(1)
+    shuffle_window: int | None = params.at_least(2)
     lr: list[float] = params.each_above(0)
     momentum: float = params.between(0, 0.9999)
     weight_decay: float = params.at_least(0)
@@ -35,3 +38,13 @@ class LinearEvalParams:
     refit: bool
     cached: CachedParams
     augmented: AugmentedParams
+
+
+def check(parameters: LinearEvalParams, origin: str) -> None:
+    """Compare the values.
+
+    Raises:
+        UserError: fewer samples are shuffled at a time than a batch has.
+    """
+    probe = parameters.augmented
+    raise_all(sampling.window_refusals("linear_eval.augmented", probe.shuffle_window, probe.batch_size, origin))

@@ -85,9 +85,6 @@ class Classifier(Method):
         ]
         return torch.stack(sums).sum() * session.world_size / (batch.total * batch.views)
 
-    def after_step(self, done: float, session: Session) -> None:
-        pass
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = [] if self._is_frozen else by_decay(self.encoder)
         for layer, rate in zip(self.layers, self._rates, strict=True):
@@ -109,6 +106,7 @@ class FitParams(Protocol):
     """What `fit` reads of a section of params.yaml."""
 
     batch_size: int
+    shuffle_window: int | None
     momentum: float
     weight_decay: float
     crop_scale: list[float]
@@ -147,7 +145,8 @@ def fit(
         Option("augment", "crop", crop.Params(scale=parameters.crop_scale, ratio=[3 / 4, 4 / 3])),
         Option("augment", "flip", flip.Params(probability=parameters.flip)),
     )
-    stream = ViewStream(train, (Views(augmentations, 1, transform.size, seed),), session.device)
+    views = (Views(augmentations, 1, transform.size, seed),)
+    stream = ViewStream(train, views, session.device, parameters.shuffle_window)
     batches = (
         batch
         for epoch in range(1, epochs + 1)

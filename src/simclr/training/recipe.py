@@ -10,7 +10,7 @@ from typing import Any
 from simclr.core import options, params, params_file
 from simclr.core.errors import UserError, gathered, raise_all
 from simclr.core.options import Option
-from simclr.data import converted
+from simclr.data import converted, sampling
 from simclr.training import pretrain_params
 from simclr.training.pretrain_params import PretrainParams
 from simclr.views.compose import check_order
@@ -73,12 +73,10 @@ def select(parameters: PretrainParams, option: Callable[[str, str], Option], ori
 def _conflicts(recipe: Recipe, origin: str) -> Iterator[UserError]:
     """The values of `pretrain` that others of `recipe` do not allow."""
     parameters = recipe.parameters
-    size, window, patience = parameters.piece_size, parameters.shuffle_window, parameters.early_stopping.patience
+    size, patience = parameters.piece_size, parameters.early_stopping.patience
     if size and parameters.batch_size % size:
         yield params.refusal("pretrain.piece_size", size, f"a divisor of the batch of {parameters.batch_size}", origin)
-    if window and window < parameters.batch_size:
-        takes = f"at least the batch of {parameters.batch_size}"
-        yield params.refusal("pretrain.shuffle_window", window, takes, origin)
+    yield from sampling.window_refusals("pretrain", parameters.shuffle_window, parameters.batch_size, origin)
     if takes := _small_views_take(recipe):
         yield params.refusal("pretrain.views.small.count", parameters.views.small.count, takes, origin)
     if hasattr(recipe.method.module, "USES_KEYS") and not takes_keys(recipe.loss.module):

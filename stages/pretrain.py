@@ -34,7 +34,7 @@ def main() -> None:
     pretrain_recipe = recipe.load()
     parameters = pretrain_recipe.parameters
     seconds = checkpoint_seconds()
-    launch.on_every_gpu(parameters.batch_size, on_every_node=True)
+    launch.on_every_gpu(parameters.batch_size, piece_size=parameters.piece_size, on_every_node=True)
     data = PretrainData(
         source=converted.open_split(BETON, parameters.split),
         train=converted.open_split(BETON, "train"),

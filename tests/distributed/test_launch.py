@@ -86,6 +86,17 @@ def test_as_many_gpus_as_divide_the_batch_are_used(
     assert capsys.readouterr().err == (f"{said}among more\n" if processes < devices else "")
 
 
+def test_as_many_gpus_as_divide_a_piece_of_the_batch_are_used(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_machine(monkeypatch, devices=3)
+    with pytest.raises(SystemExit):
+        launch.on_every_gpu(96, piece_size=16)
+    assert started[0].nproc_per_node == "2"
+    said = "pretrain: 2 of the 3 GPUs are used; pretrain.piece_size = 16 does not divide among more\n"
+    assert capsys.readouterr().err == said
+
+
 def test_the_environment_may_ask_for_more_processes_than_gpus(
     started: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

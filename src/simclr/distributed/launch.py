@@ -37,12 +37,13 @@ _log = logging.getLogger(__name__)
 
 
 @slurm.as_agent()
-def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
+def on_every_gpu(batch_size: int = 0, *, piece_size: int | None = None, on_every_node: bool = False) -> None:
     """Return in a process that does the work: at once if one process is enough, or in a worker of torchrun.
 
     Otherwise start the workers, wait for them and exit as they did. With a global batch, the number of processes is
-    the largest that divides `batch_size`, unless PET_NPROC_PER_NODE sets it. With `on_every_node` they are on all
-    nodes of the SLURM job, if there is one and `batch_size` divides among its nodes, or on those that the user starts.
+    the largest that divides `batch_size`, and `piece_size` if there is one, unless PET_NPROC_PER_NODE sets it. With
+    `on_every_node` they are on all nodes of the SLURM job, if there is one and these sizes divide among its nodes, or
+    on those that the user starts.
 
     Raises:
         UserError: PyTorch cannot use the GPUs; the environment describes no processes or nodes that work; the nodes do
@@ -64,7 +65,9 @@ def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
     is_configured = any(name.startswith("PET_") for name in os.environ)
     if devices <= 1 and not is_configured and nodes == 1:
         return
-    nodes, processes = _shares(nodes, devices, batch_size, all_nodes=by_hand is not None)
+    # a piece is a divisor of the batch, so what divides it divides both
+    key, size = ("piece_size", piece_size) if piece_size else ("batch_size", batch_size)
+    nodes, processes = _shares(nodes, devices, key, size, all_nodes=by_hand is not None)
     if processes == nodes == 1 and not is_configured:
         return
     torchrun_options.check_processes()
@@ -81,14 +84,15 @@ def on_every_gpu(batch_size: int = 0, *, on_every_node: bool = False) -> None:
     sys.exit()
 
 
-def _shares(nodes: int, devices: int, batch_size: int, *, all_nodes: bool) -> tuple[int, int]:
-    """The numbers of nodes and of processes on each that `batch_size` divides among; says so if these are not all.
+def _shares(nodes: int, devices: int, key: str, size: int, *, all_nodes: bool) -> tuple[int, int]:
+    """The numbers of nodes and of processes on each that the `size` divides among; says so, with the `key` of the
+    stage's section, if these are not all.
 
     All nodes are used or, unless `all_nodes`, the first one alone. The environment may set the number of processes.
     """
     most, is_set = max(devices, 1), "PET_NPROC_PER_NODE" in os.environ
     counts = {nodes} if all_nodes else {1, nodes}
-    choices = [(count, each) for count in counts for each in range(1, most + 1) if batch_size % (count * each) == 0]
+    choices = [(count, each) for count in counts for each in range(1, most + 1) if size % (count * each) == 0]
     used, processes = max(choices, key=lambda choice: (choice[0] * choice[1], -choice[0]), default=(min(counts), 1))
     if is_set:
         used = nodes
@@ -96,7 +100,7 @@ def _shares(nodes: int, devices: int, batch_size: int, *, all_nodes: bool) -> tu
         stage = Path(sys.argv[0]).stem
         kind = "GPUs" if devices else "nodes"
         print(  # noqa: T201
-            f"{stage}: {used * processes} of the {nodes * most} {kind} are used; {stage}.batch_size = {batch_size} "
+            f"{stage}: {used * processes} of the {nodes * most} {kind} are used; {stage}.{key} = {size} "
             "does not divide among more",
             file=sys.stderr,
         )

@@ -6,7 +6,11 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -117,6 +121,25 @@ def clone(origin: Path, tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
+@pytest.fixture
+def parts(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ModuleType]:
+    """Loads the script, whose functions make the parts of a comment, in `clone`; anew, since it keeps what it read."""
+    for name, value in environment(clone).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(clone)
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+
+    def load() -> ModuleType:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "review"]:
+            monkeypatch.delitem(sys.modules, name)
+        loader = SourceFileLoader("review_comment", str(SCRIPT))
+        module = module_from_spec(spec_from_loader(loader.name, loader))
+        loader.exec_module(module)
+        return module
+
+    return load
+
+
 def comment(folder: Path, base: str) -> dict[str, str]:
     """The comment's sections by their titles; the first is named after the base."""
     done = run(folder, str(SCRIPT), base)
@@ -189,16 +212,16 @@ def test_a_base_without_a_pipeline_makes_everything_new(clone: Path) -> None:
     ],
 )
 def test_results_of_other_code_or_parameters_are_called_out_of_date(
-    clone: Path, file: str, old: str, new: str, stage: str
+    clone: Path, parts: Callable[[], ModuleType], file: str, old: str, new: str, stage: str
 ) -> None:
     path = clone / file
     assert path.read_text().count(old) == 1
     path.write_text(path.read_text().replace(old, new))
-    stale = comment(clone, "fast")["Compared with `fast`"]
+    stale = parts().up_to_date()
     assert stale.startswith(f"**`dvc.lock` is out of date:** `{stage}` would run again, ")
 
 
-def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -> None:
+def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path, parts: Callable[[], ModuleType]) -> None:
     locked = YAML(typ="safe").load(clone / "dvc.lock")["stages"]["train"]["outs"]
     record = {
         "outs": {out["path"]: out["md5"] for out in locked},
@@ -212,16 +235,16 @@ def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path) -
     file.parent.mkdir()
     file.write_text(json.dumps(record))
     words = "- `train`: `cpu (instructions: held, processes: 2, then 1, threads: 1), numpy 2.4, torch 2.14`"
-    assert comment(clone, "fast")["Made by"] == words
+    assert parts().makers() == words
     machine = clone / "runs" / "exp-1" / "train" / "machine.json"
     machine.parent.mkdir(parents=True)
     for outs, time in ((record["outs"], ["- Time, as recorded here: `train` 59 s on `EPYC`"]), ({}, [])):
         machine.write_text(json.dumps({"outs": outs, "seconds": 58.7, "cpu": "EPYC"}))
-        assert comment(clone, "fast")["Made by"].splitlines() == [words, *time]
+        assert parts().makers().splitlines() == [words, *time]
     file.write_text(json.dumps(record | {"outs": record["outs"] | {"reports/map.png": "0" * 32}}))
-    assert comment(clone, "fast")["Made by"] == UNRECORDED
+    assert parts().makers() == UNRECORDED
     file.write_text('{"outs": []}')
-    assert comment(clone, "fast")["Made by"] == UNRECORDED
+    assert parts().makers() == UNRECORDED
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
@@ -230,29 +253,31 @@ def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: P
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
-def test_metrics_that_cannot_be_read_are_mentioned(clone: Path) -> None:
+def test_metrics_that_cannot_be_read_are_mentioned(clone: Path, parts: Callable[[], ModuleType]) -> None:
     clone.joinpath("reports/metrics.json").unlink()
-    metrics = comment(clone, "slow")["Metrics"].split("\n\n")
+    metrics = parts().table("metrics", "slow").split("\n\n")
     assert cells(metrics[0])[2] == ["`reports/metrics.json`", "`accuracy`", "0.75", "-", "-"]
     assert metrics[1:] == ["> `DVC failed to load some metrics for following revisions: 'workspace'.`"]
 
 
-def test_a_long_table_is_cut(clone: Path) -> None:
+def test_a_long_table_is_cut(clone: Path, parts: Callable[[], ModuleType]) -> None:
     clone.joinpath("reports/metrics.json").write_text(json.dumps({f"class {i}": i for i in range(150)}))
-    summary, table, end, rest = comment(clone, "slow")["Metrics"].split("\n\n")
+    summary, table, end, rest = parts().table("metrics", "slow").split("\n\n")
     assert (summary, end) == ("<details><summary>100 metrics</summary>", "</details>")
     assert len(table.splitlines()) == 2 + 100
     assert rest == "51 more rows: `dvc metrics diff slow`"
 
 
-def test_of_many_metrics_those_that_are_looked_at_first_are_not_folded(clone: Path) -> None:
+def test_of_many_metrics_those_that_are_looked_at_first_are_not_folded(
+    clone: Path, parts: Callable[[], ModuleType]
+) -> None:
     file = clone / "reports/linear_eval/metrics.json"
     clone.joinpath("dvc.yaml").write_text(PIPELINE + "metrics:\n- reports/linear_eval/metrics.json\n")
     file.parent.mkdir()
     top1 = {name: {"top1": 98.0} for name in ("untrained", "augmented", "pretrained")}
     for others in (10, 9):
         file.write_text(json.dumps(top1 | {f"class {i}": i for i in range(others - 1)}))  # and the accuracy
-        shown, *folded = comment(clone, "slow")["Metrics"].split("\n\n")
+        shown, *folded = parts().table("metrics", "slow").split("\n\n")
         names = [row[1] for row in cells(shown)[2:]]
         assert names[:2] == ["`pretrained.top1`", "`augmented.top1`"]
         assert len(names) == (2 if others == 10 else 12)
@@ -289,16 +314,12 @@ def predict(folder: Path, wrong: set[int], images: int = 60) -> None:
     (folder / "reports/linear_eval/predictions.csv").write_text("\n".join(["actual,predicted", *rows, ""]))
 
 
-def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
-    assert "Verdict" not in comment(clone, "fast")
+def test_a_verdict_tells_a_gain_from_noise(clone: Path, parts: Callable[[], ModuleType]) -> None:
+    assert parts().judge("fast") == ("", False)
     predict(clone, set(range(20)))
-    assert comment(clone, "fast")["Verdict"] == "None: `there is no table of predictions before`"
+    assert parts().judge("fast") == ("None: `there is no table of predictions before`", False)
     commit(clone, "predicted")
     for wrong, row in (
-        (
-            set(range(30)),
-            ["66.67", "50.00", "-16.67 ± 9.43", "0 gained, 10 lost of 60 images (p 0.002)", "**worse**"],
-        ),
         (
             set(range(8)),
             ["66.67", "86.67", "+20.00 ± 10.12", "12 gained, 0 lost of 60 images (p 0.00049)", "**better**"],
@@ -307,26 +328,35 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path) -> None:
             set(range(2, 19)),
             ["66.67", "71.67", "+5.00 ± 5.51", "3 gained, 0 lost of 60 images (p 0.25)", "within noise"],
         ),
+        (
+            set(range(30)),
+            ["66.67", "50.00", "-16.67 ± 9.43", "0 gained, 10 lost of 60 images (p 0.002)", "**worse**"],
+        ),
     ):
         predict(clone, wrong)
-        done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
-        assert (done.returncode, done.stderr) == (2 if "worse" in row[-1] else 0, "")
-        table, note = by_title(done.stdout)["Verdict"].split("\n\n")
+        text, is_worse = parts().judge("predicted")
+        assert is_worse == ("worse" in row[-1])
+        table, note = text.split("\n\n")
         assert cells(table)[2] == ["linear probe", *row]
         assert "McNemar's exact test" in note
         assert "the noise of the data with one seed each" in note
+    done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
+    assert (done.returncode, done.stderr) == (2, "")
+    assert by_title(done.stdout)["Verdict"] == text
+
+
+def test_images_that_cannot_be_compared_have_no_verdict(clone: Path, parts: Callable[[], ModuleType]) -> None:
+    predict(clone, set(range(20)))
+    commit(clone, "predicted")
     predict(clone, set(), images=50)
-    none = "None: `the test images are not the same (60 before, 50 now)`"
-    assert comment(clone, "predicted")["Verdict"] == none
+    assert parts().judge("predicted") == ("None: `the test images are not the same (60 before, 50 now)`", True)
     (clone / "reports/linear_eval/predictions.csv").write_text("actual,predicted\n,\n")  # of images without labels
-    assert comment(clone, "predicted")["Verdict"] == "None: `the test images have no labels now`"
-    assert run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False).returncode == 2
+    assert parts().judge("predicted") == ("None: `the test images have no labels now`", True)
     commit(clone, "unlabelled")
-    assert comment(clone, "unlabelled")["Verdict"] == "None: `the test images have no labels before and now`"
-    run(clone, str(SCRIPT), "unlabelled", "--fail-on", "worse")
+    assert parts().judge("unlabelled") == ("None: `the test images have no labels before and now`", False)
 
 
-def test_any_accuracy_may_be_worse(clone: Path) -> None:
+def test_any_accuracy_may_be_worse(clone: Path, parts: Callable[[], ModuleType]) -> None:
     """The probe stays, and kNN falls by more than 60 images of their own explain."""
     predict(clone, set(range(20)))
     for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": 95.0})):
@@ -334,15 +364,15 @@ def test_any_accuracy_may_be_worse(clone: Path) -> None:
         (clone / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
     commit(clone, "with-knn")
     (clone / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 55.0}))
-    done = run(clone, str(SCRIPT), "with-knn", "--fail-on", "worse", check=False)
-    assert done.returncode == 2
-    assert ["kNN", "95.00", "55.00", "-40.00 ± 13.74", "60 images", "**worse**"] in cells(
-        by_title(done.stdout)["Verdict"]
-    )
+    table, is_worse = parts().judge("with-knn")
+    assert is_worse
+    assert ["kNN", "95.00", "55.00", "-40.00 ± 13.74", "60 images", "**worse**"] in cells(table)
 
 
 @pytest.mark.parametrize("spoil", ["missing", "renamed", "cut", "damaged"])
-def test_a_probe_that_cannot_be_compared_any_more_is_no_pass(spoil: str, clone: Path) -> None:
+def test_a_probe_that_cannot_be_compared_any_more_is_no_pass(
+    spoil: str, clone: Path, parts: Callable[[], ModuleType]
+) -> None:
     predict(clone, set(range(20)))
     commit(clone, "predicted")
     file = clone / "reports/linear_eval/predictions.csv"
@@ -354,18 +384,19 @@ def test_a_probe_that_cannot_be_compared_any_more_is_no_pass(spoil: str, clone: 
                 spoil
             ].encode(errors="surrogateescape")
         )
-    done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
-    assert (done.returncode, done.stderr) == (2, "")
-    assert "### Verdict\n\nNone: `" in done.stdout
-    assert run(clone, str(SCRIPT), "fast", "--fail-on", "worse").stdout  # which has none
+    words, is_worse = parts().judge("predicted")
+    assert words.startswith("None: `")
+    assert is_worse
+    assert not parts().judge("fast")[1]  # which has none
 
 
 @pytest.mark.parametrize("lock", ["[", "stages: []", "stages: {a: 1}", "stages: {a: {outs: [{md5: x}]}}"])
-def test_a_lock_that_is_damaged_ends_in_one_line(lock: str, clone: Path) -> None:
+def test_a_lock_that_is_damaged_ends_in_one_line(lock: str, clone: Path, parts: Callable[[], ModuleType]) -> None:
     (clone / "dvc.lock").write_text(lock)
     run(clone, "git", "commit", "--quiet", "--all", "--message", "damaged")
     run(clone, "git", "checkout", "--quiet", "fast", "--", "dvc.lock")
-    assert failure(clone, "HEAD").startswith("a dvc.lock is damaged (")
+    with pytest.raises(SystemExit, match=r"^review-comment: a dvc\.lock is damaged \(\w+\)$"):
+        parts().outputs("HEAD", "")
 
 
 def test_nothing_that_an_author_writes_is_markup(clone: Path) -> None:

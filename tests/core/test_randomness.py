@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from simclr.core.randomness import hashes, permutation, reaches, uniform
+from simclr.core.randomness import hashes, integers, permutation, reaches, uniform
 
 MASK = (1 << 64) - 1
 
@@ -53,6 +53,23 @@ def test_on_a_device_draws_reach_a_threshold_where_they_do_on_the_host(threshold
     assert (keys.view(np.int64) < 0).any()  # bits that a shift of int64 would repeat
     found = reaches(threshold, torch.from_numpy(keys.view(np.int64)), torch.from_numpy(counters))
     assert np.array_equal(found.numpy(), uniform(4, np.arange(1000)[:, None], 2, counters) >= threshold)
+
+
+@pytest.mark.parametrize("bound", [1, 2, 7, 1000, (1 << 31) - 1])
+def test_integers_on_a_device_are_the_high_bits_times_the_bound(bound: int) -> None:
+    counters = np.array([-2, -1, 0, 1, 5, 10**12])
+    keys = hashes(4, np.arange(1000)[:, None], 2)
+    found = integers(bound, torch.from_numpy(keys.view(np.int64)), torch.from_numpy(counters)).numpy()
+    high = hashes(4, np.arange(1000)[:, None], 2, counters) >> np.uint64(33)
+    assert found.tolist() == [[int(bits) * bound >> 31 for bits in row] for row in high]
+
+
+def test_integers_are_all_drawn_as_often() -> None:
+    keys = torch.from_numpy(hashes(9, np.arange(1000)[:, None]).view(np.int64))
+    counts = torch.bincount(integers(7, keys, torch.arange(100)).flatten())
+    assert len(counts) == 7
+    expected = 100_000 / 7
+    assert ((counts - expected) ** 2 / expected).sum() < 30  # chi-squared, 6 degrees of freedom: p ~ 4e-5
 
 
 def test_a_draw_reaches_itself_and_nothing_above() -> None:

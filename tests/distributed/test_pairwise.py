@@ -8,12 +8,14 @@ import torch
 from benchmarks.fake_memory import CUDA, MIB, counted
 from torch import Tensor
 
+from simclr.core import options
+from simclr.data.batch import Batch
 from simclr.distributed import pairwise, softmax
 from simclr.distributed.pairwise import mean_over_rows, other_views
 from simclr.distributed.session import Session
 from simclr.distributed.similarity import Compared, Similarity
 from simclr.distributed.softmax import SoftmaxRule, nt_xent
-from tests.contracts.test_losses import projections
+from tests.contracts.test_losses import option, projections
 from tests.helpers.ranks import ALONE
 
 
@@ -74,3 +76,16 @@ def test_on_a_gpu_8192_samples_take_a_small_share_of_the_dense_form(
     dense = 3 * rows**2 * 4
     assert block < peak.gpu < dense * share
     assert peak.gpu < blocks * block + 10.5 * rows * 128 * 4  # and ten tensors like z
+
+
+@pytest.mark.parametrize("name", options.names("losses"))
+def test_no_loss_holds_the_similarities_of_a_batch(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of them, and tensors of a few numbers for each row."""
+    rows, block = 4096, 1 << 18
+    monkeypatch.setitem(pairwise._BLOCK_ELEMENTS, "cpu", block)
+    with counted() as peak:
+        loss, numbers = option(name), torch.arange(rows)
+        batch = Batch((), numbers, numbers[: rows // 2], numbers[: rows // 2], 2, rows // 2)
+        z = torch.empty(rows, 32, requires_grad=True)
+        loss.module.loss(z, batch, loss.parameters, ALONE).backward()
+    assert 4 * block < peak.host < 4 * rows**2 / 5

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -65,6 +66,27 @@ def test_classes_apart_are_told_apart_and_noise_is_not(tmp_path: Path) -> None:
         frozen = with_features(frozen, split, directions(len(file), 4))
     found = verification.evaluate(PARAMETERS, frozen).metrics
     assert all(30 < value < 70 for value in found.values())
+
+
+def test_the_threshold_is_chosen_on_val(tmp_path: Path) -> None:
+    """Where val has pairs of one class at a cosine of 1 and others at 0.8, and test has 0.6 and 0.4, a threshold of val
+    takes no pair of test for the same: half of them are not."""
+    frozen = subject(tmp_path, ALONE, train=90, test=60)
+    for split, (same, other) in {"train": (1.0, 0.8), "val": (1.0, 0.8), "test": (0.6, 0.4)}.items():
+        frozen = with_features(frozen, split, at_cosines(frozen.splits[split].labels, same, other))
+    found = verification.evaluate(PARAMETERS, frozen).metrics
+    assert found["cosine_auc"] == 100
+    assert found["cosine_accuracy"] == 50
+
+
+def at_cosines(labels: npt.NDArray[np.int64], same: float, other: float) -> torch.Tensor:
+    """Directions (N, 90) with a cosine of `same` between two of one class, and of `other` between two others."""
+    cosines = np.where(labels[:, None] == labels, same, other)
+    np.fill_diagonal(cosines, 1)
+    values, vectors = np.linalg.eigh(cosines)
+    directions = np.zeros((len(labels), 90), np.float32)
+    directions[:, : len(labels)] = vectors * np.sqrt(values.clip(0))
+    return torch.from_numpy(directions)
 
 
 def test_the_network_learns_what_the_cosine_cannot_see(tmp_path: Path) -> None:

@@ -25,10 +25,14 @@ class Network(nn.Module):
         super().__init__()
         self.first, self.second = nn.Linear(3, 7), nn.Linear(7, 5)
         self.norm = nn.BatchNorm1d(7) if norm else nn.Identity()
+        self.passes: list[tuple[bool, Tensor]] = []
+        """Whether each call made a graph, and its projections."""
 
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
         h = self.norm(self.first(torch.cat([views.mean(dim=(2, 3)) for views in images])).tanh())
-        return h, self.second(h * (keys % 3 > 0)[:, None])
+        z = self.second(h * (keys % 3 > 0)[:, None])
+        self.passes.append((torch.is_grad_enabled(), z.detach()))
+        return h, z
 
 
 def whole_batch(session: Session = ALONE, pieces: int = 1) -> Batch:
@@ -88,6 +92,16 @@ def at_once() -> tuple[Tensor, dict[str, Tensor]]:
 def test_without_batch_norm_the_gradient_is_that_of_the_whole_batch(count: int) -> None:
     loss, gradients, _ = in_pieces(ALONE, count, norm=False)
     torch.testing.assert_close((loss.detach(), gradients), at_once())
+
+
+def test_both_passes_run_the_same_graph() -> None:
+    """An operation may give other bytes where no graph is made."""
+    model, batch = network(norm=True), whole_batch()
+    gradient_cache.backward(model, model, batch, 3, partial(loss_of, batch, ALONE), between=lambda: None)
+    first, second = model.passes[:3], model.passes[3:]
+    assert [made for made, _ in model.passes] == [True] * 6
+    for (_, before), (_, after) in zip(first, second, strict=True):
+        assert torch.equal(before, after)
 
 
 def test_with_batch_norm_it_is_that_of_one_graph_over_all_pieces() -> None:

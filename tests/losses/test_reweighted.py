@@ -5,10 +5,12 @@ from functools import partial
 import pytest
 import torch
 
+from simclr.data.batch import Batch
+from simclr.distributed.session import Session
 from simclr.distributed.softmax import differentiated
 from simclr.losses import reweighted
 from tests.contracts.test_losses import batch_of, option
-from tests.helpers.ranks import ALONE
+from tests.helpers.ranks import ALONE, on_ranks
 
 
 @pytest.mark.parametrize(("tau_plus", "share"), [(0.0, 0.0), (0.1, 0.0), (0.6, 0.5), (0.99, 0.5)])
@@ -20,6 +22,23 @@ def test_the_share_of_clamped_rows(tau_plus: float, share: float) -> None:
     loss = option("reweighted", temperature=1.0, beta=0.0, tau_plus=tau_plus)
     scalars = loss.module.scalars(z, batch_of(4, 2), loss.parameters, ALONE)
     assert {name: value.item() for name, value in scalars.items()} == {"clamped_rows": share}
+
+
+def share_on_rank(session: Session) -> float:
+    """Of the batch above: the rows that are clamped are of the last two samples, so of one rank alone."""
+    close = torch.eye(4)
+    z = torch.cat([close, torch.cat([close[:2], -close[2:]])])
+    whole = batch_of(4, 2)
+    own = torch.arange(4).tensor_split(session.world_size)[session.rank]
+    rows = torch.cat([own, own + 4])
+    batch = Batch((), whole.keys[rows], whole.labels[own], whole.samples[own], 2, 4)
+    loss = option("reweighted", temperature=1.0, beta=0.0, tau_plus=0.6)
+    share: float = loss.module.scalars(z[rows], batch, loss.parameters, session)["clamped_rows"].item()
+    return share
+
+
+def test_the_share_of_clamped_rows_is_of_the_global_batch() -> None:
+    assert on_ranks(2, share_on_rank) == [0.5, 0.5]
 
 
 def test_a_correction_that_leaves_next_to_nothing_has_a_finite_gradient() -> None:

@@ -246,6 +246,17 @@ def test_ranks_stop_together_and_go_on(world: int, data: PretrainData, tmp_path:
     assert resumed[0].starts == {0: world, 4: world}
 
 
+def test_ranks_stop_together_between_pieces(data: PretrainData, tmp_path: Path) -> None:
+    """Four requests in a step of two pieces, and each is heeded at the next one: asked for by one rank or by both."""
+    chosen = recipe(piece_size=4, methods__simclr__head__dropout=0.3)
+    whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
+    for stop, asked in ((9, on_rank), (10, stopped_by_one), (11, on_rank), (13, stopped_by_one)):
+        expected = f"stopped by SIGTERM at step {(stop + 1) // 4} of 8; the same command goes on from there"
+        assert on_ranks(2, asked, tmp_path / str(stop), data, chosen, stop) == [expected] * 2
+    resumed = on_ranks(2, on_rank, tmp_path / "10", data, chosen, 0)
+    assert same(resumed[0], whole[0])
+
+
 def test_one_process_goes_on_where_two_stopped(data: PretrainData, tmp_path: Path) -> None:
     chosen = recipe(optimizer__name="sgd", optimizer__lr=0.01)
     whole, _ = run(tmp_path / "whole", data, chosen)
@@ -256,8 +267,10 @@ def test_one_process_goes_on_where_two_stopped(data: PretrainData, tmp_path: Pat
         assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def stopped_by_one(session: Session, root: Path, data: PretrainData, chosen: Recipe) -> PretrainResult | str:
-    return on_rank(session, root, data, chosen, 3 if session.rank == 1 else 0)
+def stopped_by_one(
+    session: Session, root: Path, data: PretrainData, chosen: Recipe, stop: int = 3
+) -> PretrainResult | str:
+    return on_rank(session, root, data, chosen, stop if session.rank == 1 else 0)
 
 
 def test_a_signal_to_any_rank_stops_all_at_one_step(data: PretrainData, tmp_path: Path) -> None:

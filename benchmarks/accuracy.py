@@ -294,11 +294,10 @@ def page(found: Sequence[Level], heading: str, task: str) -> str:
 
 
 def _line(level: Level, *, signed: bool = False) -> str:
-    cells = [
-        table.spread(_values(level, figure), signed, digits) if level.scores else level.skipped
-        for figure, digits in (("knn", 1), ("linear", 1), ("seconds", 0))
-    ]
-    return f"| {level.epochs} | {level.contestant} | {' | '.join(cells)} |"
+    figures = (("knn", 1), ("linear", 1), ("seconds", 0))
+    cells = [table.spread(_values(level, figure), signed, digits) for figure, digits in figures if level.scores]
+    name = level.contestant + (f": {level.skipped}" if level.skipped else "")
+    return f"| {level.epochs} | {name} | {' | '.join(cells or ['-'] * len(figures))} |"
 
 
 def _values(level: Level, figure: str) -> list[float]:

@@ -99,9 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.partition("\n")[0])
     parser.add_argument("sweep", help="a file of benchmarks/sweeps without .yaml, or any YAML file of that form")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each row: 3")
-    parser.add_argument(
-        "--preset", metavar="NAME", help="instead of what params.yaml says: see python -m simclr.presets"
-    )
+    parser.add_argument("--preset", metavar="NAME", help="instead of what params.yaml says: see simclr presets")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help=f"{LAYOUT}, instead of the source")
     parser.add_argument("--per-class", type=int, metavar="N", help="so many of the folder's training images, at most")
     parser.add_argument(

@@ -12,7 +12,7 @@ _NOTES = """\
   draw the initial weights, the order of the images and the views.
 - Differences are of linear, for each seed, and to the untrained encoder of the row's own model; the table begins with
   that of the first row. Where one is not two of its standard deviations above the untrained encoder and above raw
-  pixels, the row is marked: with these seeds, nothing was learnt for certain.
+  pixels (with one seed: where one is not above 0), the row is marked: nothing was learnt for certain.
 - s an epoch: the median over the epochs of pretraining, without validation; other programs on the machine slow it down.
   GiB: the peak of its process, or of the GPU's memory. Without a value: the run's folder in `runs` is gone."""
 
@@ -53,9 +53,10 @@ def _spread(values: Sequence[float], *, signed: bool = False, digits: int = 1) -
 def _remark(row: Row) -> str:
     if row.failure:
         return f"**failed**: {row.failure}"
-    if row.above_baselines is None:
-        return "one seed" if row.outcomes else "not run yet"
-    return "" if row.above_baselines else "**not above the baselines**"
+    if not row.outcomes:
+        return "not run yet"
+    words = ["one seed"] * (len(row.outcomes) == 1) + ["**not above the baselines**"] * (not row.above_baselines)
+    return ", ".join(words)
 
 
 def _line(cells: Sequence[str]) -> str:

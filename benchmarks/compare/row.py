@@ -35,13 +35,11 @@ class Row:
         ]
 
     @property
-    def above_baselines(self) -> bool | None:
-        """Whether the mean gain over either baseline is above two standard deviations of the gains; None for less than
-        two seeds."""
-        if len(self.outcomes) < 2:
-            return None
+    def above_baselines(self) -> bool:
+        """Whether the mean gain over either baseline is above two standard deviations of the gains, or above 0 with one
+        seed."""
         both = [self.gains(baseline) for baseline in ("untrained", "raw_pixels")]
-        return all(statistics.mean(gains) > 2 * statistics.stdev(gains) for gains in both)
+        return all(statistics.mean(gains) > (2 * statistics.stdev(gains) if len(gains) > 1 else 0.0) for gains in both)
 
 
 def measured(

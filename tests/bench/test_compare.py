@@ -62,21 +62,23 @@ def test_a_line_has_means_deviations_and_differences_for_each_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("linear", "untrained", "above"),
+    ("linear", "untrained", "above", "remark"),
     [
-        ((93.0, 92.0, 91.0), (90.0, 90.0, 90.0), False),  # 2 ± 1
-        ((93.1, 92.1, 91.1), (90.0, 90.0, 90.0), True),
-        ((91.0, 96.0, 92.0), (90.0, 95.0, 91.0), True),  # always 1
-        ((79.0, 79.5, 79.2), (70.0, 70.0, 70.0), False),  # below raw pixels
-        ((95.0,), (90.0,), None),
+        ((93.0, 92.0, 91.0), (90.0, 90.0, 90.0), False, "**not above the baselines**"),  # 2 ± 1
+        ((93.1, 92.1, 91.1), (90.0, 90.0, 90.0), True, ""),
+        ((91.0, 96.0, 92.0), (90.0, 95.0, 91.0), True, ""),  # always 1
+        ((79.0, 79.5, 79.2), (70.0, 70.0, 70.0), False, "**not above the baselines**"),  # below raw pixels
+        ((95.0,), (90.0,), True, "one seed"),
+        ((90.0,), (90.0,), False, "one seed, **not above the baselines**"),
+        ((79.0,), (70.0,), False, "one seed, **not above the baselines**"),
     ],
 )
 def test_above_the_baselines_is_by_two_deviations_of_the_gain(
-    linear: tuple[float, ...], untrained: tuple[float, ...], above: bool | None
+    linear: tuple[float, ...], untrained: tuple[float, ...], above: bool, remark: str
 ) -> None:
     line = page.page([row(*linear, untrained=untrained)], SWEEP, "").splitlines()[6]
     assert row(*linear, untrained=untrained).above_baselines is above
-    assert line.endswith({True: "|  |", False: "| **not above the baselines** |", None: "| one seed |"}[above])
+    assert line.endswith(f"| {remark} |")
 
 
 def test_the_difference_is_over_the_seeds_that_both_have() -> None:

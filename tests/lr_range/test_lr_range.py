@@ -1,4 +1,4 @@
-"""`python -m simclr.lr_range`."""
+"""`simclr lr-range`."""
 
 import csv
 import dataclasses

@@ -88,7 +88,7 @@ def leaves(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def test_params_yaml_ships_with_the_preset_digits() -> None:
     assert presets.apply(presets.compose("digits"), SHIPPED) == SHIPPED, (
         "carry the new values over to src/simclr/presets/experiment/digits.yaml, "
-        "or back with `python -m simclr.presets apply digits`"
+        "or back with `simclr presets apply digits`"
     )
 
 
@@ -152,7 +152,7 @@ def test_show_prints_the_difference_and_writes_nothing(file: Path, command: Call
     assert difference.startswith("+++ params.yaml (cifar10)\n@@ ")
     assert "\n-  source: digits\n+  source: cifar10\n" in printed
     assert head.startswith(f"# {presets.options('experiment')['cifar10']}\n#\n# Source: ")
-    assert head.endswith("\n# Command: python -m simclr.presets apply cifar10 && make repro\n\n")
+    assert head.endswith("\n# Command: simclr presets apply cifar10 && make repro\n\n")
 
 
 def header(name: str) -> dict[str, str]:

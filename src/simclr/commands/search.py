@@ -1,6 +1,7 @@
 """`simclr search`: the images of a folder that are most similar to an image."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from simclr.commands import arguments
@@ -39,3 +40,4 @@ def main() -> None:
     )
     for similarity, name in neighbors:
         print(f"{similarity:.4f}  {name}")
+    print(f"search: {options.output} shows them", file=sys.stderr)

@@ -2,5 +2,5 @@
 
 The recipe of params.yaml is trained for some hundred steps with a rate that rises exponentially; the curve of the loss
 over the rate names one for `pretrain.optimizer.lr`. It is a measurement beside the pipeline: no stage reads it, and DVC
-tracks nothing of it. The command is `python -m simclr.lr_range`.
+tracks nothing of it. The command is `simclr lr-range`.
 """

@@ -1,4 +1,4 @@
-"""The command `python -m simclr.lr_range`."""
+"""The command `simclr lr-range`."""
 
 import argparse
 import os
@@ -10,7 +10,7 @@ from simclr.lr_range.overrides import overridden
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m simclr.lr_range",
+        prog="simclr lr-range",
         description="Train the recipe of params.yaml at a learning rate that rises exponentially, draw the loss over "
         "it, and name a value for pretrain.optimizer.lr.",
     )

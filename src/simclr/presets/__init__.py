@@ -1,7 +1,7 @@
 """Presets: whole experiments as Hydra config groups, composed into params.yaml.
 
 The groups are the folders beside this file: `method`, `encoder`, `data`, and `experiment`, whose files are
-the presets. config.yaml composes them; the command is `python -m simclr.presets`.
+the presets. config.yaml composes them; the command is `simclr presets`.
 """
 
 import difflib

@@ -1,4 +1,4 @@
-"""The command `python -m simclr.presets`: list the presets, show what one would change, or apply it."""
+"""The command `simclr presets`: list the presets, show what one would change, or apply it."""
 
 import argparse
 import difflib
@@ -13,7 +13,7 @@ from simclr.core.atomic import replacing
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m simclr.presets",
+        prog="simclr presets",
         description="Without a command: list the presets and the parts they are made of.",
     )
     commands = parser.add_subparsers(dest="command")

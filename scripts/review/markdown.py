@@ -12,8 +12,9 @@ LONGEST = 65_536
 
 
 def code(text: str, longest: int = 200) -> str:
-    """`text`, or its first characters, as one line of code, in which nothing is markup, a link or a mention."""
-    line = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split())
+    """`text`, or its first characters, as one line of code, in which nothing is markup, a link or a mention, and
+    no character turns the direction of writing."""
+    line = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     line = f"{line[:longest]}..." if len(line) > longest else line
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
     padding = " " if line.startswith("`") or line.endswith("`") or not line else ""

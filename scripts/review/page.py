@@ -2,6 +2,7 @@
 maps is in Git."""
 
 from collections.abc import Container, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +151,17 @@ def _value(parameters: Mapping[str, Any], name: str) -> str:
 
 def _classes(columns: Sequence[Column]) -> Markup:
     """The accuracy of the linear probe on each class."""
+    tables = [results.table(column.revision, "reports/linear_eval/classes.csv") for column in columns]
+    counts: dict[str, set[str]] = {}
+    for row in chain(*tables):
+        counts.setdefault(row.get("class", ""), set()).add(row.get("images") or "")
+    # with the number of images, where that is the same in all
+    labels = {
+        name: f"{name}, {max(own)} images" if len(own) == 1 and own != {""} else name for name, own in counts.items()
+    }
     by_column = []
-    for column in columns:
-        rows = results.table(column.revision, "reports/linear_eval/classes.csv")
-        accuracies = {row.get("class", ""): results.number(row.get("accuracy")) for row in rows}
+    for rows in tables:
+        accuracies = {labels[row.get("class", "")]: results.number(row.get("accuracy")) for row in rows}
         by_column.append({name: value for name, value in accuracies.items() if value is not None})
     names = list(dict.fromkeys(name for accuracies in by_column for name in accuracies))
     return _compared("linear probe, %", names, by_column, columns) if names else Markup("")

@@ -34,7 +34,8 @@ def report(folder: Path, epochs: int, top1: float, wrong: set[int], shade: int) 
     (reports / "pretrain/run.json").write_text(json.dumps({"device": "cpu", "versions": {"torch": "2.14"}}))
     metrics = {"pretrained": {"top1": top1, "top5": 100.0}, "chosen": {"log10_l2": -3.0}}
     (reports / "linear_eval/metrics.json").write_text(json.dumps(metrics))
-    (reports / "linear_eval/classes.csv").write_text(f"class,accuracy\ncat,{top1}\n{EVIL.replace(chr(34), '')},50.0\n")
+    classes = f"cat,{top1},30\n{EVIL.replace(chr(34), '')},50.0,{epochs}\n"
+    (reports / "linear_eval/classes.csv").write_text(f"class,accuracy,images\n{classes}")
     Image.new("RGB", (64, 64), (shade, 0, 0)).save(reports / "draw/map.png")
     Image.new("RGB", (64, 64)).save(reports / "draw/views.png")
 
@@ -113,7 +114,7 @@ def test_two_commits_side_by_side(clone: Path) -> None:
     assert rows(text, "verdict")[1:] == [
         ["after", "within noise", "linear probe", "66.67", "85.56", "+18.89 ± 25.30", "1 and 3 seeds"]
     ]
-    assert ["cat", "66.6667", "86.6667", "+20"] in rows(text, "classes")
+    assert ["cat, 30 images", "66.6667", "86.6667", "+20"] in rows(text, "classes")
     mistakes = rows(text, "mistakes")[1:]
     assert [sum(int(row[column]) for row in mistakes) for column in (1, 2)] == [20, 8]
     assert all(int(row[2]) - int(row[1]) == int(row[3]) < 0 for row in mistakes)

@@ -414,6 +414,10 @@ def test_nothing_that_an_author_writes_is_markup(clone: Path) -> None:
         assert bars == (6 if "metrics.json" in line else 5)
 
 
+def test_no_character_turns_the_direction_of_writing() -> None:
+    assert markdown.code("is\u202e not\u2066\x1b\n worse") == "`is not worse`"
+
+
 def test_a_comment_is_never_longer_than_github_takes() -> None:
     text = "\n".join(f"line {i}" for i in range(20_000))
     assert len(markdown.cut(text)) <= 65_536

@@ -16,13 +16,13 @@ from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import Interruption
 from simclr.data import converted
 from simclr.distributed import launch
-from simclr.distributed.session import Session, open_session
+from simclr.distributed.session import Session
 from simclr.features import encoder_file
 from simclr.learning import head_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder, recipe
-from simclr.training.pretrain import identity, pretrain
+from simclr.training.pretrain import identity, open_session_for, pretrain
 from simclr.training.pretrain_result import PretrainResult
 from simclr.training.run_context import PretrainData, RunContext
 
@@ -35,18 +35,9 @@ def main() -> None:
     parameters = pretrain_recipe.parameters
     seconds = checkpoint_seconds()
     launch.on_every_gpu(parameters.batch_size, piece_size=parameters.piece_size, on_every_node=True)
-    data = PretrainData(
-        source=converted.open_split(BETON, parameters.split),
-        train=converted.open_split(BETON, "train"),
-        val=converted.open_split(BETON, "val"),
-        info=converted.load_info(BETON),
-    )
+    data = PretrainData.open(BETON, parameters.split)
     with (
-        open_session(
-            deterministic=parameters.deterministic,
-            benchmark=not parameters.deterministic,
-            tf32=parameters.precision != "fp32",
-        ) as session,
+        open_session_for(parameters) as session,
         signals.catch_signals(multi_process=session.world_size > 1) as interruption,
     ):
         if not session.is_main:

@@ -60,6 +60,19 @@ def test_a_number_of_processes_that_is_none_is_refused(
     assert started == []
 
 
+def test_a_process_for_each_gpu_is_refused_where_there_is_none(
+    started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_machine(monkeypatch, devices=0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("PET_NPROC_PER_NODE", "gpu")
+    with pytest.raises(
+        UserError, match=r"PET_NPROC_PER_NODE = gpu is not allowed; it takes an integer >= 1 or auto, cpu"
+    ):
+        launch.on_every_gpu()
+    assert started == []
+
+
 SHARES = {  # GPUs, global batch: processes
     (8, 4096): 8, (3, 256): 2, (5, 256): 4, (6, 256): 4, (7, 256): 4, (6, 96): 6, (2, 255): 1, (1, 256): 1,
 }  # fmt: skip

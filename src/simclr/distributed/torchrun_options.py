@@ -8,6 +8,8 @@ may be on any node.
 import os
 import re
 
+import torch
+
 from simclr.core.errors import UserError
 
 _KINDS = ("auto", "cpu", "gpu")
@@ -25,10 +27,12 @@ def forget_nodes() -> None:
 
 
 def check_processes() -> None:
-    """Raise a UserError if PET_NPROC_PER_NODE is no number of processes."""
+    """Raise a UserError if PET_NPROC_PER_NODE is no number of processes, or that of GPUs where there is none."""
     asked = os.environ.get("PET_NPROC_PER_NODE", "1")
     if asked not in _KINDS and not _is_within(asked, 1):
         raise _refusal("PET_NPROC_PER_NODE", f"an integer >= 1 or {', '.join(_KINDS)}")
+    if asked == "gpu" and not torch.cuda.is_available():
+        raise _refusal("PET_NPROC_PER_NODE", "an integer >= 1 or auto, cpu on a machine without a GPU")
 
 
 def nodes() -> int | None:

@@ -10,24 +10,20 @@ import numpy as np
 from simclr.core import fingerprint, params_file, signals, tables
 from simclr.core.errors import UserError
 from simclr.data import converted
-from simclr.distributed.session import open_session
 from simclr.learning.schedule import scaled_lr
 from simclr.lr_range.picture import draw
 from simclr.lr_range.range_test import range_test
 from simclr.lr_range.suggestion import smooth, suggest, two_digits
 from simclr.training import recipe as recipes
-from simclr.training.pretrain import check_session
+from simclr.training.pretrain import check_session, open_session_for
 from simclr.training.pretrain_params import PretrainParams
 from simclr.training.run_context import PretrainData
 
 _BETON, _FOLDER = Path("data/beton"), Path("runs/lr_range")
 RANGES = {"lars": (1e-4, 100.0), "sgd": (1e-5, 10.0), "adamw": (1e-6, 1.0)}
 """The first and the last rate for each optimizer, after scaling with the batch."""
-_FEWEST = 50
-"""Steps of a test: six times the width of the smoothing."""
-
-
-_MOST = 100_000
+_FEWEST, _MOST = 50, 100_000
+"""Steps of a test; the fewest are six times the width of the smoothing."""
 
 
 def run(values: dict[str, Any], lowest: float | None, highest: float | None, steps: int) -> None:
@@ -52,18 +48,9 @@ def run(values: dict[str, Any], lowest: float | None, highest: float | None, ste
         raise UserError(
             f"{_BETON} has no {parameters.split} split to train on; `dvc repro convert` makes what there is"
         )
-    data = PretrainData(
-        source=converted.open_split(_BETON, parameters.split),
-        train=converted.open_split(_BETON, "train"),
-        val=converted.open_split(_BETON, "val"),
-        info=converted.load_info(_BETON),
-    )
+    data = PretrainData.open(_BETON, parameters.split)
     with (
-        open_session(
-            deterministic=parameters.deterministic,
-            benchmark=not parameters.deterministic,
-            tf32=parameters.precision != "fp32",
-        ) as session,
+        open_session_for(parameters) as session,
         signals.catch_signals(multi_process=False) as interruption,
     ):
         check_session(parameters, session)

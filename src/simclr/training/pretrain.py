@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch import Tensor
 from simclr.core import fingerprint, params, processor, tables
 from simclr.core.errors import raise_all
 from simclr.data.converted import files_of
-from simclr.distributed.session import Session
+from simclr.distributed.session import Session, open_session
 from simclr.features import encoder_file
 from simclr.learning.method import Method
 from simclr.tracking import progress
@@ -43,6 +44,15 @@ def identity(recipe: Recipe, data: PretrainData, session: Session) -> Identity:
                 "threads": processor.threads(),
             },
         }
+    )
+
+
+def open_session_for(parameters: PretrainParams) -> AbstractContextManager[Session]:
+    """The session that `parameters` ask for: see `open_session`."""
+    return open_session(
+        deterministic=parameters.deterministic,
+        benchmark=not parameters.deterministic,
+        tf32=parameters.precision != "fp32",
     )
 
 

@@ -1,8 +1,11 @@
 """The data of a run, and its board, checkpoints and signals."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
 
 from simclr.core.signals import Interruption
+from simclr.data import converted
 from simclr.data.beton import Beton
 from simclr.data.converted import DatasetInfo
 from simclr.tracking.tensorboard import Board
@@ -17,6 +20,16 @@ class PretrainData:
     train: Beton
     val: Beton
     info: DatasetInfo
+
+    @classmethod
+    def open(cls, folder: Path, split: str) -> Self:
+        """What the convert stage wrote to `folder`, to pretrain on its `split`.
+
+        Raises:
+            UserError: something is missing there, or damaged.
+        """
+        source, train, val = (converted.open_split(folder, name) for name in (split, "train", "val"))
+        return cls(source, train, val, converted.load_info(folder))
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,12 @@ def judge(
         several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
         one = [Sample(values.get(metric, math.nan), 0.0, 1) for values in (first, second)]
         samples = [sample or alone for sample, alone in zip(several, one, strict=True)]
-        # Two runs that differ in seeds alone have the same seeds, which tell nothing of what is between them; and seeds
-        # that all came to the same, on few images, do not tell that there is no noise.
-        known = several[0] != several[1] and any(sample.sd > 0 for sample in samples)
-        if known and not any(math.isnan(sample.mean) for sample in samples):
+        # seeds that all came to the same, on few images, do not tell that there is no noise
+        known = any(sample.sd > 0 for sample in samples) and not any(math.isnan(sample.mean) for sample in samples)
+        is_one_group = several[0] == several[1] and one[0] != one[1]  # two of the runs that differ in seeds alone
+        if known and is_one_group:
+            judgements.append(_of_one_group(metric, one[0], one[1], samples[0]))
+        elif known and several[0] != several[1]:
             judgements.append(_by_seeds(metric, *samples))
         elif metric in by_images:
             judgements.append(by_images[metric])
@@ -121,8 +123,18 @@ def _by_seeds(metric: str, before: Sample, after: Sample) -> Judgement:
     else:
         spread = several[0].sd * math.sqrt(1 + 1 / several[0].runs)
         freedom = several[0].runs - 1
-    quantile = _STUDENT[min(len(_STUDENT), int(freedom)) - 1]
-    return _judged(metric, before.mean, after.mean, quantile * spread, f"{before.runs} and {after.runs} seeds")
+    margin = _quantile(freedom) * spread
+    return _judged(metric, before.mean, after.mean, margin, f"{before.runs} and {after.runs} seeds")
+
+
+def _of_one_group(metric: str, before: Sample, after: Sample, group: Sample) -> Judgement:
+    """Two runs that differ in seeds alone, by the spread of all such runs: of two, they are within noise."""
+    margin = _quantile(group.runs - 1) * group.sd * math.sqrt(2)
+    return _judged(metric, before.mean, after.mean, margin, f"{group.runs} seeds, all else equal")
+
+
+def _quantile(freedom: float) -> float:
+    return _STUDENT[min(len(_STUDENT), int(freedom)) - 1]
 
 
 def _judged(metric: str, before: float, after: float, margin: float, basis: str) -> Judgement:
@@ -137,7 +149,10 @@ def explained(judgements: list[Judgement]) -> str:
         return ""
     said = ["Intervals of 95 %."]
     if any("seeds" in item.basis for item in judgements):
-        said.append("Where seeds are known: Student's t, for the means, or for one more run where a side has one.")
+        said.append(
+            "Where seeds are known, Student's t: for the means, for one more run where a side has one, or for two "
+            "of the same."
+        )
     if any("gained" in item.basis for item in judgements):
         said.append(
             f"Probes: McNemar's exact test on the images that one side alone has right, noise from p = {verdict.ALPHA}."

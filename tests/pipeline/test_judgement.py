@@ -1,6 +1,7 @@
 """Which changes of accuracies count: against textbook formulas, by scipy, and over seeds that were recorded."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_recorded_seeds_of_the_base_tell_what_is_noise(
     assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
 
 
-def test_two_runs_that_differ_in_seeds_alone_are_compared_by_their_images(
+def test_the_same_results_are_compared_by_their_images(
     repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(repository, "git", "commit", "--quiet", "--allow-empty", "--message", "same")
@@ -140,6 +141,20 @@ def test_two_runs_that_differ_in_seeds_alone_are_compared_by_their_images(
     assert samples[0] == samples[1] != {}
     (found,) = review.judgement.judge(*sides, *samples)
     assert found.basis.startswith("0 gained, 0 lost of 60 images")
+
+
+def test_two_runs_that_differ_in_seeds_alone_are_judged_by_the_spread_of_all(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the images alone would call one worse."""
+    have(repository, 88.0, 20)
+    monkeypatch.chdir(repository)
+    sides = [review.revision.resolve(name) for name in ("base", "workspace")]
+    for sd, word in ((2.0, "within noise"), (1.0, "worse")):
+        group = {METRIC: review.seeds.Sample(92.0, sd, 3)}
+        (found,) = review.judgement.judge(*sides, group, group)
+        assert (found.before, found.after, found.basis, found.word) == (96.0, 88.0, "3 seeds, all else equal", word)
+        assert found.margin == pytest.approx(stats.t.ppf(0.975, 2) * sd * math.sqrt(2), abs=5e-3)
 
 
 ODD = [

@@ -11,6 +11,7 @@ import argparse
 import dataclasses
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from simclr.core.printable import join_names
 
 _RESULTS = Path(__file__).parents[1] / "results"
 _LINKS = Path("data/compare")
+_LEFT_OUT = ("finetune.fractions=[]", "evaluate.evaluations=[]")
+"""What takes long and is not compared, unless the sweep or -S say otherwise."""
 
 
 def main() -> None:
@@ -47,6 +50,7 @@ def main() -> None:
 
     rows = measured(experiments, experiment.outcome, write)
     print(page.page(rows, compared, heading))
+    print(f"compare: {_RESULTS / target}.md and .png", file=sys.stderr)
     if failed := [row.name for row in rows if row.failure]:
         raise UserError(f"failed: {', '.join(failed)}; the table says why")
 
@@ -55,7 +59,7 @@ def _sweep(arguments: argparse.Namespace) -> tuple[Sweep, str]:
     """The sweep with all that the command line sets for its rows, and the name of the data."""
     compared = sweep.read(arguments.sweep)
     preset = sweep.of_preset(arguments.preset) if arguments.preset else ()
-    common = (*preset, *_images(arguments), *compared.common, *arguments.set)
+    common = (*preset, *_LEFT_OUT, *_images(arguments), *compared.common, *sweep.overrides(arguments.set, "-S"))
     fetch = sweep.values(common, compared.name)["fetch"]
     if fetch["source"] != "folder":
         return dataclasses.replace(compared, common=common), fetch["source"]

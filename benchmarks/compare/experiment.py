@@ -77,7 +77,7 @@ def plan(compared: Sweep, seeds: int) -> list[Experiment]:
     experiments = []
     for seed in range(seeds):
         for row, own in compared.rows.items():
-            overrides = (*compared.common, *own, f"pretrain.seed={seed}", f"linear_eval.seed={seed}")
+            overrides = (*compared.common, *own, *(f"{key}={seed}" for key in sweep.SEEDS))
             values = sweep.values(overrides, f"{compared.name}: {row}")
             experiments.append(Experiment(compared.name, row, seed, overrides, _identity(values)))
     return experiments

@@ -11,8 +11,9 @@ _NOTES = """\
   layer trained through the frozen encoder with random crops and flips. Mean ± standard deviation over the seeds, which
   draw the initial weights, the order of the images and the views.
 - Differences are of linear, for each seed, and to the untrained encoder of the row's own model; the table begins with
-  that of the first row. Where one is not two of its standard deviations above the untrained encoder and above raw
-  pixels (with one seed: where one is not above 0), the row is marked: nothing was learnt for certain.
+  that of the first row. A row is marked if its gain over the untrained encoder, or over raw pixels, is less than two of
+  its standard deviations, or with one seed if there is none: it may be noise.
+- In the picture a dot is a seed, a bar their mean ± standard deviation; the red band is the untrained encoder's.
 - s an epoch: the median over the epochs of pretraining, without validation; other programs on the machine slow it down.
   GiB: the peak of its process, or of the GPU's memory. Without a value: the run's folder in `runs` is gone."""
 

@@ -53,7 +53,7 @@ def measured(
         rows.setdefault(experiment.row, Row(experiment.row))
     with progress.bar(len(experiments), "run", "compare") as bar:
         for experiment in experiments:
-            bar.set_postfix_str(f"{experiment.row}, seed {experiment.seed}", refresh=False)
+            bar.set_postfix_str(f"{experiment.row}, seed {experiment.seed}: runs/{experiment.name}/dvc.log")
             row = rows[experiment.row]
             if not row.failure:
                 try:

@@ -20,6 +20,7 @@ from typing import Any
 from dvc.exceptions import InvalidArgumentError
 from dvc.utils.hydra import apply_overrides, to_hydra_overrides
 from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -29,8 +30,12 @@ from simclr.core.errors import UserError
 from simclr.core.printable import join_names, one_line
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
-_ROW = r"[A-Za-z0-9_]+([.+-][A-Za-z0-9_]+)*"
-"""Names that can stand in the name of an experiment, which is one of Git's references."""
+SEEDS = ("pretrain.seed", "linear_eval.seed")
+"""In which the runs of a row differ."""
+_NAME, _LONGEST = r"[A-Za-z0-9_]+([.+-][A-Za-z0-9_]+)*", 60
+"""Names that can stand in the name of an experiment, which is one of Git's references and a folder's, and their
+characters."""
+_TAKES = f"it takes a text of up to {_LONGEST} letters, digits and _, between them . + or -"
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,10 @@ def read(name: str) -> Sweep:
     except OSError as error:
         there_are = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
         raise UserError(f"{name}: no sweep ({error.strerror}); there are {there_are}, or a YAML file") from error
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid YAML: {one_line(error, 200)}") from error
+    if not _is_name(path.stem):
+        raise UserError(f"{path}: {one_line(path.stem, 100)} cannot name a sweep: {_TAKES}")
     if not isinstance(content, dict) or not isinstance(content.get("rows"), dict) or not content["rows"]:
         raise UserError(f"{path}: needs rows, each a name with a list of overrides, as `nt_xent: []`")
     if unknown := content.keys() - {"common", "rows"}:
@@ -63,23 +70,37 @@ def read(name: str) -> Sweep:
             f"{path}: {join_names(sorted(map(str, unknown)))} means nothing here; there are common and rows"
         )
     for row in content["rows"]:
-        if not re.fullmatch(_ROW, str(row)):
-            raise UserError(f"{path}: {one_line(row)} cannot name a row: letters, digits and _, between them . + or -")
+        if not _is_name(row):
+            raise UserError(f"{path}: {one_line(row, 100)} cannot name a row: {_TAKES}")
     return Sweep(
         path.stem,
-        _overrides(content.get("common", []), f"{path}: common"),
-        {str(row): _overrides(listed, f"{path}: {row}") for row, listed in content["rows"].items()},
+        overrides(content.get("common", []), f"{path}: common"),
+        {row: overrides(listed, f"{path}: {row}") for row, listed in content["rows"].items()},
     )
 
 
-def _overrides(listed: Any, origin: str) -> tuple[str, ...]:
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and len(name) <= _LONGEST and bool(re.fullmatch(_NAME, name))
+
+
+def overrides(listed: Any, origin: str) -> tuple[str, ...]:
+    """The overrides that are `listed`; `origin` says where, in errors.
+
+    Raises:
+        UserError: they are no list of texts, or one is of a seed that the runs of a row differ in.
+    """
     if not isinstance(listed, list) or not all(isinstance(item, str) for item in listed):
         raise UserError(f"{origin} takes a list of overrides, as [pretrain.loss=decoupled]")
+    for item in listed:
+        if item.partition("=")[0].strip() in SEEDS:
+            raise UserError(
+                f"{origin}: {one_line(item, 100)} is not allowed: the runs of a row have the seeds 0, 1, ..."
+            )
     return tuple(listed)
 
 
-def values(overrides: Sequence[str], origin: str) -> dict[str, Any]:
-    """All of params.yaml after `overrides`, which DVC itself applies; `origin` names them in errors.
+def values(changes: Sequence[str], origin: str) -> dict[str, Any]:
+    """All of params.yaml after `changes`, which DVC itself applies; `origin` names them in errors.
 
     Raises:
         UserError: an override is malformed, of no parameter, or of several values; or as `check.pipeline`.
@@ -88,12 +109,10 @@ def values(overrides: Sequence[str], origin: str) -> dict[str, Any]:
         changed = Path(folder, params_file.FILE)
         shutil.copyfile(params_file.FILE, changed)
         try:
-            if several := [
-                override for override in to_hydra_overrides(list(overrides)) if override.is_sweep_override()
-            ]:
+            if several := [override for override in to_hydra_overrides(list(changes)) if override.is_sweep_override()]:
                 raise UserError(f"{origin}: {several[0].input_line} has several values; make a row of each")
-            apply_overrides(changed, list(overrides))
-        except (InvalidArgumentError, HydraException) as error:
+            apply_overrides(changed, list(changes))
+        except (InvalidArgumentError, HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{origin}: {one_line(error.__cause__ or error, 200)}") from error
         content = params_file.read(changed)
     check.pipeline(content, origin)

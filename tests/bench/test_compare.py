@@ -162,7 +162,17 @@ def written(folder: Path, text: str) -> str:
         ("common: [3]\nrows: {a: []}", "mine.yaml: common takes a list of overrides"),
         ("rows: {a: [pretrain.los=nt_xent]}", "mine: a: Could not override 'pretrain.los'"),
         ("rows: {a: [pretrain.loss=no]}", 'mine: a: pretrain.loss = "no" is not allowed; it takes one of decoupled'),
-        ("rows: {a: [], b: ['pretrain.seed=range(0,3)']}", "mine: b: pretrain.seed=range(0,3) has several values"),
+        ("rows: {a: [], b: ['pretrain.epochs=range(1,3)']}", "mine: b: pretrain.epochs=range(1,3) has several values"),
+        (
+            "rows: {a: [pretrain.seed=5]}",
+            "mine.yaml: a: pretrain.seed=5 is not allowed: the runs of a row have the seeds",
+        ),
+        ("common: [linear_eval.seed=5]\nrows: {a: []}", "mine.yaml: common: linear_eval.seed=5 is not allowed"),
+        ("rows: {1: []}", "mine.yaml: 1 cannot name a row: it takes a text of up to 60 letters, digits and _"),
+        ("rows: {~: []}", "mine.yaml: None cannot name a row"),
+        (f"rows: {{{'a' * 61}: []}}", f"mine.yaml: {'a' * 61} cannot name a row"),
+        ("rows: {a: ['pretrain.epochs=${nope}']}", "mine: a: Interpolation key 'nope' not found"),
+        (f"rows: {'[' * 3000}", "mine.yaml: not valid YAML: "),
         ("rows: {a: [pretrain.epochs]}", "mine: a: Error parsing override 'pretrain.epochs'"),
     ],
 )
@@ -171,6 +181,13 @@ def test_a_wrong_sweep_is_refused_before_anything_runs(text: str, message: str, 
         experiment.plan(sweep.read(written(tmp_path, text)), seeds=1)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_the_name_of_a_sweep_is_that_of_experiments(tmp_path: Path) -> None:
+    path = tmp_path / "my sweep.yaml"
+    path.write_text("rows: {a: []}")
+    with pytest.raises(UserError, match=r"my sweep\.yaml: my sweep cannot name a sweep: it takes a text of up to 60"):
+        sweep.read(str(path))
 
 
 def test_an_unknown_sweep_is_told_which_there_are() -> None:

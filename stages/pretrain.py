@@ -24,6 +24,7 @@ from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder, recipe
 from simclr.training.pretrain import identity, open_session_for, pretrain
 from simclr.training.pretrain_result import PretrainResult
+from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 
 BETON, MODEL, HEAD = Path("data/beton"), Path("models/encoder.safetensors"), Path("models/head.safetensors")
@@ -57,7 +58,7 @@ def main() -> None:
             began = time.perf_counter()
             result = pretrain(pretrain_recipe, data, session, RunContext(board, checkpoints, interruption))
             share = checkpoints.waited / (time.perf_counter() - began)
-            report(result, parameters.split)
+            report(result, pretrain_recipe)
             facts = {"checkpoints": {"written": checkpoints.written, "waited_percent": 100 * share}}
             inputs = {"data": fingerprint.of_values(run_identity.parts["data"])}
             options = [option.path for option in pretrain_recipe.options]
@@ -92,7 +93,7 @@ def checkpoint_seconds() -> float:
     return 60 * minutes
 
 
-def report(result: PretrainResult, split: str) -> None:
+def report(result: PretrainResult, pretrain_recipe: Recipe) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
     head_file.save(HEAD, result.head)
     arrays.save(VIEWS, {"pairs": result.pairs})
@@ -103,17 +104,16 @@ def report(result: PretrainResult, split: str) -> None:
     without_labels = [{"epoch": len(result.history), "knn_top1": None}]
     tables.write_csv(REPORTS / "knn.csv", result.validation or without_labels)
     metrics = result.metrics
-    val = "val, which was trained on" if split == converted.ALL else "val"
-    figures = [f"loss {metrics['loss']:.3f}"] if "loss" in metrics else []
-    figures += [
+    val = "val, which was trained on" if pretrain_recipe.parameters.split == converted.ALL else "val"
+    accuracies = [
         f"{name} top-1 {metrics[key]:.2f} % on {val}"
         for name, key in (("kNN", "val_knn_top1"), ("probe", "val_probe_top1"))
         if key in metrics
     ]
-    print(
-        f"pretrain: {', '.join(figures)}; kept epoch {metrics['kept_epoch']} of {metrics['epochs']} "
-        f"({metrics['stopped']})"
-    )
+    loss = f", loss {metrics['loss']:.3f}" if "loss" in metrics else ""
+    kept = ", ".join([f"epoch {metrics['kept_epoch']} is kept", *accuracies])
+    epochs = f"{metrics['epochs']} epochs ({metrics['stopped']})"
+    print(f"pretrain: {pretrain_recipe.method.name}, {epochs}{loss}; {kept}")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def test_several_gpus_get_a_process_each(started: list[Any], monkeypatch: pytest
     assert started[0].training_script == "stages/pretrain.py"
 
 
-@pytest.mark.parametrize("processes", ["abc", "0", "-1", ""])
+@pytest.mark.parametrize("processes", ["abc", "0", "-1", "", "gpu"])
 def test_a_number_of_processes_that_is_none_is_refused(
     processes: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,21 +55,9 @@ def test_a_number_of_processes_that_is_none_is_refused(
     with pytest.raises(UserError) as raised:
         launch.on_every_gpu()
     assert str(raised.value) == (
-        f"environment: PET_NPROC_PER_NODE = {processes} is not allowed; it takes an integer >= 1 or auto, cpu, gpu"
+        f"environment: PET_NPROC_PER_NODE = {processes} is not allowed; it takes an integer >= 1 or auto, cpu, as this "
+        "machine has no GPU"
     )
-    assert started == []
-
-
-def test_a_process_for_each_gpu_is_refused_where_there_is_none(
-    started: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_machine(monkeypatch, devices=0)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setenv("PET_NPROC_PER_NODE", "gpu")
-    with pytest.raises(
-        UserError, match=r"PET_NPROC_PER_NODE = gpu is not allowed; it takes an integer >= 1 or auto, cpu"
-    ):
-        launch.on_every_gpu()
     assert started == []
 
 

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,11 @@ def described(path: Path, tensors: dict[str, Tensor], **changes: object) -> None
     save_file(tensors, path, metadata={"encoder": json.dumps(description | changes)})
 
 
+def transformed(path: Path, **changes: object) -> None:
+    transform = {"size": 8, "crop_share": 1.0, "mean": [0.5] * 3, "std": [0.5] * 3}
+    described(path, tiny().state_dict(), transform=transform | changes)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "a text": lambda path: path.write_text("no encoder at all, but text of a certain length"),
@@ -114,6 +120,23 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "no weights": lambda path: described(path, {"w": torch.zeros(2)}),
     "unknown architecture": lambda path: described(path, tiny().state_dict(), architecture={"name": "vgg"}),
     "unknown transform": lambda path: described(path, tiny().state_dict(), transform={"side": 8}),
+    **{
+        f"{name} {value} in the transform": partial(transformed, **{name: value})
+        for name, value in (
+            ("size", "a"),
+            ("size", 0),
+            ("size", 10**9),
+            ("size", 8.0),
+            ("crop_share", -1),
+            ("crop_share", "b"),
+            ("crop_share", 1.5),
+            ("mean", "x"),
+            ("mean", [0.5] * 4),
+            ("std", None),
+            ("std", [0.5, 0, 0.5]),
+            ("std", [0.5, float("nan"), 0.5]),
+        )
+    },
 }
 
 
@@ -152,3 +175,4 @@ def test_a_missing_file_is_one_line_that_says_who_writes_it(tmp_path: Path) -> N
         assert str(caught.value).startswith(f"{path}: cannot be read (")
         assert str(caught.value).endswith("; the pretrain stage writes it")
         assert "\n" not in str(caught.value)
+    assert "(Is a directory)" in str(caught.value)

@@ -136,6 +136,26 @@ def test_so_is_that_of_the_augmented_form(train: Beton, tmp_path: Path) -> None:
     assert not torch.equal(verdict.scores, before.scores)
 
 
+def test_a_rate_that_diverges_in_the_refit_alone_is_refused(train: Beton, tmp_path: Path) -> None:
+    """A decay that multiplies the weights in each step: some 1e30 after the steps on train, no number after twice."""
+    found = features()
+    val = stored(tmp_path / "val.beton", noise(12, 8, seed=1), found["val"].labels.numpy())
+    diverging = {"momentum": 0.0, "weight_decay": 3e4}
+    assert through(train, found, **diverging).scores.isfinite().all()
+    with pytest.raises(
+        UserError, match=r"^linear_eval\.augmented\.lr: 20, chosen on val, diverges on train and val; lower"
+    ):
+        augmented_probe.probe_augmented(
+            parameters(refit=True, **diverging),
+            network(),
+            TRANSFORM,
+            {"train": train, "val": val},
+            found,
+            ALONE,
+            CLASSES,
+        )
+
+
 def test_the_weights_of_classes_are_those_of_params_yaml() -> None:
     found = features()
     found["train"].labels[:] = torch.tensor([0, 0, 0, 0, 0, 1, 1, 1, 2])

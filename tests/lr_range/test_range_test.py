@@ -1,5 +1,6 @@
 """The training of a range test, on a few made-up images."""
 
+import dataclasses
 import itertools
 import math
 import signal
@@ -84,3 +85,16 @@ def test_a_signal_ends_it_after_the_step(data: PretrainData) -> None:
 def test_what_pretraining_refuses_of_the_data_is_refused(data: PretrainData) -> None:
     with pytest.raises(UserError, match="batch_size = 21 is not allowed; it takes at most 20"):
         run(data, batch_size=21)
+
+
+def test_a_method_that_trains_nothing_is_refused(data: PretrainData) -> None:
+    with pytest.raises(
+        UserError, match=r"pretrain\.method = \"?pretrained\"? is not allowed; it takes one that trains"
+    ):
+        run(data, method="pretrained")
+
+
+def test_images_without_labels_take_what_learns_without_them(data: PretrainData) -> None:
+    unlabelled = dataclasses.replace(data, info=dataclasses.replace(data.info, classes=[]))
+    with pytest.raises(UserError, match=r"pretrain\.method = .*classifier.* it takes one that learns without labels"):
+        run(unlabelled, method="classifier")

@@ -226,7 +226,12 @@ def test_an_online_probe_is_a_column_more_and_changes_nothing_else(done: Path, t
 def test_accuracies_on_val_say_where_it_was_trained_on(done: Path, tmp_path: Path) -> None:
     ready("pretrain", done, tmp_path)
     change(tmp_path, **TINY, pretrain__split="all")
-    assert "% on val, which was trained on; kept epoch 2 of 2" in stage("pretrain", tmp_path).stdout
+    said = stage("pretrain", tmp_path).stdout
+    assert re.fullmatch(
+        r"pretrain: simclr, 2 epochs \(all epochs done\), loss \d\.\d{3}; epoch 2 is kept, "
+        r"kNN top-1 \d+\.\d\d % on val, which was trained on\n",
+        said,
+    )
     curves = {"curves/loss", "curves/lr"}
     for folder, name in ((tmp_path, "trained_val_knn_top1"), (done, "val_knn_top1")):
         tags = EventAccumulator(str(folder / "runs/tested/pretrain")).Reload().Tags()["scalars"]

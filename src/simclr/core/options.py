@@ -80,7 +80,8 @@ def checked(package: str, name: str, values: dict[str, Any], origin: str) -> Opt
     sections = values.get(package)
     section = sections.get(name) if isinstance(sections, dict) else None
     if section is None:
-        raise UserError(f"{origin}: {package}.{name} is missing; it takes the keys {params.keys_of(schema)}")
+        keys = params.keys_of(schema)
+        raise UserError(f"{origin}: {package}.{name} is missing; it takes the keys {keys} (for {_file(package, name)})")
     if not isinstance(section, dict):
         raise UserError(f"{origin}: {package}.{name} must be a section of keys")
     return Option(package, name, params.check(section, schema, f"{package}.{name}", origin))

@@ -12,8 +12,6 @@ import torch
 
 from simclr.core.errors import UserError
 
-_KINDS = ("auto", "cpu", "gpu")
-"""Values that torchrun accepts in place of a number of processes."""
 _OF_NODES = ("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_", "PET_RDZV_")
 MEETING = ("PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 """What each of several nodes needs."""
@@ -27,12 +25,12 @@ def forget_nodes() -> None:
 
 
 def check_processes() -> None:
-    """Raise a UserError if PET_NPROC_PER_NODE is no number of processes, or that of GPUs where there is none."""
+    """Raise a UserError if PET_NPROC_PER_NODE is neither a number of processes nor a word that stands for one here."""
+    words = ["auto", "cpu", *["gpu"] * torch.cuda.is_available()]
     asked = os.environ.get("PET_NPROC_PER_NODE", "1")
-    if asked not in _KINDS and not _is_within(asked, 1):
-        raise _refusal("PET_NPROC_PER_NODE", f"an integer >= 1 or {', '.join(_KINDS)}")
-    if asked == "gpu" and not torch.cuda.is_available():
-        raise _refusal("PET_NPROC_PER_NODE", "an integer >= 1 or auto, cpu on a machine without a GPU")
+    if asked not in words and not _is_within(asked, 1):
+        without = "" if "gpu" in words else ", as this machine has no GPU"
+        raise _refusal("PET_NPROC_PER_NODE", f"an integer >= 1 or {', '.join(words)}{without}")
 
 
 def nodes() -> int | None:

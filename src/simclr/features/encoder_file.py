@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from simclr.core import options
@@ -11,6 +12,9 @@ from simclr.core.printable import one_line
 from simclr.features import network_file
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
+
+_LARGEST = 1 << 14
+"""Pixels of a side of the input."""
 
 
 def save(path: Path, encoder: Encoder, transform: EvalTransform) -> None:
@@ -46,8 +50,22 @@ def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
             raise UserError(f"{path}: its model is {written}, which is not here; there are: {there_are}")
         encoder: Encoder = options.module("models", description["model"]).Encoder(**description["architecture"])
         encoder.load_state_dict(weights)
-        transform = EvalTransform(**description["transform"])
+        transform = _sound(EvalTransform(**description["transform"]))
     return freeze(encoder), transform
+
+
+def _sound(transform: EvalTransform) -> EvalTransform:
+    """The `transform`, if it is one; else a ValueError."""
+    channels = np.array([transform.mean, transform.std], np.float64)
+    if (
+        not isinstance(transform.size, int)
+        or not 1 <= transform.size <= _LARGEST
+        or not 0 < transform.crop_share <= 1
+        or channels.shape != (2, 3)
+        or not (np.isfinite(channels).all() and (channels[1] > 0).all())
+    ):
+        raise ValueError(transform)
+    return transform
 
 
 def option(encoder: Encoder) -> str:

@@ -30,6 +30,7 @@ def write(path: Path, key: str, description: object, network: nn.Module | None) 
 
 def read(path: Path, key: str) -> tuple[Any, dict[str, Tensor]]:
     """The description and the weights, on the CPU, that `write` wrote; use it in a block of `reading`."""
+    path.open("rb").close()  # its errors say what is wrong; those of safetensors do not
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()[key]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 

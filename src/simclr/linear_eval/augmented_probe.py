@@ -66,7 +66,11 @@ def probe_augmented(
         return best
     (layer,) = trained([best.hyperparameter], join(splits["train"], splits["val"]), "linear_eval, train and val")
     with torch.no_grad():
-        return replace(best, scores=gathered_scores(layer, features["test"], session))
+        scores = gathered_scores(layer, features["test"], session)
+    if not scores.isfinite().all():
+        rate = f"{best.hyperparameter:g}"
+        raise UserError(f"linear_eval.augmented.lr: {rate}, chosen on val, diverges on train and val; lower the rates")
+    return replace(best, scores=scores)
 
 
 @torch.no_grad()

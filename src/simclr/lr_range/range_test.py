@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simclr.core import params
 from simclr.core.errors import Stopped, UserError, raise_all
 from simclr.core.signals import Interruption
 from simclr.distributed.session import Session
 from simclr.lr_range.suggestion import Values, has_diverged
 from simclr.tracking import progress
-from simclr.training.recipe import Recipe, refusals
+from simclr.training.recipe import Recipe, refusals, refusals_without_labels
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 
@@ -35,11 +36,16 @@ def range_test(
     The batches are those that a pretraining begins with, epoch by epoch; there is no warm-up.
 
     Raises:
-        UserError: there are fewer images than in a batch, or the first loss is not finite.
+        UserError: there are fewer images than in a batch, the recipe trains nothing or needs labels that are not there,
+            or the first loss is not finite.
         Stopped: after a signal, once the current step is done.
     """
     parameters = recipe.parameters
     raise_all(refusals(recipe, len(data.source), len(data.train)))
+    if not data.info.labelled:
+        raise_all(refusals_without_labels(recipe))
+    if hasattr(recipe.method.module, "load"):
+        raise params.refusal("pretrain.method", recipe.method.name, "one that trains the encoder")
     trainer = Trainer(recipe, data, session, RunContext())
     trainer.learner.model.train()
     batches = (

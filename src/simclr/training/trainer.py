@@ -194,7 +194,8 @@ class Trainer:
         raise UserError(
             f"the gradient is not finite at step {step} (epoch {step // self.epoch_steps + 1}), at a learning rate of "
             f"{self.lr(step):.3g}; the last good checkpoint is {last or 'none'}; "
-            "lower pretrain.optimizer.lr, set pretrain.optimizer.clip_grad_norm, or raise the loss's temperature"
+            "lower pretrain.optimizer.lr, set pretrain.optimizer.clip_grad_norm, raise the loss's temperature, or "
+            "lower its other values or those of pretrain.penalty"
         )
 
     def _log(self, result: StepResult, probe_loss: Tensor | None) -> None:

@@ -126,7 +126,7 @@ def test_an_image_above_the_limit_is_refused(run: Run, monkeypatch: pytest.Monke
         (["x/1.png", *ENCODER], "x/1.png: no such folder"),
         (["empty", *ENCODER], "empty: holds no image files"),
         (["texts", *ENCODER], "texts: holds no image files, but 1 .txt (a.txt)"),
-        (["x"], "models/encoder.safetensors: cannot be read (No such file or directory: models/encoder.s"),
+        (["x"], "models/encoder.safetensors: cannot be read (No such file or directory); the pretrain"),
         (["x", "--encoder", "x/1.png"], "x/1.png: damaged, or not an encoder that the pretrain stage wrote"),
         (
             ["x", *ENCODER, "--output", "x.txt"],

@@ -172,7 +172,7 @@ def test_its_file_says_where_it_is_from_and_what_to_expect(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_in_its_file_applies_it(name: str) -> None:
     command = re.fullmatch(
-        r"python -m simclr\.presets apply (\S+)((?: \S+=\S+)*) && make repro", header(name)["Command"]
+        r"simclr presets apply (\S+)((?: \S+=\S+)*) && make repro", header(name)["Command"]
     )
     assert command
     assert command[1] == name
@@ -188,7 +188,7 @@ def test_a_derived_time_is_that_of_the_table(name: str) -> None:
 
 
 def test_the_commands_of_the_page_can_be_applied() -> None:
-    commands = re.findall(r"^    python -m simclr\.presets apply (.+)$", PAGE, re.MULTILINE)
+    commands = re.findall(r"^    simclr presets apply (.+)$", PAGE, re.MULTILINE)
     assert commands
     for command in commands:
         name, *overrides = command.split()

@@ -171,9 +171,7 @@ def test_its_file_says_where_it_is_from_and_what_to_expect(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_command_in_its_file_applies_it(name: str) -> None:
-    command = re.fullmatch(
-        r"simclr presets apply (\S+)((?: \S+=\S+)*) && make repro", header(name)["Command"]
-    )
+    command = re.fullmatch(r"simclr presets apply (\S+)((?: \S+=\S+)*) && make repro", header(name)["Command"])
     assert command
     assert command[1] == name
     pipeline(presets.compose(name, command[2].split()), name)

@@ -352,8 +352,10 @@ def test_images_that_cannot_be_compared_have_no_verdict(clone: Path, parts: Call
     assert parts().judge("predicted") == ("None: `the test images are not the same (60 before, 50 now)`", True)
     (clone / "reports/linear_eval/predictions.csv").write_text("actual,predicted\n,\n")  # of images without labels
     assert parts().judge("predicted") == ("None: `the test images have no labels now`", True)
+    assert run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False).returncode == 2
     commit(clone, "unlabelled")
     assert parts().judge("unlabelled") == ("None: `the test images have no labels before and now`", False)
+    run(clone, str(SCRIPT), "unlabelled", "--fail-on", "worse")
 
 
 def test_any_accuracy_may_be_worse(clone: Path, parts: Callable[[], ModuleType]) -> None:
@@ -397,6 +399,8 @@ def test_a_lock_that_is_damaged_ends_in_one_line(lock: str, clone: Path, parts: 
     run(clone, "git", "checkout", "--quiet", "fast", "--", "dvc.lock")
     with pytest.raises(SystemExit, match=r"^review-comment: a dvc\.lock is damaged \(\w+\)$"):
         parts().outputs("HEAD", "")
+    if lock == "[":
+        assert failure(clone, "HEAD").startswith("a dvc.lock is damaged (")
 
 
 def test_nothing_that_an_author_writes_is_markup(clone: Path) -> None:

@@ -33,13 +33,14 @@ def main() -> None:
     info = converted.load_info(BETON)
     names = ["train", "val", "test", *(["unlabelled"] if converted.has_split(BETON, "unlabelled") else [])]
     splits = {name: converted.open_split(BETON, name) for name in names}
-    pairs = arrays.load(VIEWS, ["pairs"], "pretrain")["pairs"]
+    views = arrays.load(VIEWS, ["full", "small"], "pretrain")
     embedding = arrays.load(EMBEDDING, ["samples", "points", "queries", "nearest"], "embed")
     scores = arrays.load(SCORES, [*(PROBES if info.labelled else []), "labels"], "linear_eval")
 
     for name, split in splits.items():
         draw_samples(name, split, info.classes)
-    sheets.picture(REPORTS / "views.png", view_grid(pairs), "Two views of each of some images, as in the first epoch")
+    grid = view_grid([views["full"], views["small"]])
+    sheets.picture(REPORTS / "views.png", grid, "The views of some images, as in the first epoch")
     draw_embedding(embedding, splits["train"], splits["test"], info.classes)
     if info.labelled:
         draw_probes(scores, info.classes)

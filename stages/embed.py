@@ -61,8 +61,13 @@ def main() -> None:
         session.device,
         {0: session.world_size},
     )
-    accuracies = ", ".join(f"{name} {value:.2f} %" for name, value in metrics.items())
-    print(f"embed: {accuracies or 'these images have no labels, so no accuracy'}")
+    if not metrics:
+        print("embed: these images have no labels, so no accuracy")
+        return
+    k = f"{metrics['knn_neighbors']:g}"
+    if metrics["knn_neighbors"] < parameters.neighbors:
+        k += f", the images of train's smallest class, instead of {parameters.neighbors}"
+    print(f"embed: knn_top1 {metrics['knn_top1']:.2f} %, knn_top5 {metrics['knn_top5']:.2f} % (k = {k})")
 
 
 if __name__ == "__main__":

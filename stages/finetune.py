@@ -10,6 +10,7 @@ from typing import Any
 
 from simclr.core import atomic, entry, fingerprint, params, params_file, tables
 from simclr.core.errors import raise_all
+from simclr.core.interval import limits
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -53,7 +54,7 @@ def main() -> None:
                 )
                 for network, start in starts.items()
             }
-            metrics[subset.key] = {"labels": len(subset.samples), **figures(results)}
+            metrics[subset.key] = {"labels": len(subset.samples), **figures(results, len(splits["test"]))}
         if not session.is_main:
             return
     samples = {subset.key: subset.samples.tolist() for subset in subsets}
@@ -80,10 +81,14 @@ def main() -> None:
     print(f"finetune: test top-1 with labels of {gains}" if gains else f"finetune: left out, because {left_out}")
 
 
-def figures(results: Mapping[str, FinetuneResult]) -> dict[str, Any]:
-    """Accuracies on test in percent, and the learning rates that val chose."""
+def figures(results: Mapping[str, FinetuneResult], images: int) -> dict[str, Any]:
+    """Accuracies on so many test `images` in percent, with intervals, and the learning rates that val chose."""
+    accuracies = {
+        name: {"top1": result.top1, "top5": result.top5, **limits("top1", result.top1, images)}
+        for name, result in results.items()
+    }
     return {
-        **{name: {"top1": result.top1, "top5": result.top5} for name, result in results.items()},
+        **accuracies,
         "gain_over_scratch": results["finetuned"].top1 - results["from_scratch"].top1,
         "chosen": {f"{name}_lr": result.lr for name, result in results.items()},
     }

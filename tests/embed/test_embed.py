@@ -58,12 +58,14 @@ def directions(*degrees: float) -> torch.Tensor:
 
 def test_knn_accuracy_by_hand() -> None:
     """Each query looks at the three training samples next to it; one vote of a near one outweighs two of far ones."""
-    bank = Features(10 * directions(0, 40, 50, 180, 190, 200), torch.tensor([0, 1, 1, 2, 3, 4]), 6)
+    far = range(270, 279)  # so that each class has three samples
+    labels = torch.tensor([0, 1, 1, 2, 3, 4, 0, 0, 1, 2, 2, 3, 3, 4, 4])
+    bank = Features(10 * directions(0, 40, 50, 180, 190, 200, *far), labels, 15)
     queries = Features(
         directions(1, 44, 182, 199), torch.tensor([0, 0, 2, 2]), 4  # 44 is taken for class 1, 199 for class 4
     )  # fmt: skip
     found = neighbors.knn_accuracy(parameters(temperature=0.1), bank, queries, classes=7, session=ALONE)
-    assert found == {"knn_top1": 50.0, "knn_top5": 100.0}
+    assert found == {"knn_top1": 50.0, "knn_top5": 100.0, "knn_neighbors": 3}
     even = neighbors.knn_accuracy(parameters(temperature=100.0), bank, queries, classes=7, session=ALONE)
     assert even["knn_top1"] < 50.0  # two far samples of class 1 outvote the near one of class 0
     assert (
@@ -78,7 +80,8 @@ def test_one_neighbor_cannot_vote_for_five_classes() -> None:
     bank = Features(directions(0, 90), torch.tensor([0, 1]), 2)
     queries = Features(directions(10, 20, 80), torch.tensor([0, 1, 1]), 3)
     found = neighbors.knn_accuracy(parameters(neighbors=1), bank, queries, classes=2, session=ALONE)
-    assert found == {"knn_top1": pytest.approx(200 / 3), "knn_top5": 100.0}  # of two classes, both are among five
+    accuracies = {"knn_top1": pytest.approx(200 / 3), "knn_top5": 100.0}  # of two classes, both are among five
+    assert found == accuracies | {"knn_neighbors": 1}
 
 
 def test_the_map_keeps_neighbors_together() -> None:
@@ -182,3 +185,15 @@ def test_imagenet_fits_into_64_gb_of_host_memory_and_40_of_a_gpu() -> None:
 def test_a_single_test_image_makes_no_map() -> None:
     refused = embed_params.refusals(parameters(map_perplexity=1.0), train=3, test=1)
     assert [*map(str, refused)] == ["the map of embed takes 2 test images or more; there is 1"]
+
+
+def test_no_more_neighbors_vote_than_the_smallest_class_has() -> None:
+    """Of three neighbors of the lone sample of class 1, two would outvote it."""
+    bank = Features(torch.tensor([[1.0, 0.1], [1.0, 0.3], [1.0, 0.2]]), torch.tensor([1, 0, 0]), 3)
+    queries = Features(torch.tensor([[1.0, 0.0]]), torch.tensor([1]), 1)
+    found = neighbors.knn_accuracy(parameters(), bank, queries, 2, ALONE)
+    assert found == {"knn_top1": 100.0, "knn_top5": 100.0, "knn_neighbors": 1}
+    bank.labels[1] = 1
+    assert neighbors.knn_accuracy(parameters(), bank, queries, 2, ALONE)["knn_neighbors"] == 1
+    bank.labels[2] = 1
+    assert neighbors.knn_accuracy(parameters(), bank, queries, 2, ALONE)["knn_neighbors"] == 3

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from ruamel.yaml import YAML
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from simclr.core.errors import Stopped, UserError
+from simclr.core.interval import wilson
 from simclr.core.signals import Interruption
 from simclr.distributed.session import Session
 from tests.helpers.programs import ROOT, STAGES, TINY, change, expected, made, ready, run, stage
@@ -81,6 +83,21 @@ def test_the_metrics_have_the_baselines_beside_the_probe(done: Path) -> None:
     assert 100 * right / 360 == pytest.approx(metrics["pretrained"]["top1"], abs=1e-3)
     right = sum(row["actual"] == row["augmented"] for row in confusion)
     assert 100 * right / 360 == pytest.approx(metrics["augmented"]["top1"], abs=1e-3)
+
+
+def test_every_accuracy_on_test_has_its_interval(done: Path) -> None:
+    def read(stage: str) -> dict[str, Any]:
+        metrics: dict[str, Any] = json.loads((done / "reports" / stage / "metrics.json").read_text())
+        return metrics
+
+    linear_eval, [finetune], embed = read("linear_eval"), read("finetune").values(), read("embed")
+    judged = [linear_eval[name] for name in ("pretrained", "augmented", "untrained", "raw_pixels")]
+    judged += [finetune[name] for name in ("finetuned", "from_scratch")]
+    judged += [{name.removeprefix("knn_"): value for name, value in embed.items()}]
+    for accuracies in judged:
+        low, high = wilson(round(3.6 * accuracies["top1"]), 360)
+        found = (accuracies["top1_low"], accuracies["top1_high"])
+        assert found == pytest.approx((100 * low, 100 * high), abs=1e-3)
 
 
 def test_a_picture_of_each_evaluation_is_drawn(done: Path) -> None:

@@ -68,7 +68,7 @@ def test_scalars_and_images_come_back(tmp_path):
     with Board(tmp_path / "run") as board:
         for step in range(3):
             board.scalars({"train/loss": 2.0 - step, "val/knn": np.float32(step)}, step)
-        board.views(pairs)
+        board.views([pairs])
         Image.fromarray(pairs[0, 0]).save(tmp_path / "drawn.png")
         board.picture("probe/confusion", tmp_path / "drawn.png")
     events = read(tmp_path / "run")
@@ -77,7 +77,7 @@ def test_scalars_and_images_come_back(tmp_path):
     [shown] = events.Images("views")
     (tmp_path / "view.png").write_bytes(shown.encoded_image_string)
     assert shown.step == 0
-    assert (np.asarray(Image.open(tmp_path / "view.png")) == view_grid(pairs)).all()
+    assert (np.asarray(Image.open(tmp_path / "view.png")) == view_grid([pairs])).all()
     [shown] = events.Images("probe/confusion")
     (tmp_path / "picture.png").write_bytes(shown.encoded_image_string)
     assert (np.asarray(Image.open(tmp_path / "picture.png")) == pairs[0, 0]).all()

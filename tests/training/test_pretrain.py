@@ -80,7 +80,7 @@ def test_what_it_returns(data: PretrainData) -> None:
     assert not result.encoder.training
     assert not any(weight.requires_grad for weight in result.encoder.parameters())
     assert result.transform.mean == [0.4] * 3
-    assert result.pairs.shape == (32, 2, 8, 8, 3)
+    assert [images.shape for images in result.views] == [(32, 2, 8, 8, 3)]
 
 
 def test_it_learns(data: PretrainData) -> None:

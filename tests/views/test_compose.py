@@ -11,6 +11,7 @@ from torch import Tensor
 from simclr.augment import Values
 from simclr.core import params
 from simclr.core.errors import UserError
+from simclr.core.randomness import permutation
 from simclr.device import transfer
 from simclr.views import compose
 from simclr.views.compose import ViewParams, Views, views_by_size
@@ -139,3 +140,19 @@ def test_small_views_are_more_views_from_the_same_images(tmp_path: Path) -> None
     stream = ViewStream(file, (alone,), CPU)
     expected = stream.batch(stream.load(np.arange(5), epoch=2), 5).images[0]
     assert torch.equal(both[1], expected[2 * 5 :])
+
+
+def test_the_views_to_be_shown_are_those_of_the_first_epoch(tmp_path: Path) -> None:
+    file = stored(tmp_path / "x.beton", noise(5, 20, seed=0), np.zeros(5, np.int64))
+    small = {"count": 4, "resolution": 7, "scale": [0.1, 0.2]}
+    values = SHIPPED["pretrain"]["views"] | {"resolution": 12, "count": 3, "small": small}
+    given = params.check(values, ViewParams, "views", "test")
+    stream = ViewStream(file, views_by_size(given, [augmentation("crop"), augmentation("jitter")], seed=3), CPU)
+    shown = permutation(5, 8)
+    expected = stream.batch(stream.load(shown, epoch=1), 5).images
+    for images, theirs, count in zip(stream.first_views(8), expected, (3, 4), strict=True):
+        assert images.shape == (5, count, *theirs.shape[2:], 3)
+        for view in range(count):
+            for row in range(5):
+                pixels = (255 * theirs[5 * view + row]).round().byte().permute(1, 2, 0).numpy()
+                assert (images[row, view] == pixels).all()

@@ -142,7 +142,6 @@ def _recipe(subject: Subject) -> str:
 
 def _results(subject: Subject) -> str:
     test, reports = subject.images["test"], subject.reports
-    neighbors = value(subject.values, "embed.neighbors")
     if subject.classes:
         gains = results.gains(reports["linear_eval"])
         refitted = (
@@ -151,7 +150,7 @@ def _results(subject: Subject) -> str:
         parts = [
             f"On {test:,} test images. What had to be chosen was chosen on val.{refitted} The intervals (Wilson) "
             "are the noise of so many test images, not that of seeds.",
-            results.accuracy_table(reports["linear_eval"], reports["embed"], neighbors, test),
+            results.accuracy_table(reports["linear_eval"], reports["embed"], test),
             f"Pretraining gains {gains['untrained']:+.2f} points over the untrained network; the encoder has "
             f"{gains['raw_pixels']:+.2f} points over raw pixels.",
         ]

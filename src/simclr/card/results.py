@@ -15,11 +15,10 @@ _PROBES = {
 """Keys of linear_eval's metrics, and what they are."""
 
 
-def accuracy_table(linear_eval: Report, embed: Report, neighbors: object, images: int) -> str:
+def accuracy_table(linear_eval: Report, embed: Report, images: int) -> str:
     """The probes, their baselines and the kNN classifier.
 
     Args:
-        neighbors: k of the kNN classifier.
         images: those of the test split.
 
     Raises:
@@ -27,7 +26,7 @@ def accuracy_table(linear_eval: Report, embed: Report, neighbors: object, images
     """
     probes = {words: linear_eval.part(key) for key, words in _PROBES.items()}
     rows = [[words, *_accuracy(part, "top1", images), _percent(part.percent("top5"))] for words, part in probes.items()]
-    knn = [f"kNN on the encoder, k = {code(neighbors)}", *_accuracy(embed, "knn_top1", images)]
+    knn = [f"kNN on the encoder, k = {embed.number('knn_neighbors'):g}", *_accuracy(embed, "knn_top1", images)]
     return table(["", "top-1, %", "95 % interval", "top-5, %"], [*rows, [*knn, _percent(embed.percent("knn_top5"))]])
 
 

@@ -27,12 +27,16 @@ class Neighbors:
 def knn_accuracy(
     parameters: EmbedParams, bank: Features, queries: Features, classes: int, session: Session
 ) -> dict[str, float]:
-    """Top-1 and top-5 accuracy, in percent, of `queries` classified by their neighbors in `bank`."""
-    h, labels = (shares.all_gather(rows, queries.count, session) for rows in (queries.h, queries.labels))
-    similarities, nearest = knn.neighbors(h, bank.h, bank.count, parameters.neighbors, session)
+    """Top-1 and top-5 accuracy, in percent, of `queries` classified by their neighbors in `bank`, and how many these
+    are: no more than the smallest class of `bank` has samples.
+    """
     bank_labels = shares.all_gather(bank.labels, bank.count, session)
+    count = min(parameters.neighbors, knn.most_neighbors(bank_labels.cpu().numpy()))
+    h, labels = (shares.all_gather(rows, queries.count, session) for rows in (queries.h, queries.labels))
+    similarities, nearest = knn.neighbors(h, bank.h, bank.count, count, session)
     votes = knn.scores(similarities, bank_labels[nearest], classes, parameters.temperature)
-    return {f"knn_top{top}": 100 * knn.accuracy(votes, labels, top) for top in (1, 5)}
+    accuracies = {f"knn_top{top}": 100 * knn.accuracy(votes, labels, top) for top in (1, 5)}
+    return {**accuracies, "knn_neighbors": count}
 
 
 def examples(parameters: EmbedParams, bank: Features, features: Features, session: Session) -> Neighbors:

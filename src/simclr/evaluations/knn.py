@@ -8,8 +8,6 @@ largest.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from simclr.core import params
 from simclr.core.interval import limits
 from simclr.distributed import shares
@@ -31,8 +29,8 @@ class Params:
 
 def evaluate(parameters: Params, subject: Subject) -> Findings:
     """See `evaluations`."""
-    smallest = int(np.unique(subject.splits["train"].labels, return_counts=True)[1].min())
-    sizes = sorted({min(k, smallest) for k in parameters.neighbors})
+    most = knn.most_neighbors(subject.splits["train"].labels)
+    sizes = sorted({min(k, most) for k in parameters.neighbors})
     steps = sorted({*(k for k in _STEPS if k < sizes[-1]), *sizes})
     on_test = _accuracies(subject, "test", steps, parameters.temperature)
     on_val = _accuracies(subject, "val", sizes, parameters.temperature)

@@ -1,9 +1,11 @@
 """The weighted k-nearest-neighbor classifier on representations (Wu et al. 2018, section 3.4)."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from simclr.data.sampling import Indices
 from simclr.device import precision
 from simclr.distributed import shares
 from simclr.distributed.session import Session
@@ -14,6 +16,11 @@ _BLOCK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 27}
 """Similarities in a block: 16 MiB of float32 on a CPU, 512 MiB on a GPU; sorting takes some six times as much."""
 _INDEX = (1 << 32) - 1
 """Mask of the lower 32 bits, and the largest index that fits into them."""
+
+
+def most_neighbors(labels: Indices) -> int:
+    """The largest k for a bank with `labels` (N,): no more neighbors can be of its smallest class."""
+    return int(np.unique(labels, return_counts=True)[1].min())
 
 
 def neighbors(queries: Tensor, bank: Tensor, size: int, count: int, session: Session) -> tuple[Tensor, Tensor]:

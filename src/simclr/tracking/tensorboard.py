@@ -116,11 +116,11 @@ class Board:
         with self._catch_disk_errors():
             self._writer.add_scalar(tag, value, step, seconds)
 
-    def views(self, pairs: NDArray[np.uint8]) -> None:
-        """Add a grid of pairs of views, uint8 (N, 2, H, W, 3)."""
+    def views(self, views: Sequence[NDArray[np.uint8]]) -> None:
+        """Add a grid of views, for each size uint8 (N, V, S, S, 3)."""
         if self._writer is not None:
             with self._catch_disk_errors():
-                self._writer.add_image("views", view_grid(pairs), 0, dataformats="HWC")
+                self._writer.add_image("views", view_grid(views), 0, dataformats="HWC")
 
     def picture(self, tag: str, file: Path) -> None:
         """Add a picture, of an image file."""

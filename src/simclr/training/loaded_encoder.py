@@ -47,5 +47,5 @@ def load(recipe: Recipe, data: PretrainData, session: Session) -> PretrainResult
     stream = ViewStream(
         data.source, views_by_size(parameters.views, recipe.augmentations, parameters.seed), session.device
     )
-    pairs = stream.first_pairs(parameters.seed)
-    return PretrainResult(encoder, None, transform, [], rows, metrics, pairs, {0: session.world_size})
+    views = stream.first_views(parameters.seed)
+    return PretrainResult(encoder, None, transform, [], rows, metrics, views, {0: session.world_size})

@@ -103,8 +103,8 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     stopping, watch = EarlyStopping(parameters.early_stopping), parameters.early_stopping.watch
     for row in state.validation:
         stopping.update(row[watch], int(row["epoch"]))
-    pairs = trainer.stream.first_pairs(parameters.seed)
-    context.board.views(pairs)
+    views = trainer.stream.first_views(parameters.seed)
+    context.board.views(views)
     with progress.bar(trainer.steps, "step", "pretrain", shown=session.is_main, done=trainer.step) as bar:
         while state.epoch <= parameters.epochs and not stopping.exhausted:
             epoch = state.epoch
@@ -134,7 +134,7 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     encoder = encoder_file.freeze(trainer.method.encoder)
     head = getattr(trainer.method, "head", None)
     return PretrainResult(
-        encoder, head, trainer.transform, state.history, state.validation, metrics, pairs, state.starts
+        encoder, head, trainer.transform, state.history, state.validation, metrics, views, state.starts
     )
 
 

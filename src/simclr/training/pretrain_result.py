@@ -24,7 +24,7 @@ class PretrainResult:
     validation: list[dict[str, float]]
     """The accuracies, as of `validation.top1`, after each epoch that was validated; none without labels."""
     metrics: dict[str, Any]
-    pairs: npt.NDArray[np.uint8]
-    """Pairs of views of some samples, (N, 2, H, W, 3)."""
+    views: tuple[npt.NDArray[np.uint8], ...]
+    """The views of some samples, (N, V, S, S, 3) for each size."""
     starts: dict[int, int]
     """The number of processes from each step on at which the run started or resumed."""

@@ -97,12 +97,13 @@ class ViewStream:
         count = sum(views.count for views in self.views)
         return Batch(images, parcel["keys"], parcel["labels"], parcel["samples"], count, total)
 
-    def first_pairs(self, seed: int) -> npt.NDArray[np.uint8]:
-        """The first two views of some samples, drawn by the `seed`, in the first epoch: (N, 2, H, W, 3)."""
+    def first_views(self, seed: int) -> tuple[npt.NDArray[np.uint8], ...]:
+        """The views of some samples, drawn by the `seed`, in the first epoch: (N, V, S, S, 3) for each size."""
         shown = permutation(len(self.source), seed)[:_SHOWN]
-        images = self.batch(self.load(shown, epoch=1), len(shown)).images[0]
-        pixels = (images * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return np.stack([pixels[: len(shown)], pixels[len(shown) : 2 * len(shown)]], axis=1)
+        return tuple(
+            (images * 255).round().byte().unflatten(0, (-1, len(shown))).permute(1, 0, 3, 4, 2).cpu().numpy()
+            for images in self.batch(self.load(shown, epoch=1), len(shown)).images
+        )
 
     def augmented(self, parcel: Parcel, k: int) -> Tensor:
         """The views of the k-th size in `parcel`, which is on the device: (V_k * B, 3, S, S) float32 in [0, 1]."""

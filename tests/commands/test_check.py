@@ -111,14 +111,18 @@ def test_an_option_that_lacks_what_it_has_to_offer_is_named(
         options.checked(package, "mine", {package: {"mine": {}}}, "params.yaml")
 
 
-@pytest.mark.parametrize("section", ["", "  alone: {}\n"])
-def test_a_new_file_that_cannot_be_imported_is_named(section: str, tmp_path: Path) -> None:
+def test_a_new_file_that_cannot_be_imported_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "alone.py").write_text("class Params\n")
+    monkeypatch.setattr(import_module("simclr.augment"), "__path__", [str(tmp_path)])
+    with pytest.raises(UserError, match=r"augment/alone\.py: cannot be imported \(SyntaxError: expected ':'"):
+        options.checked("augment", "alone", {"augment": {"alone": {}}}, "params.yaml")
+
+
+def test_a_new_file_without_a_section_that_cannot_be_imported_ends_the_check(tmp_path: Path) -> None:
     change(tmp_path)
     shutil.copytree(ROOT / "src", tmp_path / "src")
     file = tmp_path / "src" / "simclr" / "augment" / "alone.py"  # the first by name
     file.write_text("class Params\n")
-    text = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("augment:\n", f"augment:\n{section}", 1))
     command = [sys.executable, "-m", "simclr", "check"]
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "src")}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

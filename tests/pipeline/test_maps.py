@@ -19,7 +19,7 @@ from PIL import Image
 from simclr.core import arrays
 from tests.helpers import browser
 from tests.pipeline.test_changed_images import IMAGES, record, write_beton
-from tests.pipeline.test_report_page import Balance, page
+from tests.pipeline.test_report_page import Balance
 from tests.pipeline.test_review import commit, run
 
 FILE = "data/embedding.safetensors"
@@ -78,6 +78,16 @@ def show(maps: ModuleType) -> Show:
     from review.revision import resolve
 
     return lambda *names: maps.maps([Column(resolve(name)) for name in names])
+
+
+@pytest.fixture
+def page(maps: ModuleType) -> Callable[..., str]:
+    """The whole page for some revisions."""
+    from review import page
+    from review.column import Column
+    from review.revision import resolve
+
+    return lambda *names: page.page([Column(resolve(name)) for name in names], [], "maps")
 
 
 def drawn(text: str) -> dict[str, dict[int, tuple[float, float, str]]]:
@@ -259,11 +269,11 @@ def test_a_path_in_dvc_lock_is_no_file_of_the_cache(repository: Path, maps: Modu
     assert dvc_cache.find(md5).read_bytes() == (repository / FILE).read_bytes()
 
 
-def test_the_picture_of_a_map_is_folded_up_where_the_map_is_drawn(repository: Path) -> None:
+def test_the_picture_of_a_map_is_folded_up_where_the_map_is_drawn(repository: Path, page: Callable[..., str]) -> None:
     summary = r'<details( open="")?><summary>map.png \(differs\)'
-    assert re.findall(summary, page(repository, "before", "workspace")) == [""]
+    assert re.findall(summary, page("before", "workspace")) == [""]
     shutil.rmtree(repository / ".dvc/cache")
-    assert re.findall(summary, page(repository, "before", "workspace")) == [' open=""']
+    assert re.findall(summary, page("before", "workspace")) == [' open=""']
 
 
 PROBE = """
@@ -325,8 +335,8 @@ frame.onload = () => Object.assign(root.dataset, frame.contentDocument.documentE
 
 
 @browser.needed
-def test_the_image_under_the_pointer_appears(repository: Path) -> None:
-    text = page(repository, "before", "workspace")
+def test_the_image_under_the_pointer_appears(repository: Path, page: Callable[..., str]) -> None:
+    text = page("before", "workspace")
     Balance(text)
     probe = text.replace("</body>", f"<script>{PROBE}</script></body>")
     (repository / "phone.html").write_text(PHONE.format(html.escape(probe)))

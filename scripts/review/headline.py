@@ -9,8 +9,10 @@ WORDS = {
     "linear_eval.augmented.top1": "augmented probe",
     "embed.knn_top1": "kNN",
     "pretrain.val_knn_top1": "kNN on val",
+    "linear_eval.pretrained.balanced_accuracy": "linear probe, mean over classes",
+    "linear_eval.augmented.balanced_accuracy": "augmented probe, mean over classes",
 }
-"""`METRICS` in words."""
+"""What they and others are, in words."""
 STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 

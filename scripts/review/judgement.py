@@ -63,6 +63,7 @@ def judge(
     """
     tables = [(side.read(verdict.PREDICTIONS) or b"").decode(errors="replace") for side in (before, after)]
     by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
+    by_images |= {item.metric: _by_class(item) for item in verdict.over_classes(*tables)}
     first, second = results.metrics(before), results.metrics(after)
     judgements = []
     judged = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
@@ -103,6 +104,11 @@ def _by_images(item: verdict.Verdict) -> Judgement:
     before, after = (100 * right / item.images for right in (item.right_before, item.right_after))
     basis = f"{item.gained} gained, {item.lost} lost of {item.images} images (p {item.p_value:.2g})"
     return Judgement(item.metric, before, after, item.margin, basis, item.word)
+
+
+def _by_class(item: verdict.OverClasses) -> Judgement:
+    basis = f"{item.images} images of {len(item.parts)} classes"
+    return _judged(item.metric, item.before, item.after, item.margin, basis)
 
 
 def _by_count(metric: str, before: float, after: float, images: int) -> Judgement:
@@ -157,6 +163,8 @@ def explained(judgements: list[Judgement]) -> str:
         said.append(
             f"Probes: McNemar's exact test on the images that one side alone has right, noise from p = {verdict.ALPHA}."
         )
+    if any(item.basis.endswith("classes") for item in judgements):
+        said.append("Means over the classes: image by image in each class.")
     if any(item.basis.endswith("images") for item in judgements):
         said.append("Other accuracies by the number of images alone, which takes noise for larger than it is.")
     if any("images" in item.basis for item in judgements):

@@ -3,13 +3,17 @@
 import csv
 import io
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import mean
 
 PREDICTIONS = "reports/linear_eval/predictions.csv"
-PROBES = {"predicted": "linear_eval.pretrained.top1", "augmented": "linear_eval.augmented.top1"}
-"""The metrics of the columns of that file."""
+PROBES = {"predicted": "linear_eval.pretrained", "augmented": "linear_eval.augmented"}
+"""Where the metrics of the columns of that file are."""
+_UNEQUAL = 2
+"""How many times the images of the smallest class the largest one has, from which on those means are compared too."""
 ALPHA = 0.05
 """From this p-value on a difference counts as noise."""
 NORMAL = 1.959964
@@ -33,7 +37,7 @@ class Verdict:
     @property
     def metric(self) -> str:
         """What this is the accuracy of."""
-        return PROBES.get(self.name, self.name)
+        return f"{PROBES[self.name]}.top1" if self.name in PROBES else self.name
 
     @property
     def difference(self) -> float:
@@ -43,9 +47,7 @@ class Verdict:
     @property
     def margin(self) -> float:
         """Half the width of the 95 % interval of the difference, in percentage points (Wald, paired)."""
-        changed = self.gained + self.lost
-        variance = changed - (self.gained - self.lost) ** 2 / self.images
-        return 100 * NORMAL * math.sqrt(max(0.0, variance)) / self.images
+        return _margin(self.gained, self.lost, self.images)
 
     @property
     def p_value(self) -> float:
@@ -65,11 +67,72 @@ class Verdict:
         return "better" if self.gained > self.lost else "worse"
 
 
+@dataclass(frozen=True)
+class OverClasses:
+    """A classifier before and after, class by class."""
+
+    metric: str
+    """What the mean of the classes' accuracies is called."""
+    parts: list[Verdict]
+    """On the images of each class."""
+
+    @property
+    def before(self) -> float:
+        """The mean of the classes' accuracies, in percent."""
+        return 100 * mean(part.right_before / part.images for part in self.parts)
+
+    @property
+    def after(self) -> float:
+        return 100 * mean(part.right_after / part.images for part in self.parts)
+
+    @property
+    def margin(self) -> float:
+        """Half the width of the 95 % interval of the difference, in percentage points: that of independent classes,
+        each with half an image more of each kind (Agresti and Min 2005), so that a class of one image has noise."""
+        margins = (_margin(part.gained + 0.5, part.lost + 0.5, part.images + 2) for part in self.parts)
+        return math.hypot(*margins) / len(self.parts)
+
+    @property
+    def images(self) -> int:
+        return sum(part.images for part in self.parts)
+
+
 def verdicts(before: str, after: str) -> list[Verdict]:
     """Compare two tables of predictions: CSV with the column `actual`, and a column for each classifier.
 
     Raises:
         ValueError: a table is none, or the test images are not the same or without labels; says which.
+    """
+    actual, pairs = _compared(before, after)
+    return [_verdict(name, actual, *pair) for name, pair in pairs.items()]
+
+
+def over_classes(before: str, after: str) -> list[OverClasses]:
+    """As `verdicts`, for the linear probes; nothing where the classes have about as many images each.
+
+    Raises:
+        ValueError: a table is none, or the test images are not the same or without labels; says which.
+    """
+    actual, pairs = _compared(before, after)
+    members = defaultdict(list)
+    for image, label in enumerate(actual):
+        members[label].append(image)
+    sizes = [len(images) for images in members.values()]
+    if max(sizes) < _UNEQUAL * min(sizes):
+        return []
+    found = []
+    for name in PROBES.keys() & pairs.keys():
+        columns = (actual, *pairs[name])
+        parts = [_verdict(name, *([column[i] for i in images] for column in columns)) for images in members.values()]
+        found.append(OverClasses(f"{PROBES[name]}.balanced_accuracy", parts))
+    return found
+
+
+def _compared(before: str, after: str) -> tuple[list[str], dict[str, tuple[list[str], list[str]]]]:
+    """The labels, and the predictions of each classifier before and after.
+
+    Raises:
+        ValueError: as `verdicts`.
     """
     tables = [_columns(before, "before"), _columns(after, "now")]
     first, second = (table["actual"] for table in tables)
@@ -81,7 +144,7 @@ def verdicts(before: str, after: str) -> list[Verdict]:
         raise ValueError(f"the test images are not the same ({sizes})")
     if gone := tables[0].keys() - tables[1].keys():
         raise ValueError(f"there are no predictions now of {', '.join(sorted(gone))}")
-    return [_verdict(name, first, own, tables[1][name]) for name, own in tables[0].items() if name != "actual"]
+    return first, {name: (own, tables[1][name]) for name, own in tables[0].items() if name != "actual"}
 
 
 def labelled(table: bytes | None) -> bool:
@@ -115,3 +178,8 @@ def _verdict(name: str, actual: list[str], before: list[str], after: list[str]) 
         gained=pairs.count((False, True)),
         lost=pairs.count((True, False)),
     )
+
+
+def _margin(gained: float, lost: float, images: float) -> float:
+    variance = gained + lost - (gained - lost) ** 2 / images
+    return 100 * NORMAL * math.sqrt(max(0.0, variance)) / images

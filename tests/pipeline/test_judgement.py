@@ -250,3 +250,47 @@ def test_runs_on_other_data_are_no_other_seeds(
         commits.append(subprocess.check_output(["git", "rev-parse", "HEAD"], text=True).strip())
     first, other, same = map(review.seeds.but_for_seeds, commits)
     assert first == same != other
+
+
+def unequal(rng: np.random.Generator, sizes: tuple[int, ...], right: float) -> tuple[list[int], list[int]]:
+    """Labels, and predictions of which a share is right."""
+    actual = [label for label, size in enumerate(sizes) for _ in range(size)]
+    return actual, [label if rng.random() < right else (label + 1) % len(sizes) for label in actual]
+
+
+def table(actual: list[int], predicted: list[int]) -> str:
+    return "\n".join(["actual,predicted", *(f"{a},{p}" for a, p in zip(actual, predicted, strict=True))])
+
+
+def test_means_over_classes_of_different_sizes_are_judged_as_by_a_bootstrap(review: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    sizes = (400, 150, 80)
+    actual, before = unequal(rng, sizes, 0.7)
+    after = [guess if rng.random() < 0.8 else label for guess, label in zip(before, actual, strict=True)]
+    [found] = review.verdict.over_classes(table(actual, before), table(actual, after))
+    assert (found.metric, found.images) == ("linear_eval.pretrained.balanced_accuracy", 630)
+    labels = np.array(actual)
+    right = [np.array(guesses) == labels for guesses in (before, after)]
+    for figure, hits in zip((found.before, found.after), right, strict=True):
+        assert figure == pytest.approx(100 * np.mean([hits[labels == label].mean() for label in range(3)]))
+    gains = right[1].astype(float) - right[0]
+    drawn = [
+        100 * np.mean([rng.choice(gains[labels == label], size).mean() for label, size in enumerate(sizes)])
+        for _ in range(2000)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    assert found.margin == pytest.approx((high - low) / 2, rel=0.1)
+
+
+def test_one_image_of_a_class_of_its_own_decides_nothing(review: ModuleType) -> None:
+    actual = [*[0] * 40, 1]
+    [found] = review.verdict.over_classes(table(actual, [0] * 41), table(actual, actual))
+    assert (found.before, found.after) == (50, 100)
+    assert found.margin > 40
+
+
+def test_equal_classes_have_no_mean_of_their_own(review: ModuleType) -> None:
+    actual, before = unequal(np.random.default_rng(0), (19, 10), 0.5)
+    assert review.verdict.over_classes(table(actual, before), table(actual, actual)) == []
+    with pytest.raises(ValueError, match="not the same"):
+        review.verdict.over_classes(table(actual, before), table(actual[:-1], before[:-1]))

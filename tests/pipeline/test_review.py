@@ -358,6 +358,28 @@ def test_images_that_cannot_be_compared_have_no_verdict(clone: Path, parts: Call
     run(clone, str(SCRIPT), "unlabelled", "--fail-on", "worse")
 
 
+def test_a_comment_judges_the_mean_over_classes_where_a_class_is_rare(
+    clone: Path, parts: Callable[[], ModuleType]
+) -> None:
+    """Most images are gained, but those of the rare class are lost."""
+    actual = [0] * 200 + [1] * 40
+    folder = clone / "reports/linear_eval"
+    folder.mkdir(parents=True)
+    for name, guesses in (("rare", [1] * 60 + [0] * 140 + [1] * 40), ("", [0] * 200 + [1] * 10 + [0] * 30)):
+        rows = (f"{label},{guess}" for label, guess in zip(actual, guesses, strict=True))
+        (folder / "predictions.csv").write_text("\n".join(["actual,predicted", *rows]))
+        if name:
+            commit(clone, name)
+    text, is_worse = parts().judge("rare")
+    found = {row[0]: row[1:] for row in cells(text.partition("\n\n")[0])}
+    assert is_worse
+    assert found["linear probe"][-1] == "**better**"
+    assert found["linear probe, mean over classes"] == [
+        "85.00", "62.50", "-22.50 ± 7.89", "240 images of 2 classes", "**worse**",
+    ]  # fmt: skip
+    assert "Means over the classes: image by image in each class." in text
+
+
 def test_any_accuracy_may_be_worse(clone: Path, parts: Callable[[], ModuleType]) -> None:
     """The probe stays, and kNN falls by more than 60 images of their own explain."""
     predict(clone, set(range(20)))

@@ -179,6 +179,33 @@ def test_the_folder_of_images_is_a_dependency_whatever_its_name(written: str, pa
 
 
 @DVC_WARNS
+@pytest.mark.parametrize(
+    ("written", "path"), [("a b/x.pth", "a b/x.pth"), ("2024", "2024"), ("", "None"), ("/x", "/x")]
+)
+@pytest.mark.parametrize(
+    ("key", "stage"), [("methods.pretrained.file", "pretrain"), ("finetune.label_list", "finetune")]
+)
+def test_a_file_is_a_dependency_whatever_its_name(
+    key: str, stage: str, written: str, path: str, repository: Path
+) -> None:
+    line = f"  {key.rpartition('.')[2]}: weights/none\n"
+    shipped = (repository / "params.yaml").read_text()
+    assert line in shipped
+    (repository / "params.yaml").write_text(shipped.replace(line, line.replace("weights/none", written)))
+    with Repo() as repo:
+        [found] = repo.stage.collect(stage)
+        assert str(repository / path) in [dep.fs_path for dep in found.deps]
+        if written == "a b/x.pth":
+            (repository / "a b").mkdir()
+            (repository / written).write_text("first")
+            [dep] = [dep for dep in found.deps if dep.fs_path == str(repository / path)]
+            dep.save()
+            assert not dep.changed_checksum()
+            (repository / written).write_text("second")
+            assert dep.changed_checksum()
+
+
+@DVC_WARNS
 @pytest.mark.parametrize("out", OUTS)
 def test_a_folder_of_images_in_a_result_is_refused_by_dvc_itself(out: str, repository: Path) -> None:
     """It would be removed before the stage runs."""

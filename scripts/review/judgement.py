@@ -8,6 +8,7 @@ larger than it is.
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from review import headline, results, verdict
@@ -53,6 +54,14 @@ def split(metric: str) -> str | None:
     return next((name for name, pattern in _SPLITS.items() if re.fullmatch(pattern, metric)), None)
 
 
+def judged(revision: Revision) -> list[str]:
+    """The metrics of a revision on which there are verdicts."""
+    metrics, means = results.metrics(revision), []
+    with suppress(ValueError):  # without predictions or labels there are no classes
+        means = [item.metric for item in verdict.over_classes(*[_predictions(revision)] * 2)]
+    return [metric for metric in metrics if split(metric) or metric in means]
+
+
 def judge(
     before: Revision, after: Revision, seeds_before: Mapping[str, Sample], seeds_after: Mapping[str, Sample]
 ) -> list[Judgement]:
@@ -61,13 +70,13 @@ def judge(
     Raises:
         ValueError: the predictions of the test images cannot be compared; says why.
     """
-    tables = [(side.read(verdict.PREDICTIONS) or b"").decode(errors="replace") for side in (before, after)]
+    tables = [_predictions(side) for side in (before, after)]
     by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
     by_images |= {item.metric: _by_class(item) for item in verdict.over_classes(*tables)}
     first, second = results.metrics(before), results.metrics(after)
     judgements = []
-    judged = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
-    for metric in sorted(judged, key=lambda name: (headline.place(name), name)):
+    compared = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
+    for metric in sorted(compared, key=lambda name: (headline.place(name), name)):
         images = _images(metric, first, second)
         several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
         one = [Sample(values.get(metric, math.nan), 0.0, 1) for values in (first, second)]
@@ -83,9 +92,13 @@ def judge(
             judgements.append(by_images[metric])
         elif images and all(0 <= values[metric] <= 100 for values in (first, second)):
             judgements.append(_by_count(metric, first[metric], second[metric], images))
-    gone = _judged_metrics(before, after, first.keys() - second.keys()) - judged
+    gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
     judgements += [Judgement(metric, first[metric], math.nan, 0.0, "", "not measured") for metric in sorted(gone)]
     return judgements
+
+
+def _predictions(revision: Revision) -> str:
+    return (revision.read(verdict.PREDICTIONS) or b"").decode(errors="replace")
 
 
 def _judged_metrics(before: Revision, after: Revision, metrics: Iterable[str]) -> set[str]:
@@ -164,7 +177,7 @@ def explained(judgements: list[Judgement]) -> str:
             f"Probes: McNemar's exact test on the images that one side alone has right, noise from p = {verdict.ALPHA}."
         )
     if any(item.basis.endswith("classes") for item in judgements):
-        said.append("Means over the classes: image by image in each class.")
+        said.append("Means over the classes: McNemar's test with each image weighed by its class.")
     if any(item.basis.endswith("images") for item in judgements):
         said.append("Other accuracies by the number of images alone, which takes noise for larger than it is.")
     if any("images" in item.basis for item in judgements):

@@ -83,7 +83,7 @@ def _verdicts(columns: Sequence[Column], judged: Sequence[Sequence[Judgement] | 
             rows.append([column.name, word, headline.WORDS.get(item.metric, item.metric), *item.cells, item.basis])
     if not rows:
         return Markup("")
-    header = ["", "verdict", "top-1, %", first.name, "its own", "difference", "noise by"]
+    header = ["", "verdict", "accuracy, %", first.name, "its own", "difference", "noise by"]
     note = judgement.explained(
         [item for judgements in judged if not isinstance(judgements, str) for item in judgements]
     )

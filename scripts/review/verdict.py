@@ -47,7 +47,9 @@ class Verdict:
     @property
     def margin(self) -> float:
         """Half the width of the 95 % interval of the difference, in percentage points (Wald, paired)."""
-        return _margin(self.gained, self.lost, self.images)
+        changed = self.gained + self.lost
+        variance = changed - (self.gained - self.lost) ** 2 / self.images
+        return 100 * NORMAL * math.sqrt(max(0.0, variance)) / self.images
 
     @property
     def p_value(self) -> float:
@@ -87,10 +89,12 @@ class OverClasses:
 
     @property
     def margin(self) -> float:
-        """Half the width of the 95 % interval of the difference, in percentage points: that of independent classes,
-        each with half an image more of each kind (Agresti and Min 2005), so that a class of one image has noise."""
-        margins = (_margin(part.gained + 0.5, part.lost + 0.5, part.images + 2) for part in self.parts)
-        return math.hypot(*margins) / len(self.parts)
+        """How far, in percentage points, the difference may be from 0 by noise: McNemar's test, approximate and with
+        its correction for continuity, where an image counts for as much as its class has few."""
+        changed = [(part.gained + part.lost, part.images) for part in self.parts]
+        spread = math.sqrt(sum(count / images**2 for count, images in changed))
+        largest = max((1 / images for count, images in changed if count), default=0.0)
+        return 100 * (NORMAL * spread + largest) / len(self.parts)
 
     @property
     def images(self) -> int:
@@ -178,8 +182,3 @@ def _verdict(name: str, actual: list[str], before: list[str], after: list[str]) 
         gained=pairs.count((False, True)),
         lost=pairs.count((True, False)),
     )
-
-
-def _margin(gained: float, lost: float, images: float) -> float:
-    variance = gained + lost - (gained - lost) ** 2 / images
-    return 100 * NORMAL * math.sqrt(max(0.0, variance)) / images

@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from ffcv.reader import Reader
-from ffcv.types import ALLOC_TABLE_TYPE, CURRENT_VERSION, FieldDescType, HeaderType
 from PIL import Image
 
 from simclr.core.errors import UserError
 from simclr.data import beton, crop, loader
 from simclr.data.beton import JPEG, MIN_PAGE, RAW, Beton, StoredImage
+from simclr.data.upstream import ALLOC_TABLE_TYPE, CURRENT_VERSION, FieldDescType, HeaderType, Reader
 from tests.helpers.betons import described
 
 DESCRIPTORS = HeaderType.itemsize

@@ -13,6 +13,8 @@ from numba.np.ufunc import parallel
 assert not parallel._is_initialized
 """
 ITS_LOADER_HAS_ITS_THREADS = """
+import os
+os.environ["NUMBA_NUM_THREADS"] = "2"  # also on one core
 import numba, simclr.data.upstream
 from ffcv.pipeline.compiler import Compiler
 Compiler.set_num_threads(1)

@@ -155,7 +155,8 @@ def on_rank(session: Session) -> tuple[dict[str, float], list[list[int]]]:
         Features(*(rows[shares.own(whole.count, session)] for rows in (whole.h, whole.labels)), count=whole.count)
         for whole in (clusters(50), clusters(31))
     )
-    metrics = neighbors.knn_accuracy(parameters(), bank, test, 3, session)
+    metrics = [neighbors.knn_accuracy(parameters(neighbors=k), bank, test, 3, session) for k in (3, 100)]
+    assert metrics[1]["knn_neighbors"] == 16  # of 50 samples, by turns of three classes
     return metrics, neighbors.examples(parameters(), bank, test, session).nearest.tolist()
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ffcv.types import CURRENT_VERSION
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from simclr.conversion.convert import ConvertParams, convert
 from simclr.core import params
 from simclr.data import beton
+from simclr.data.upstream import CURRENT_VERSION
 from simclr.images import source_images
 from tests.helpers.betons import noise, stored
 from tests.helpers.downloads import Server, cifar10_at, serve_cifar, serving, tar

@@ -18,8 +18,6 @@ from unittest import mock
 import numpy as np
 import numpy.typing as npt
 import pytest
-from ffcv.reader import Reader
-from ffcv.types import ALLOC_TABLE_TYPE, FieldDescType, HeaderType
 from PIL import Image
 
 from simclr.conversion.convert import ConvertParams
@@ -27,6 +25,7 @@ from simclr.core import params, params_file
 from simclr.core.errors import UserError
 from simclr.data import beton, cut, loader
 from simclr.data.beton import JPEG, RAW, Beton, StoredImage
+from simclr.data.upstream import ALLOC_TABLE_TYPE, FieldDescType, HeaderType, Reader
 from simclr.embed.embed_params import EmbedParams
 from simclr.finetune.finetune_params import FinetuneParams
 from simclr.linear_eval.linear_eval_params import LinearEvalParams

@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from ffcv.libffcv import imdecode
 from PIL import ExifTags, Image, PngImagePlugin
 
 from simclr.core.errors import UserError
+from simclr.data import upstream  # noqa: F401
 from simclr.images.decode_image import accepting, decode, plain_jpeg, to_rgb
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
@@ -238,6 +238,8 @@ def test_plain_jpeg_decodes_alike_with_ffcv(name):
     data = PLAIN[name]
     assert plain_jpeg(data) == (24, 40)
     by_ffcv = np.zeros((24, 40, 3), np.uint8)
+    from ffcv.libffcv import imdecode  # after simclr.data.upstream, which has it start no threads
+
     assert imdecode(np.frombuffer(data, np.uint8), by_ffcv, 24, 40, 24, 40, 0, 0, 1, 1, False, False) == 0
     assert np.abs(by_ffcv.astype(int) - decode(data, "x")).max() <= 4
     assert np.abs(by_ffcv.astype(int) - smooth()).max() <= 24

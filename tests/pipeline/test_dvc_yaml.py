@@ -141,7 +141,6 @@ def test_a_stage_has_a_description_and_its_own_parameters(stage: str) -> None:
         "card": [
             "augment",
             "convert.long_tail",
-            "embed.neighbors",
             "fetch.source",
             "linear_eval.refit",
             "losses.${pretrain.loss}",

@@ -262,35 +262,63 @@ def table(actual: list[int], predicted: list[int]) -> str:
     return "\n".join(["actual,predicted", *(f"{a},{p}" for a, p in zip(actual, predicted, strict=True))])
 
 
-def test_means_over_classes_of_different_sizes_are_judged_as_by_a_bootstrap(review: ModuleType) -> None:
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_means_over_classes_of_different_sizes_are_judged_by_what_chance_does(share: float, review: ModuleType) -> None:
+    """Chance decides of each changed image which of both has it right."""
     rng = np.random.default_rng(0)
     sizes = (400, 150, 80)
     actual, before = unequal(rng, sizes, 0.7)
-    after = [guess if rng.random() < 0.8 else label for guess, label in zip(before, actual, strict=True)]
+    after = [label if rng.random() < share else guess for guess, label in zip(before, actual, strict=True)]
     [found] = review.verdict.over_classes(table(actual, before), table(actual, after))
     assert (found.metric, found.images) == ("linear_eval.pretrained.balanced_accuracy", 630)
     labels = np.array(actual)
     right = [np.array(guesses) == labels for guesses in (before, after)]
     for figure, hits in zip((found.before, found.after), right, strict=True):
         assert figure == pytest.approx(100 * np.mean([hits[labels == label].mean() for label in range(3)]))
-    gains = right[1].astype(float) - right[0]
-    drawn = [
-        100 * np.mean([rng.choice(gains[labels == label], size).mean() for label, size in enumerate(sizes)])
-        for _ in range(2000)
-    ]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    assert found.margin == pytest.approx((high - low) / 2, rel=0.1)
+    weights = (right[0] != right[1]) / np.array(sizes)[labels] / 3
+    by_chance = np.abs(100 * (rng.choice([-1, 1], (20_000, 630)) @ weights))
+    largest = np.quantile(by_chance, 0.95)
+    assert largest < found.margin < 1.05 * largest + 100 * weights.max()
+    [same] = review.verdict.over_classes(table(actual, before), table(actual, before))
+    assert (same.after - same.before, same.margin) == (0, 0)
 
 
-def test_one_image_of_a_class_of_its_own_decides_nothing(review: ModuleType) -> None:
-    actual = [*[0] * 40, 1]
-    [found] = review.verdict.over_classes(table(actual, [0] * 41), table(actual, actual))
-    assert (found.before, found.after) == (50, 100)
-    assert found.margin > 40
+@pytest.mark.parametrize("others", [1, 5, 20])
+def test_one_image_of_a_class_of_its_own_decides_nothing(others: int, review: ModuleType) -> None:
+    actual = [*(label for label in range(others) for _ in range(40)), others]
+    for before, after in (([*actual[:-1], 0], actual), (actual, [*actual[:-1], 0])):
+        [found] = review.verdict.over_classes(table(actual, before), table(actual, after))
+        assert abs(found.after - found.before) == pytest.approx(100 / (others + 1))
+        assert review.judgement._by_class(found).word == "within noise"
 
 
-def test_equal_classes_have_no_mean_of_their_own(review: ModuleType) -> None:
-    actual, before = unequal(np.random.default_rng(0), (19, 10), 0.5)
-    assert review.verdict.over_classes(table(actual, before), table(actual, actual)) == []
+def test_classes_of_about_the_same_size_have_no_mean_of_their_own(review: ModuleType) -> None:
+    for sizes, count in (((19, 10), 0), ((20, 10), 1)):
+        actual, before = unequal(np.random.default_rng(0), sizes, 0.5)
+        assert len(review.verdict.over_classes(table(actual, before), table(actual, actual))) == count
     with pytest.raises(ValueError, match="not the same"):
         review.verdict.over_classes(table(actual, before), table(actual[:-1], before[:-1]))
+
+
+def test_both_probes_have_a_mean_over_classes(review: ModuleType) -> None:
+    rows = "\n".join(["actual,predicted,augmented", "0,0,1", "0,0,0", "1,0,1"])
+    found = {item.metric: (item.before, item.after) for item in review.verdict.over_classes(rows, rows)}
+    assert found == {
+        "linear_eval.pretrained.balanced_accuracy": (50, 50),
+        "linear_eval.augmented.balanced_accuracy": (75, 75),
+    }
+
+
+@pytest.mark.parametrize(("rare", "means"), [(10, ["linear_eval.pretrained.balanced_accuracy"]), (20, [])])
+def test_seeds_are_recorded_of_what_is_judged(
+    rare: int, means: list[str], repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = repository / "reports/linear_eval"
+    metrics = {"pretrained": {"top1": 90.0, "top5": 99.0, "balanced_accuracy": 80.0}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    actual = [0] * 20 + [1] * rare
+    (folder / "predictions.csv").write_text(table(actual, actual))
+    monkeypatch.chdir(repository)
+    assert review.judgement.judged(review.revision.resolve("workspace")) == [METRIC, *means]
+    (folder / "predictions.csv").unlink()
+    assert review.judgement.judged(review.revision.resolve("workspace")) == [METRIC]

@@ -375,9 +375,9 @@ def test_a_comment_judges_the_mean_over_classes_where_a_class_is_rare(
     assert is_worse
     assert found["linear probe"][-1] == "**better**"
     assert found["linear probe, mean over classes"] == [
-        "85.00", "62.50", "-22.50 ± 7.89", "240 images of 2 classes", "**worse**",
+        "85.00", "62.50", "-22.50 ± 15.20", "240 images of 2 classes", "**worse**",
     ]  # fmt: skip
-    assert "Means over the classes: image by image in each class." in text
+    assert "Means over the classes: McNemar's test with each image weighed by its class." in text
 
 
 def test_any_accuracy_may_be_worse(clone: Path, parts: Callable[[], ModuleType]) -> None:

@@ -32,5 +32,13 @@ def test_view_grid_of_small_views_that_are_larger():
     assert (view_grid([full, small])[12:108, 210:306] == 20).all()
 
 
+def test_view_grid_of_one_image_with_many_views_and_tiny_ones():
+    full, small = np.full((1, 16, 224, 224, 3), 10, np.uint8), np.full((1, 1, 1, 1, 3), 20, np.uint8)
+    grid = view_grid([full, small])
+    side = grid.shape[0] - 24
+    assert grid.shape[1] == 12 + 16 * (side + 3) + 1 + 12
+    assert (grid[12, -13] == 20).all()
+
+
 def test_view_grid_of_one_large_pair():
     assert view_grid([np.zeros((1, 2, 224, 224, 3), np.uint8)]).shape == (120, 219, 3)

@@ -1,5 +1,6 @@
 """What a reviewer looks at first."""
 
+import re
 from collections.abc import Sequence
 
 METRICS = ("linear_eval.pretrained.top1", "linear_eval.augmented.top1", "embed.knn_top1", "pretrain.val_knn_top1")
@@ -12,15 +13,24 @@ WORDS = {
     "linear_eval.pretrained.balanced_accuracy": "linear probe, mean over classes",
     "linear_eval.augmented.balanced_accuracy": "augmented probe, mean over classes",
 }
-"""What they and others are, in words."""
+"""Metrics in words, in the order in which they come first."""
 STAGES = ("linear_eval", "finetune", "embed", "evaluate", "pretrain")
 """Whose metrics come first."""
 
 
+def words(metric: str) -> str | None:
+    """A metric in words, if there are any."""
+    if found := re.fullmatch(r"evaluate\.knn\.top1_k(\d+)", metric):
+        return f"kNN, k = {found[1]}"
+    if found := re.fullmatch(r"finetune\.([\d.]+)_percent\.finetuned\.top1", metric):
+        return f"fine-tuned, {found[1]} % of the labels"
+    return WORDS.get(metric)
+
+
 def place(metric: str) -> tuple[int, int]:
-    """Sorts metrics, by stage and key: `METRICS`, then those of `STAGES`, then the others."""
+    """Sorts metrics, by stage and key: those of `WORDS`, then those of `STAGES`, then the others."""
     stage = metric.partition(".")[0]
-    return _index(METRICS, metric), _index(STAGES, stage)
+    return _index(tuple(WORDS), metric), _index(STAGES, stage)
 
 
 def _index(names: Sequence[str], name: str) -> int:

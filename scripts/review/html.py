@@ -14,7 +14,9 @@ LARGEST = 4 << 20
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM, _TOP = 640, 280, 84, 22, 36, 14
 
 
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?( ± [\d.]+)?$")
+_LONG = 25
+"""Characters of a cell that is no number, whatever its column has."""
+_NUMBER = re.compile(r"([-+]?\d+(\.\d+)?(e[-+]?\d+)?( ± [\d.]+)?|=)$")
 
 
 class Markup(str):
@@ -44,7 +46,10 @@ def table(header: Sequence[Any], rows: Sequence[Sequence[Any]], **attributes: An
     body = [
         [
             tag("th", row[0], scope="row"),
-            *(tag("td", cell, class_=kind) for cell, kind in zip(row[1:], kinds[1:], strict=True)),
+            *(
+                tag("td", cell, class_=kind if len(str(cell)) < _LONG else "text")
+                for cell, kind in zip(row[1:], kinds[1:], strict=True)
+            ),
         ]
         for row in rows
     ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from review import results
+from review import dvc_cache, results
 from review.revision import Revision
 
 if TYPE_CHECKING:
@@ -58,17 +59,36 @@ class Images:
 def data_of(revision: Revision, stage: str, out: str, md5: str) -> str:
     """The digest of the data that a `stage` of the `revision` made the file `out` of, which has that `md5`.
 
-    dvc.lock knows what the stage read, and the run.json of convert its digest. The run.json of the stage would not do:
-    DVC brings results back from its run cache without it.
+    dvc.lock knows what the stage read, and the run.json of convert its digest, or the cache of DVC where that is of
+    another result: DVC brings results back from its run cache without run.json.
 
     Raises:
         NotShownError: they are about another file, or other data.
     """
     locked = results.locked(revision, stage)
+    beton = locked.get(str(BETON), "")
     record = results.flat(results.record(revision, "convert"))
-    if locked.get(out) != md5 or locked.get(str(BETON), "") != record.get(f"outs.{BETON}"):
-        raise NotShownError(f"dvc.lock and run.json do not say which data {revision.name} is about")
-    return str(record.get("fingerprints.data"))
+    by_record = record.get("fingerprints.data") if beton == record.get(f"outs.{BETON}") else None
+    data = by_record or _in_cache(beton)
+    if locked.get(out) != md5 or not data:
+        raise NotShownError(f"neither run.json nor the cache of DVC here says which data {revision.name} is about")
+    return str(data)
+
+
+def _in_cache(beton: str) -> str:
+    """The digest of the data in the folder data/beton with that MD5; nothing if the cache lacks it."""
+    try:
+        from simclr.core import fingerprint
+
+        files = {item["relpath"]: item["md5"] for item in _json(beton)}
+        return fingerprint.of_values(_json(files["dataset.json"])["digests"])
+    except (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return ""
+
+
+def _json(md5: str) -> Any:
+    path = dvc_cache.find(md5)
+    return json.loads(path.read_bytes()) if path else {}
 
 
 def open_images(data: str) -> Images:

@@ -21,6 +21,7 @@ _SPLITS = {
     "val": r"pretrain\.val_(knn|probe)_top1",
 }
 """The accuracies that are judged, by the split whose images they are of."""
+_ENCODER = "models/encoder.safetensors"
 _STUDENT = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -45,6 +46,8 @@ class Judgement:
     def cells(self) -> list[str]:
         if math.isnan(self.after):
             return [f"{self.before:.2f}", "-", "-"]
+        if self.word == "unchanged":
+            return [f"{self.before:.2f}", f"{self.after:.2f}", "="]
         difference = round(self.after - self.before, 2) + 0.0  # never -0.00
         return [f"{self.before:.2f}", f"{self.after:.2f}", f"{difference:+.2f} ± {self.margin:.2f}"]
 
@@ -74,24 +77,31 @@ def judge(
     by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
     by_images |= {item.metric: _by_class(item) for item in verdict.over_classes(*tables)}
     first, second = results.metrics(before), results.metrics(after)
+    encoders = [results.locked(side, "pretrain").get(_ENCODER) for side in (before, after)]
+    is_same_encoder = encoders[0] is not None and encoders[0] == encoders[1]  # that of a seed, whichever
     judgements = []
     compared = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
     for metric in sorted(compared, key=lambda name: (headline.place(name), name)):
         images = _images(metric, first, second)
         several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
-        one = [Sample(values.get(metric, math.nan), 0.0, 1) for values in (first, second)]
+        values = [side.get(metric, math.nan) for side in (first, second)]
+        one = [Sample(value, 0.0, 1) for value in values]
         samples = [sample or alone for sample, alone in zip(several, one, strict=True)]
         # seeds that all came to the same, on few images, do not tell that there is no noise
         known = any(sample.sd > 0 for sample in samples) and not any(math.isnan(sample.mean) for sample in samples)
-        is_one_group = several[0] == several[1] and one[0] != one[1]  # two of the runs that differ in seeds alone
-        if known and is_one_group:
+        is_one_group = several[0] == several[1]  # two of the runs that differ in seeds alone
+        images_changed = metric in by_images and by_images[metric].margin > 0
+        is_same = 0 <= values[0] == values[1] <= 100 and not images_changed
+        if is_same and (is_one_group or None in several):
+            judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "unchanged"))
+        elif known and is_one_group:
             judgements.append(_of_one_group(metric, one[0], one[1], samples[0]))
-        elif known and several[0] != several[1]:
+        elif known and not is_same_encoder:
             judgements.append(_by_seeds(metric, *samples))
         elif metric in by_images:
             judgements.append(by_images[metric])
-        elif images and all(0 <= values[metric] <= 100 for values in (first, second)):
-            judgements.append(_by_count(metric, first[metric], second[metric], images))
+        elif images and all(0 <= value <= 100 for value in values):
+            judgements.append(_by_count(metric, values[0], values[1], images))
     gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
     judgements += [Judgement(metric, first[metric], math.nan, 0.0, "", "not measured") for metric in sorted(gone)]
     return judgements
@@ -169,17 +179,18 @@ def explained(judgements: list[Judgement]) -> str:
     said = ["Intervals of 95 %."]
     if any("seeds" in item.basis for item in judgements):
         said.append(
-            "Where seeds are known, Student's t: for the means, for one more run where a side has one, or for two "
-            "of the same."
+            "Where the spread over seeds is known, by Student's t: of two means, of a mean and one more run, or of two "
+            "runs of one group. Before and now are then means, where there are several."
         )
     if any("gained" in item.basis for item in judgements):
         said.append(
-            f"Probes: McNemar's exact test on the images that one side alone has right, noise from p = {verdict.ALPHA}."
+            "Linear probes: McNemar's exact test on the images that one side alone has right; noise if "
+            f"p >= {verdict.ALPHA}."
         )
     if any(item.basis.endswith("classes") for item in judgements):
-        said.append("Means over the classes: McNemar's test with each image weighed by its class.")
+        said.append("Means over the classes: McNemar's test, each image weighed by the size of its class.")
     if any(item.basis.endswith("images") for item in judgements):
-        said.append("Other accuracies by the number of images alone, which takes noise for larger than it is.")
+        said.append("Other accuracies: by the number of images alone, which takes noise for larger than it is.")
     if any("images" in item.basis for item in judgements):
-        said.append("Images tell the noise of the data with one seed each; another seed moves both.")
+        said.append("By images there is the noise of the test images alone; another seed would move it further.")
     return " ".join(said)

@@ -27,7 +27,7 @@ for (const table of document.querySelectorAll("table.filterable")) {
   const search = Object.assign(document.createElement("input"), {type: "search", placeholder: "filter rows"});
   search.setAttribute("aria-label", "filter rows");
   tools.append(search);
-  const differs = row => [...row.cells].slice(Number(table.dataset.differences)).some(cell => cell.textContent !== "=");
+  const differs = row => [...row.cells].slice(Number(table.dataset.differences)).some(cell => !["=", ""].includes(cell.textContent));
   let only = null;
   if (rows.some(row => row.cells.length > Number(table.dataset.differences))) {
     const label = document.createElement("label");

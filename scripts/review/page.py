@@ -80,10 +80,10 @@ def _verdicts(columns: Sequence[Column], judged: Sequence[Sequence[Judgement] | 
             continue
         for item in judgements:
             word = tag("b", item.word, class_=item.word.replace(" ", "-"))
-            rows.append([column.name, word, headline.WORDS.get(item.metric, item.metric), *item.cells, item.basis])
+            rows.append([column.name, word, headline.words(item.metric) or item.metric, *item.cells, item.basis])
     if not rows:
         return Markup("")
-    header = ["", "verdict", "accuracy, %", first.name, "its own", "difference", "noise by"]
+    header = ["", "verdict", "accuracy, %", first.name, "here", "difference", "judged by"]
     note = judgement.explained(
         [item for judgements in judged if not isinstance(judgements, str) for item in judgements]
     )
@@ -122,7 +122,7 @@ def _compared(
 
 def _difference(before: float | None, after: float | None) -> str:
     if before is None or after is None:
-        return "=" if before is after else "new" if before is None else "gone"
+        return "" if before is after else "new" if before is None else "gone"
     return f"{after - before:+.4g}" if after != before else "="
 
 

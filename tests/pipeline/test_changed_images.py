@@ -122,7 +122,7 @@ def spoil_labels(folder: Path) -> None:
     betons.stored(folder / "data/beton/test.beton", IMAGES[:50], np.arange(50) % 3)
 
 
-UNTOLD = "dvc.lock and run.json do not say which data workspace is about"
+UNTOLD = "neither run.json nor the cache of DVC here says which data workspace is about"
 SPOILT = {
     "there is no data/beton here": lambda folder: (folder / "data/beton").rename(folder / "elsewhere"),
     "data/beton holds other data here": spoil_dataset,

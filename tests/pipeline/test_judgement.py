@@ -130,17 +130,48 @@ def test_recorded_seeds_of_the_base_tell_what_is_noise(
     assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
 
 
-def test_the_same_results_are_compared_by_their_images(
-    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_results_are_unchanged(repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     run(repository, "git", "commit", "--quiet", "--allow-empty", "--message", "same")
     run(repository, "git", "tag", "same")
     monkeypatch.chdir(repository)
     sides = [review.revision.resolve(name) for name in ("base", "same")]
     samples = [review.seeds.samples(side, []) for side in sides]
     assert samples[0] == samples[1] != {}
-    (found,) = review.judgement.judge(*sides, *samples)
-    assert found.basis.startswith("0 gained, 0 lost of 60 images")
+    for of_sides in (samples, [samples[0], {}], [{}, samples[0]], [{}, {}]):
+        (found,) = review.judgement.judge(*sides, *of_sides)
+        assert (found.cells, found.word, found.basis) == (["96.00", "96.00", "="], "unchanged", "")
+    (found,) = review.judgement.judge(*sides, samples[0], {METRIC: review.seeds.Sample(80.0, 1.0, 3)})
+    assert found.word == "worse"  # by the seeds of both
+
+
+def test_one_accuracy_of_other_images_is_not_unchanged(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (repository / "reports/seeds.json").unlink()
+    commit(repository, "one")
+    have(repository, 96.0, 0)
+    predict(repository, {0, *range(30, 39)})
+    monkeypatch.chdir(repository)
+    (found,) = review.judgement.judge(*(review.revision.resolve(name) for name in ("one", "workspace")), {}, {})
+    assert found.basis.startswith("9 gained, 9 lost of 60 images")
+
+
+def test_seeds_of_the_pretraining_are_no_noise_of_one_encoder(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lock(encoder: str) -> None:
+        outs = [{"path": "models/encoder.safetensors", "md5": encoder}]
+        (repository / "dvc.lock").write_text(json.dumps({"stages": {"pretrain": {"deps": [], "outs": outs}}}))
+
+    lock("a")
+    commit(repository, "locked")
+    monkeypatch.chdir(repository)
+    sides = [review.revision.resolve(name) for name in ("locked", "workspace")]
+    have(repository, 88.0, 20)
+    for encoder, basis in (("a", "0 gained, 10 lost of 60 images"), ("b", "3 and 1 seeds")):
+        lock(encoder)
+        (found,) = review.judgement.judge(*sides, {METRIC: review.seeds.Sample(95.0, 2.0, 3)}, {})
+        assert found.basis.startswith(basis)
 
 
 def test_two_runs_that_differ_in_seeds_alone_are_judged_by_the_spread_of_all(
@@ -220,7 +251,7 @@ def test_what_is_no_accuracy_is_left_out_alone(
     run(repository, "git", "add", "--all")
     run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
     run(repository, "git", "tag", "--force", "base")
-    assert judged(review, repository, monkeypatch) == [("0 gained, 0 lost", "within noise")]
+    assert judged(review, repository, monkeypatch) == [("", "unchanged")]
 
 
 def test_results_of_other_parameters_are_no_run_of_their_own(

@@ -205,7 +205,7 @@ def spoil_pixels(folder: Path) -> None:
     (folder / "data/beton/test.beton").write_bytes(b"abc")
 
 
-UNTOLD = "dvc.lock and run.json do not say which data workspace is about"
+UNTOLD = "neither run.json nor the cache of DVC here says which data workspace is about"
 NO_MAP = f"{FILE}: no map of the test images; the embed stage writes it"
 SPOILT = {
     f"there is no {FILE} here": lambda folder: (folder / FILE).unlink(),
@@ -235,6 +235,31 @@ def test_why_there_is_none_is_said(reason: str, repository: Path, show: Show) ->
     assert text.startswith(f"<p>Not shown of workspace: {reason}")
     assert text.endswith(". map.png is among the pictures.</p>")
     assert text.count("<p>") == 1
+
+
+def cached(folder: Path, content: bytes, suffix: str = "", md5: str = "") -> str:
+    """Have a file in DVC's cache; returns the MD5 that it is found by."""
+    md5 = md5 or hashlib.md5(content).hexdigest()
+    path = folder / ".dvc/cache/files/md5" / md5[:2] / f"{md5[2:]}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return md5
+
+
+@pytest.mark.parametrize("spoil", [None, "list", "info"])
+def test_of_results_from_the_run_cache_the_data_are_those_in_the_cache(
+    spoil: str | None, repository: Path, show: Show
+) -> None:
+    """Where convert's run.json is of another result."""
+    data = write_beton(repository)
+    facts = {"outs": {"data/beton": "other.dir"}, "fingerprints": {"data": "other"}}
+    (repository / "reports/convert/run.json").write_text(json.dumps(facts))
+    info = b"{" if spoil == "info" else (repository / "data/beton/dataset.json").read_bytes()
+    listing = [{"relpath": "dataset.json", "md5": cached(repository, info)}]
+    cached(repository, b"[3]" if spoil == "list" else json.dumps(listing).encode(), ".dir", data[:32])
+    text, names = show("workspace")
+    assert names == (set() if spoil else {"workspace"})
+    assert (UNTOLD in text) == bool(spoil)
 
 
 def test_another_revision_needs_the_cache_of_dvc(repository: Path, show: Show) -> None:

@@ -339,7 +339,7 @@ def test_a_verdict_tells_a_gain_from_noise(clone: Path, parts: Callable[[], Modu
         table, note = text.split("\n\n")
         assert cells(table)[2] == ["linear probe", *row]
         assert "McNemar's exact test" in note
-        assert "the noise of the data with one seed each" in note
+        assert "the noise of the test images alone" in note
     done = run(clone, str(SCRIPT), "predicted", "--fail-on", "worse", check=False)
     assert (done.returncode, done.stderr) == (2, "")
     assert by_title(done.stdout)["Verdict"] == text
@@ -377,7 +377,7 @@ def test_a_comment_judges_the_mean_over_classes_where_a_class_is_rare(
     assert found["linear probe, mean over classes"] == [
         "85.00", "62.50", "-22.50 ± 15.20", "240 images of 2 classes", "**worse**",
     ]  # fmt: skip
-    assert "Means over the classes: McNemar's test with each image weighed by its class." in text
+    assert "Means over the classes: McNemar's test, each image weighed by the size of its class." in text
 
 
 def test_any_accuracy_may_be_worse(clone: Path, parts: Callable[[], ModuleType]) -> None:

@@ -23,6 +23,8 @@ from simclr.core.processor_params import ProcessorParams
 from simclr.distributed import slurm
 
 BETON = Path("data/beton")
+BEFORE_ALL = "repro"
+"""In place of a stage: `make repro` checks before DVC begins."""
 AFTER_CONVERT = ("pretrain", "embed", "linear_eval", "finetune", "evaluate", "draw", "card")
 """Stages that run after data/beton has been updated to params.yaml."""
 
@@ -33,7 +35,7 @@ def main() -> None:
     known = (BETON / "dataset.json").exists() and sys.argv[1] in AFTER_CONVERT
     listed = Path(str(params_file.lookup(values, "finetune.label_list")))
     passed = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", f"checked-{digest(known, listed)}")
-    if not passed.exists():
+    if not passed.exists() or sys.argv[1] == BEFORE_ALL:
         check(values, known)
         with suppress(OSError):  # a read-only repository, or none
             passed.touch()
@@ -59,13 +61,15 @@ def check(values: dict[str, Any], known: bool) -> None:
         UserError: names the key, its value and what is allowed.
     """
     from simclr import evaluations
-    from simclr.check import pipeline
+    from simclr.check import missing_files, pipeline
     from simclr.data import converted
     from simclr.embed import embed_params
     from simclr.finetune import finetune_params, label_subset
     from simclr.training import recipe
 
     checked = pipeline(values)
+    if sys.argv[1] == BEFORE_ALL:  # the images may be gone once they are fetched
+        raise_all(missing_files(checked))
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))
     if known:
@@ -89,7 +93,7 @@ def check(values: dict[str, Any], known: bool) -> None:
             checks.append(partial(list, label_subset.label_subsets(checked.finetune, images["train"].labels, names)))
         else:
             refused += recipe.refusals_without_labels(selected)
-        gathered([partial(raise_all, [*refused, *embed_params.refusals(checked.embed, train, test)]), *checks])
+        gathered([partial(raise_all, [*refused, *embed_params.refusals(test)]), *checks])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """All of params.yaml: its sections, and the check of every value."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from simclr.conversion.convert import ConvertParams
@@ -70,6 +72,21 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
         ]
     )
     return Pipeline(**checked)
+
+
+def missing_files(checked: Pipeline) -> Iterator[UserError]:
+    """Files and folders that a value names and that are not there."""
+    file = checked.methods["pretrained"].parameters.file
+    named = {
+        "fetch.folder": checked.fetch.folder if checked.fetch.source == "folder" else None,
+        "methods.pretrained.file": file if checked.pretrain.method == "pretrained" else None,
+        "finetune.label_list": checked.finetune.label_list,
+    }
+    for key, path in named.items():
+        if path not in (None, params.NO_FILE) and not Path(path).exists():
+            yield UserError(f"{key}: {path} does not exist")
+    if named["methods.pretrained.file"] == params.NO_FILE:
+        yield UserError(f"methods.pretrained.file: {file} holds no weights; name a file of weights")
 
 
 def _check_head(checked: dict[str, Any], origin: str) -> None:

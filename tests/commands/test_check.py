@@ -53,6 +53,40 @@ def test_a_wrong_value_is_one_line_and_exit_code_1(
 
 
 @pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"fetch__source": "folder", "fetch__folder": "/data/none"}, ["fetch.folder: /data/none does not exist"]),
+        (
+            {"pretrain__method": "pretrained"},
+            ["methods.pretrained.file: weights/none holds no weights; name a file of weights"],
+        ),
+        (
+            {
+                "pretrain__method": "pretrained", "methods__pretrained__file": "x.pth", "fetch__source": "folder",
+                "finetune__label_list": "list.txt", "finetune__fractions": [],
+            },
+            [
+                "fetch.folder: images does not exist", "methods.pretrained.file: x.pth does not exist",
+                "finetune.label_list: list.txt does not exist",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_named(
+    changes: dict[str, object], messages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    change(tmp_path, **changes)
+    with pytest.raises(SystemExit):
+        check(monkeypatch, tmp_path)
+    found = capsys.readouterr().err
+    assert all(message in found for message in messages)
+    if "methods__pretrained__file" in changes:
+        change(tmp_path, methods__pretrained__file="x.pth")  # and nothing uses it
+        check(monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("before", "after", "message"),
     [
         ("  flip:\n", "  1:\n    a: 1\n  flip:\n", "augment.1 is no option; there are: blur, crop, "),

@@ -3,15 +3,17 @@
 import argparse
 
 from simclr.core import options, params_file
+from simclr.core.errors import raise_all
 
 
 def main() -> None:
     argparse.ArgumentParser(
         prog="simclr check", description="Check every value of params.yaml, and list the options of its plug points."
     ).parse_args()
-    from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
+    from simclr.check import missing_files, pipeline  # not at the top: it imports all stages, which takes seconds
 
     pipeline_params = pipeline(params_file.read())
+    raise_all(missing_files(pipeline_params))
     print(f"{params_file.FILE}: every value is allowed")
     for key, package, selected in (
         ("fetch.source", "sources", pipeline_params.fetch.source),

@@ -28,7 +28,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     classes = info.classes
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    raise_all(refusals(parameters, len(splits["train"]), len(splits["test"])))
+    raise_all(refusals(len(splits["test"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
@@ -44,7 +44,10 @@ def main() -> None:
     tables.write_json(REPORTS / "metrics.json", metrics | interval)
 
     embedding_map = tsne(parameters, test)
-    arrays.save(EMBEDDING, vars(embedding_map) | vars(neighbors))
+    if embedding_map.perplexity < parameters.map_perplexity:
+        print(f"embed: the perplexity of the map is {embedding_map.perplexity:.3g}, for so few points")
+    shown = {"samples": embedding_map.samples, "points": embedding_map.points, **vars(neighbors)}
+    arrays.save(EMBEDDING, shown)
     with Board(run_folder("embed")) as board:
         board.scalars({f"test/{name}": value for name, value in metrics.items()}, 0)
         board.embedding(

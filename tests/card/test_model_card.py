@@ -88,7 +88,7 @@ def test_the_accuracies_are_those_of_the_reports_and_the_intervals_are_scipys() 
     top1, top5 = METRICS["embed"]["knn_top1"], METRICS["embed"]["knn_top5"]
     assert found["kNN on the encoder, k = 20"] == [f"{top1:.2f}", interval(top1), f"{top5:.2f}"]
     gain, over_pixels = (METRICS["linear_eval"][f"gain_over_{name}"] for name in ("untrained", "raw_pixels"))
-    words = f"{gain:+.2f} points over the untrained network; the encoder has {over_pixels:+.2f} points over raw pixels"
+    words = f"its linear probe gains {gain:+.2f} points; compared with raw pixels, {over_pixels:+.2f}."
     assert words in model_card(subject())
 
 

@@ -121,17 +121,14 @@ def test_a_collapsed_encoder_has_a_map_too(value: float) -> None:
     assert np.isfinite(plan.points).all()
 
 
-@pytest.mark.parametrize(("points", "allowed"), [(1000, 12), (10, 10)])
-def test_the_perplexity_must_be_below_the_number_of_points(points: int, allowed: int) -> None:
-    fits = parameters(map_points=points, map_perplexity=allowed - 1.0)
-    assert not [*embed_params.refusals(fits, train=3, test=12)]
-    embedding_map.tsne(fits, clusters(12))
-    wrong = parameters(map_points=points, map_perplexity=float(allowed))
-    assert [*map(str, embed_params.refusals(wrong, train=2, test=12))] == [
-        "params.yaml: embed.neighbors = 3 is not allowed; it takes at most 2, the images of train",
-        f"params.yaml: embed.map_perplexity = {allowed}.0 is not allowed; "
-        f"it takes a number < {allowed}, the points of the map",
-    ]
+@pytest.mark.parametrize(
+    ("test", "points", "asked", "used"), [(31, 1000, 9.5, 9.5), (31, 1000, 30.0, 10), (31, 10, 30.0, 3), (2, 10, 5, 1)]
+)
+def test_the_perplexity_is_at_most_a_third_of_the_points(test: int, points: int, asked: float, used: float) -> None:
+    plan = embedding_map.tsne(parameters(map_points=points, map_perplexity=asked), clusters(test))
+    assert plan.perplexity == used
+    expected = embedding_map.tsne(parameters(map_points=points, map_perplexity=float(used)), clusters(test))
+    assert plan.points.tobytes() == expected.points.tobytes()
 
 
 def test_the_nearest_training_samples_are_found() -> None:
@@ -184,8 +181,9 @@ def test_imagenet_fits_into_64_gb_of_host_memory_and_40_of_a_gpu() -> None:
 
 
 def test_a_single_test_image_makes_no_map() -> None:
-    refused = embed_params.refusals(parameters(map_perplexity=1.0), train=3, test=1)
+    refused = embed_params.refusals(1)
     assert [*map(str, refused)] == ["the map of embed takes 2 test images or more; there is 1"]
+    assert not [*embed_params.refusals(2)]
 
 
 def test_no_more_neighbors_vote_than_the_smallest_class_has() -> None:

@@ -94,9 +94,8 @@ AGAINST_DATA = {
     "pretrain__validation__neighbors": (
         1296, "validation.neighbors = 1296 is not allowed; it takes at most 1295, the images of train that vote"
     ),
-    "embed__neighbors": (1296, "embed.neighbors = 1296 is not allowed; it takes at most 1295, the images of train"),
-    "embed__map_perplexity": (
-        60.0, "embed.map_perplexity = 60.0 is not allowed; it takes a number < 60, the points of the map"
+    "finetune__batch_size": (
+        1296, "finetune.batch_size = 1296 is not allowed; it takes at most 1295, the images of train"
     ),
 }  # fmt: skip
 
@@ -125,11 +124,20 @@ def test_an_evaluation_that_the_labels_do_not_allow_is_refused_before_the_pretra
         images = (StoredImage(RAW, 8, 8, bytes(192)) for _ in range(count))
         beton.write(tmp_path / f"data/beton/{name}.beton", images, np.arange(count) % 3, 192)
     small = {
-        "pretrain__batch_size": 16, "embed__map_perplexity": 3, "embed__neighbors": 5, "finetune__batch_size": 16,
+        "pretrain__batch_size": 16, "finetune__batch_size": 16,
         "finetune__fractions": [1.0], "finetune__epochs": [1],
     }  # fmt: skip
     change(tmp_path, **TINY | small)
     assert "evaluations.verification: val has no two images of one class" in check("pretrain", tmp_path).error
+
+
+def test_before_all_stages_the_images_must_be_there_and_later_no_longer(tmp_path: Path) -> None:
+    change(tmp_path, **TINY | {"fetch__source": "folder", "fetch__folder": "pictures"})
+    assert check("repro", tmp_path).error == "fetch.folder: pictures does not exist"
+    assert check("pretrain", tmp_path).code == 0
+    assert check("repro", tmp_path).code == 1  # although the values have been checked
+    (tmp_path / "pictures").mkdir()
+    assert check("repro", tmp_path).code == 0
 
 
 def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:
@@ -153,22 +161,29 @@ def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tm
     assert "it lists cat.png" in check("pretrain", tmp_path).error
 
 
+def test_a_method_that_trains_nothing_needs_no_batch_of_images(done: Path, tmp_path: Path) -> None:
+    file = str(done / "models/encoder.safetensors")
+    loads = {"pretrain__method": "pretrained", "methods__pretrained__file": file, "pretrain__batch_size": 1296}
+    change(tmp_path, **TINY | loads)
+    (tmp_path / "data").symlink_to(done / "data")
+    assert check("pretrain", tmp_path) == Ended(0, "")
+
+
 def test_all_wrong_values_are_named_at_once(done: Path, tmp_path: Path) -> None:
     change(tmp_path, losses__nt_xent__temperature=0, linear_eval__seed=-1)
     error = check("fetch", tmp_path).error
     assert "losses.nt_xent.temperature = 0 is not" in error
     assert "linear_eval.seed = -1 is not" in error
-    change(
-        tmp_path, **TINY | {"pretrain__batch_size": 1296, "embed__map_perplexity": 60.0, "finetune__batch_size": 1296}
-    )
+    wanted = {"pretrain__batch_size": 1296, "pretrain__validation__neighbors": 1296, "finetune__batch_size": 1296}
+    change(tmp_path, **TINY | wanted)
     (tmp_path / "data").symlink_to(done / "data")
     error = check("pretrain", tmp_path).error
-    for key in ("pretrain.batch_size", "embed.map_perplexity", "finetune.batch_size"):
+    for key in ("pretrain.batch_size", "pretrain.validation.neighbors", "finetune.batch_size"):
         assert f"{key} = " in error
 
 
 def test_what_fits_is_let_through(done: Path, tmp_path: Path) -> None:
-    largest = {"pretrain__batch_size": 1295, "embed__neighbors": 1295, "embed__map_perplexity": 59.0}
+    largest = {"pretrain__batch_size": 1295, "embed__neighbors": 5000, "embed__map_perplexity": 500.0}
     change(tmp_path, **TINY | largest)
     (tmp_path / "data").symlink_to(done / "data")
     assert check("embed", tmp_path) == Ended(0, "")

@@ -13,8 +13,7 @@ from tests.helpers.programs import STAGES, TINY, change, run
 
 PARAMETERS = {
     **TINY, "fetch__source": "folder", "fetch__folder": "pictures", "pretrain__batch_size": 8,
-    "pretrain__validation__neighbors": 2, "convert__val_fraction": 0.3, "embed__neighbors": 2,
-    "embed__map_perplexity": 2.0, "finetune__batch_size": 8,
+    "pretrain__validation__neighbors": 2, "convert__val_fraction": 0.3, "finetune__batch_size": 8,
 }  # fmt: skip
 
 
@@ -76,9 +75,7 @@ def small_folder(folder: Path, count: int, **parameters: object) -> None:
 
 
 def test_five_images_are_enough(tmp_path: Path) -> None:
-    small_folder(
-        tmp_path, 5, pretrain__batch_size=2, embed__neighbors=2, embed__map_perplexity=1.5, finetune__batch_size=64
-    )
+    small_folder(tmp_path, 5, pretrain__batch_size=2, finetune__batch_size=64)
     for name in ("convert", "pretrain", "embed"):
         ended = run(name, tmp_path)
         assert ended.code == 0, ended.stderr

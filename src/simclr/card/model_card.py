@@ -151,8 +151,8 @@ def _results(subject: Subject) -> str:
             f"On {test:,} test images. What had to be chosen was chosen on val.{refitted} The intervals (Wilson) "
             "are the noise of so many test images, not that of seeds.",
             results.accuracy_table(reports["linear_eval"], reports["embed"], test),
-            f"Pretraining gains {gains['untrained']:+.2f} points over the untrained network; the encoder has "
-            f"{gains['raw_pixels']:+.2f} points over raw pixels.",
+            f"Compared with the untrained network, its linear probe gains {gains['untrained']:+.2f} points; compared "
+            f"with raw pixels, {gains['raw_pixels']:+.2f}.",
         ]
     else:
         parts = [f"On {test:,} test images, which have no labels: there are no accuracies."]

@@ -19,13 +19,7 @@ class EmbedParams:
     seed: int = params.seed()
 
 
-def refusals(parameters: EmbedParams, train: int, test: int) -> Iterator[UserError]:
-    """The values for which `train` or `test` has too few images."""
-    if parameters.neighbors > train:
-        yield params.refusal("embed.neighbors", parameters.neighbors, f"at most {train}, the images of train")
-    points = min(parameters.map_points, test)
-    if points < 2:
-        yield UserError(f"the map of embed takes 2 test images or more; there is {points}")
-    elif parameters.map_perplexity >= points:
-        takes = f"a number < {points}, the points of the map"
-        yield params.refusal("embed.map_perplexity", parameters.map_perplexity, takes)
+def refusals(test: int) -> Iterator[UserError]:
+    """What cannot be done because `test` has too few images."""
+    if test < 2:
+        yield UserError(f"the map of embed takes 2 test images or more; there is {test}")

@@ -19,22 +19,23 @@ class EmbeddingMap:
 
     samples: npt.NDArray[np.int64]
     points: npt.NDArray[np.float32]
+    perplexity: float
+    """That was used: `map_perplexity`, or a third of the points, as far as that is 1 or more."""
 
 
 def tsne(parameters: EmbedParams, features: Features) -> EmbeddingMap:
     """Map at most `map_points` samples of whole `features`, on the CPU, by t-SNE (van der Maaten and Hinton 2008) in
-    cosine distance.
-
-    The perplexity must be below the number of points: see `check`.
+    cosine distance. There must be 2 points or more.
     """
     samples = np.sort(permutation(len(features.h), parameters.seed)[: parameters.map_points])
     h = torch.nn.functional.normalize(features.h[samples], dim=1).numpy()
     collapsed = bool((h == h[0]).all())  # without principal components scikit-learn 1.9 starts from NaN and crashes
+    perplexity = min(parameters.map_perplexity, max(1.0, (len(h) - 1) / 3))
     solver = TSNE(
-        perplexity=parameters.map_perplexity,
+        perplexity=perplexity,
         init="random" if collapsed else "pca",
         random_state=parameters.seed,
         n_jobs=1,
     )
     with threadpool_limits(1):  # more threads make the points depend on the number of cores
-        return EmbeddingMap(samples, solver.fit_transform(h))
+        return EmbeddingMap(samples, solver.fit_transform(h), perplexity)

@@ -44,13 +44,17 @@ def pieces(parameters: PretrainParams) -> int:
     return parameters.batch_size // parameters.piece_size if parameters.piece_size else 1
 
 
-def refusals(parameters: PretrainParams, source: int, train: int) -> Iterator[UserError]:
-    """The values for which the pretraining split has too few images, `source`, or `train` has."""
+def training_refusals(parameters: PretrainParams, source: int) -> Iterator[UserError]:
+    """The values for which the pretraining split has too few images, `source`."""
     if source < 2:
         yield UserError(f"pretraining takes 2 images or more; {parameters.split} has {source}")
     elif parameters.batch_size > source:
         takes = f"at most {source}, the images of {parameters.split}"
         yield params.refusal("pretrain.batch_size", parameters.batch_size, takes)
+
+
+def validation_refusals(parameters: PretrainParams, train: int) -> Iterator[UserError]:
+    """The values for which `train` has too few images."""
     neighbors, voters = parameters.validation.neighbors, min(train, validation.BANK)
     if neighbors > voters:
         takes = f"at most {voters}, the images of train that vote"

@@ -100,7 +100,9 @@ def _conflicts(recipe: Recipe, origin: str) -> Iterator[UserError]:
 def refusals(recipe: Recipe, images: int, train: int) -> Iterator[UserError]:
     """The values of `recipe` that do not go with so many `images` to pretrain on and so many in `train`."""
     views = recipe.parameters.views
-    yield from pretrain_params.refusals(recipe.parameters, images, train)
+    if not hasattr(recipe.method.module, "load"):  # else nothing is trained
+        yield from pretrain_params.training_refusals(recipe.parameters, images)
+    yield from pretrain_params.validation_refusals(recipe.parameters, train)
     if hasattr(recipe.method.module, "refusals"):
         yield from recipe.method.module.refusals(recipe.method.parameters, images * (views.count + views.small.count))
 

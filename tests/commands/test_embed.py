@@ -123,7 +123,7 @@ def test_an_image_above_the_limit_is_refused(run: Run, monkeypatch: pytest.Monke
     ("arguments", "message"),
     [
         (["nowhere", *ENCODER], "nowhere: no such folder"),
-        (["x/1.png", *ENCODER], "x/1.png: no such folder"),
+        (["x/1.png", *ENCODER], "x/1.png: is a file, not a folder"),
         (["empty", *ENCODER], "empty: holds no image files"),
         (["texts", *ENCODER], "texts: holds no image files, but 1 .txt (a.txt)"),
         (["x"], "models/encoder.safetensors: cannot be read (No such file or directory); the pretrain"),

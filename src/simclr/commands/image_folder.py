@@ -34,7 +34,7 @@ def find(root: Path) -> ImageFolder:
         UserError: a folder is missing or cannot be read, or there are no images.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
+        raise UserError(f"{root}: is a file, not a folder" if root.exists() else f"{root}: no such folder")
     images: list[str] = []
     others: list[str] = []
     pending, seen = [""], set()

@@ -89,8 +89,8 @@ class OverClasses:
 
     @property
     def margin(self) -> float:
-        """How far, in percentage points, the difference may be from 0 by noise: McNemar's test, approximate and with
-        its correction for continuity, where an image counts for as much as its class has few."""
+        """How far, in percentage points, the difference may be from 0 by noise: by McNemar's test, approximate and
+        corrected for continuity, where each image weighs 1 / n of the n images of its class."""
         changed = [(part.gained + part.lost, part.images) for part in self.parts]
         spread = math.sqrt(sum(count / images**2 for count, images in changed))
         largest = max((1 / images for count, images in changed if count), default=0.0)

@@ -180,7 +180,7 @@ def explained(judgements: list[Judgement]) -> str:
     if any("seeds" in item.basis for item in judgements):
         said.append(
             "Where the spread over seeds is known, by Student's t: of two means, of a mean and one more run, or of two "
-            "runs of one group. Before and now are then means, where there are several."
+            "runs of one group. Each side is then a mean, where it has several runs."
         )
     if any("gained" in item.basis for item in judgements):
         said.append(

@@ -35,8 +35,9 @@ def main() -> None:
     known = (BETON / "dataset.json").exists() and sys.argv[1] in AFTER_CONVERT
     listed = Path(str(params_file.lookup(values, "finetune.label_list")))
     passed = Path(os.environ.get("DVC_ROOT", "."), ".dvc", "tmp", f"checked-{digest(known, listed)}")
-    if not passed.exists() or sys.argv[1] == BEFORE_ALL:
-        check(values, known)
+    before_all = sys.argv[1] == BEFORE_ALL
+    if not passed.exists() or before_all:
+        check(values, known, before_all)
         with suppress(OSError):  # a read-only repository, or none
             passed.touch()
     processor = params.section_of(values, "processor", ProcessorParams, str(params_file.FILE))
@@ -54,8 +55,9 @@ def digest(known: bool, listed: Path) -> str:
     return content.hexdigest()[:16]
 
 
-def check(values: dict[str, Any], known: bool) -> None:
-    """Check all `values`; if the data are `known`, check the values against them too.
+def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
+    """Check all `values`; if the data are `known`, check the values against them too; and `before_all` stages that the
+    files are there which they name.
 
     Raises:
         UserError: names the key, its value and what is allowed.
@@ -68,7 +70,7 @@ def check(values: dict[str, Any], known: bool) -> None:
     from simclr.training import recipe
 
     checked = pipeline(values)
-    if sys.argv[1] == BEFORE_ALL:  # the images may be gone once they are fetched
+    if before_all:  # later the images may be gone, once they are fetched
         raise_all(missing_files(checked))
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))

@@ -96,7 +96,8 @@ def checkpoint_seconds() -> float:
 def report(result: PretrainResult, pretrain_recipe: Recipe) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
     head_file.save(HEAD, result.head)
-    arrays.save(VIEWS, {"full": result.views[0], "small": (*result.views, result.views[0][:, :0])[1]})
+    full, *small = result.views
+    arrays.save(VIEWS, {"full": full, "small": small[0] if small else full[:, :0]})
     tables.write_json(REPORTS / "metrics.json", result.metrics)
     for quantity in ("loss", "lr"):
         rows = [{"epoch": row["epoch"], quantity: row[quantity]} for row in result.history]

@@ -1,8 +1,8 @@
 """Better, worse or within noise: the accuracies of two revisions, each by the best that is known of its noise.
 
-Where a side has several seeds, noise is their spread. Else it is that of the images: of the linear probes image by
-image, since Git holds their predictions, and of the others as if each side had images of its own, which takes noise for
-larger than it is.
+What is the same is unchanged. Where a side has several seeds, and both have encoders of their own, noise is the spread
+of the seeds. Else it is that of the images: of the linear probes image by image, since Git holds their predictions, and
+of the others as if each side had images of its own, which takes noise for larger than it is.
 """
 
 import math

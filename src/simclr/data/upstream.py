@@ -4,7 +4,7 @@ ffcv 1.0.2 keeps its two image modes in a dictionary for numba, which costs 3 to
 process that imports it. No compiled code reads that dictionary, so a plain one takes its place.
 
 It also sets the number of numba's threads, which starts them. Only its own Loader uses them, and the process waits for
-those of TBB when it ends: where it may use one core alone, now and then for ever.
+those of TBB when it ends: where it may use one core alone, now and then for ever, and always if a thread imported it.
 """
 
 from unittest import mock

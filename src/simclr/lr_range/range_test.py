@@ -44,7 +44,7 @@ def range_test(
     raise_all(refusals(recipe, len(data.source), len(data.train)))
     if not data.info.labelled:
         raise_all(refusals_without_labels(recipe))
-    if hasattr(recipe.method.module, "load"):
+    if not recipe.trains:
         raise params.refusal("pretrain.method", recipe.method.name, "one that trains the encoder")
     trainer = Trainer(recipe, data, session, RunContext())
     trainer.learner.model.train()

@@ -93,7 +93,7 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     if not data.info.labelled:
         raise_all(refusals_without_labels(recipe))
     check_session(parameters, session)
-    if hasattr(recipe.method.module, "load"):
+    if not recipe.trains:
         return loaded_encoder.load(recipe, data, session)
     trainer = Trainer(recipe, data, session, context)
     trainer.resume(session.broadcast(context.checkpoints.latest()))

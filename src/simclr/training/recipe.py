@@ -30,6 +30,11 @@ class Recipe:
     def options(self) -> list[Option]:
         return [self.model, self.method, self.loss, *self.augmentations]
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train: else the method loads weights."""
+        return not hasattr(self.method.module, "load")
+
 
 def load() -> Recipe:
     """Load the recipe of params.yaml.
@@ -100,7 +105,7 @@ def _conflicts(recipe: Recipe, origin: str) -> Iterator[UserError]:
 def refusals(recipe: Recipe, images: int, train: int) -> Iterator[UserError]:
     """The values of `recipe` that do not go with so many `images` to pretrain on and so many in `train`."""
     views = recipe.parameters.views
-    if not hasattr(recipe.method.module, "load"):  # else nothing is trained
+    if recipe.trains:
         yield from pretrain_params.training_refusals(recipe.parameters, images)
     yield from pretrain_params.validation_refusals(recipe.parameters, train)
     if hasattr(recipe.method.module, "refusals"):

@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 WORKSPACE = "workspace"
@@ -23,19 +24,29 @@ class Revision:
         if not self.commit:
             file = Path(path)
             return file.read_bytes() if file.is_file() and not file.is_symlink() else None
-        done = subprocess.run(["git", "show", f"{self.commit}:./{path}"], capture_output=True, check=False)
-        return None if done.returncode else done.stdout
+        return _content(self.commit, path)
 
     def files(self, folder: str) -> list[str]:
         """The sorted paths of all files in and below `folder`."""
         if not self.commit:
             return sorted(path.as_posix() for path in Path(folder).rglob("*") if path.is_file())
-        return sorted(git("ls-tree", "-r", "-z", "--name-only", self.commit, f"./{folder}/").split("\0")[:-1])
+        return list(_paths(self.commit, folder))
 
     @property
     def described(self) -> str:
         """Commit, day and subject."""
         return git("show", "--no-patch", "--format=%h, %cs: %s", self.commit).strip() if self.commit else ""
+
+
+@cache  # what a commit holds never changes, and each question is a process
+def _content(commit: str, path: str) -> bytes | None:
+    done = subprocess.run(["git", "show", f"{commit}:./{path}"], capture_output=True, check=False)
+    return None if done.returncode else done.stdout
+
+
+@cache
+def _paths(commit: str, folder: str) -> tuple[str, ...]:
+    return tuple(sorted(git("ls-tree", "-r", "-z", "--name-only", commit, f"./{folder}/").split("\0")[:-1]))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from simclr.core import options
-from simclr.tracking import provenance
+from simclr.tracking import provenance, stage_digests
 
 CPU = torch.device("cpu")
 PARAMS = "train:\n  epochs: 3\nlosses:\n  nt_xent:\n    tau: 1\n  other:\n    tau: 2\n"
@@ -90,7 +90,7 @@ def test_the_record_says_what_decides_the_bytes(clone: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (record["device"], record["threads"]) == ("cpu", torch.get_num_threads())
     assert record["processes_from_step"] == {"0": 2, "9": 1, "12": 2}
-    assert record["fingerprints"] == {"data": "ab", **provenance.digests(Path("stages/train.py"), [])}
+    assert record["fingerprints"] == {"data": "ab", **stage_digests.of(Path("stages/train.py"), [])}
     assert machine["outs"] == record["outs"]
     assert "device" not in write(device=None, outs=[])[0]
 
@@ -111,7 +111,7 @@ def test_it_is_written_again_where_results_code_or_parameters_are_others_only(cl
 
 def test_parameters_are_those_of_the_stage_and_of_its_options(clone: Path) -> None:
     def digest() -> str:
-        return provenance.digests(Path("stages/train.py"), ["losses.nt_xent"])["parameters"]
+        return stage_digests.of(Path("stages/train.py"), ["losses.nt_xent"])["parameters"]
 
     known = digest()
     for text, same in (("tau: 2", True), ("tau: 1", False), ("epochs: 3", False)):
@@ -121,17 +121,17 @@ def test_parameters_are_those_of_the_stage_and_of_its_options(clone: Path) -> No
 
 def test_all_options_of_a_package_are_those_that_there_are(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, names = Path("stages/train.py"), options.names("losses")
-    every = provenance.digests(train, ["losses.*"])
-    assert every == provenance.digests(train, [f"losses.{name}" for name in names])
-    monkeypatch.setattr(provenance, "names", lambda package: names[1:])  # as before one was added
-    fewer = provenance.digests(train, ["losses.*"])
+    every = stage_digests.of(train, ["losses.*"])
+    assert every == stage_digests.of(train, [f"losses.{name}" for name in names])
+    monkeypatch.setattr(stage_digests, "names", lambda package: names[1:])  # as before one was added
+    fewer = stage_digests.of(train, ["losses.*"])
     assert all(fewer[part] != every[part] for part in ("code", "parameters"))
 
 
 def test_a_section_counts_without_the_code_of_its_option(clone: Path) -> None:
     train = Path("stages/train.py")
     none, value, option = (
-        provenance.digests(train, *given) for given in ([[]], [[], ["losses.nt_xent"]], [["losses.nt_xent"]])
+        stage_digests.of(train, *given) for given in ([[]], [[], ["losses.nt_xent"]], [["losses.nt_xent"]])
     )
     assert none["code"] == value["code"] != option["code"]
     assert none["parameters"] != value["parameters"] == option["parameters"]

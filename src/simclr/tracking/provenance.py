@@ -20,9 +20,8 @@ from typing import Any
 
 import torch
 
-from simclr.core import fingerprint, params_file, processor, tables
-from simclr.core.options import names
-from simclr.tracking import tensorboard
+from simclr.core import fingerprint, processor, tables
+from simclr.tracking import stage_digests, tensorboard
 
 _BEGAN = time.monotonic()
 _PACKAGES = (
@@ -59,12 +58,12 @@ def write(
     """
     starts, reports = starts or {0: 1}, Path("reports") / program.stem
     reports.mkdir(parents=True, exist_ok=True)
-    stage_digests = digests(program, options, sections)
+    digests = stage_digests.of(program, options, sections)
     out_digests = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
-    if _read_record(reports / _RUN) != (out_digests, stage_digests):
+    if _read_record(reports / _RUN) != (out_digests, digests):
         record: dict[str, Any] = {"outs": out_digests, "options": " ".join(options)}
         record |= {"sections": " ".join(sections)} if sections else {}
-        record |= {"fingerprints": {**stage_digests, **inputs}, "versions": versions(device)}
+        record |= {"fingerprints": {**digests, **inputs}, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
             record |= {
@@ -88,21 +87,6 @@ def write(
             **(machine or {}),
         },
     )
-
-
-def digests(program: Path, options: Sequence[str], sections: Sequence[str] = ()) -> dict[str, str]:
-    """Digests of the code of the stage `program` with its `options`, and of their sections of params.yaml and the other
-    `sections`; see `write`."""
-    values = params_file.read()
-    used = [name for option in options for name in _named(option)]
-    parameters = {name: params_file.lookup(values, name) for name in (program.stem, "processor", *used, *sections)}
-    return {"code": fingerprint.of_program(program, used), "parameters": fingerprint.of_values(parameters)}
-
-
-def _named(option: str) -> list[str]:
-    """The options that `option` stands for: "losses.*" for all losses."""
-    package, _, name = option.partition(".")
-    return [f"{package}.{other}" for other in names(package)] if name == "*" else [option]
 
 
 def versions(device: torch.device | None = None) -> dict[str, str]:

@@ -133,8 +133,8 @@ class Running:
         return Ended(self._process.exitcode, said.decode())
 
 
-_WARM = multiprocessing.get_context("forkserver")
-_WARM.set_forkserver_preload(
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(
     [
         "simclr", "simclr.data.upstream", "matplotlib.figure", "omegaconf", "scipy.io",
         "sklearn.datasets", "sklearn.manifold", "torch.distributed.run", "torch.utils.tensorboard", "torchvision",
@@ -144,8 +144,8 @@ _WARM.set_forkserver_preload(
 
 def warm(function: Callable[..., None], *arguments: object) -> Running:
     """Have `function(*arguments)`, all of it picklable, called in a process of its own."""
-    stderr, written = _WARM.Pipe(duplex=False)
-    process = _WARM.Process(target=_call, args=(written, function, arguments))
+    stderr, written = WARM.Pipe(duplex=False)
+    process = WARM.Process(target=_call, args=(written, function, arguments))
     process.start()
     written.close()
     return Running(process, stderr)

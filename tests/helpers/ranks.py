@@ -3,7 +3,6 @@
 They exchange by gloo and on the CPU; under `pytest -m gpu` they share the GPU.
 """
 
-import multiprocessing
 import os
 import socket
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from simclr.distributed.session import Session, open_session
+from tests.helpers import programs
 
 MOST = 4
 ALONE = Session(rank=0, world_size=1, device=torch.device("cpu"))
@@ -22,8 +22,8 @@ ALONE = Session(rank=0, world_size=1, device=torch.device("cpu"))
 
 @cache
 def _processes() -> ProcessPoolExecutor:
-    """Kept for all tests, because starting them takes seconds. They share their memory with nobody."""
-    return ProcessPoolExecutor(MOST, multiprocessing.get_context("spawn"))
+    """Kept for all tests. They are forked from the process of `programs.warm`, which has imported torch already."""
+    return ProcessPoolExecutor(MOST, programs.WARM)
 
 
 def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:

@@ -15,16 +15,24 @@ RUNNING = 1
 """The number of a process that every machine has."""
 
 
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """With one stage, whose output a dvc with the number of a running process has locked."""
-    (tmp_path / "scripts/slurm").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts/slurm/job-dvc", tmp_path / "scripts/slurm")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one stage."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "scripts/slurm").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts/slurm/job-dvc", folder / "scripts/slurm")
     for command in ("git init -q", "dvc init -q", "dvc stage add -q -n a -o out touch out"):
-        done = subprocess.run(command.split(), cwd=tmp_path, env=environment(), capture_output=True, text=True)
+        done = subprocess.run(command.split(), cwd=folder, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    lock(tmp_path, RUNNING)
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def repository(template: Path, tmp_path: Path) -> Path:
+    """With one stage, whose output a dvc with the number of a running process has locked."""
+    folder = Path(shutil.copytree(template, tmp_path / "repository"))
+    lock(folder, RUNNING)
+    return folder
 
 
 def environment(**own: str) -> dict[str, str]:

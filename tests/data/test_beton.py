@@ -177,10 +177,13 @@ def square(pixels: npt.NDArray[np.uint8], top: int, left: int, height: int, widt
 
 
 WRITE = """
+import multiprocessing
 import sys
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
 from ffcv.writer import DatasetWriter
+
+multiprocessing.set_start_method("fork")  # its workers get objects of this program
 
 class Noise:
     def __init__(self, mode):

@@ -181,6 +181,23 @@ def with_size(data: bytes, height: int, width: int) -> bytes:
     return data[:at] + height.to_bytes(2, "big") + width.to_bytes(2, "big") + data[at + 4 :]
 
 
+def segments(data: bytes) -> list[bytes]:
+    """The JPEG `data` in parts: its start, each segment before its first scan, and the rest."""
+    parts, at = [data[:2]], 2
+    while data[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        parts.append(data[at:end])
+        at = end
+    return [*parts, data[at:]]
+
+
+def without(data: bytes, marker: int, number: int) -> bytes:
+    """`data` without one of its segments with that marker."""
+    parts = segments(data)
+    del parts[[at for at, part in enumerate(parts) if part[1] == marker][number]]
+    return b"".join(parts)
+
+
 SOUND = jpeg(smooth(9, 48, 64))
 DAMAGED = {
     "truncated": SOUND[: len(SOUND) // 2],
@@ -198,6 +215,8 @@ DAMAGED = {
     "one row less in its header": with_size(SOUND, 47, 64),
     "one row more in its header": with_size(SOUND, 49, 64),
     "four components": jpeg(smooth(9, 48, 64), mode="CMYK"),
+    **{f"without quantization table {table}": without(SOUND, 0xDB, table) for table in range(2)},
+    **{f"without Huffman table {table}": without(SOUND, 0xC4, table) for table in range(4)},
 }
 """What may stand where a sound JPEG of 48 x 64 should."""
 
@@ -228,6 +247,34 @@ def test_a_sound_jpeg_is_decodable_at_its_own_size_only() -> None:
     for height, width in [(64, 48), (24, 32), (96, 128), (48, 63), (47, 64)]:
         assert not loader.decodable(SOUND, height, width)
     assert not loader.decodable(b"", 48, 64)
+
+
+FORMS: dict[str, dict[str, object]] = {
+    "as it is": {}, "gray": {"mode": "L"}, "its own Huffman tables": {"optimize": True}, "progressive": {"progressive": True},
+    "all colors": {"subsampling": 0}, "restart markers": {"restart_marker_blocks": 2},
+    "large tables": {"qtables": [[300] * 64, [7] * 64]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_jpeg_of_any_form_needs_each_of_its_tables(form: str) -> None:
+    data = jpeg(smooth(9, 48, 64), **FORMS[form])
+    assert loader.decodable(data, 48, 64)
+    parts = segments(data)
+    assert loader.decodable(b"".join([parts[0], *(b"\xff" + part for part in parts[1:])]), 48, 64)  # with fill bytes
+    for at, part in enumerate(parts):
+        if part[1] in (0xDB, 0xC4):
+            assert loader.decodable(data, 48, 64)  # whose tables the decompressor keeps
+            assert not loader.decodable(b"".join(parts[:at] + parts[at + 1 :]), 48, 64)
+
+
+def test_a_later_scan_needs_its_tables() -> None:
+    data = jpeg(smooth(9, 48, 64), progressive=True)
+    first = data.index(b"\xff\xda")
+    at = data.index(b"\xff\xc4", first)
+    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    assert loader.decodable(data, 48, 64)
+    assert not loader.decodable(data[:at] + data[end:], 48, 64)
 
 
 def test_thumbnails_of_images_of_one_size_are_the_images(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from simclr.core import compiled, thread_pool
 from simclr.core.errors import UserError
 from simclr.data import crop, cut
 from simclr.data.beton import JPEG, Beton
+from simclr.data.jpeg_tables import complete_size
 from simclr.data.readahead import fits_memory, read_ahead
 from simclr.data.upstream import ctypes_imdecode
 from simclr.device import transfer
@@ -39,21 +40,9 @@ _over_rows = thread_pool.row_pool("decode")
 
 
 @numba.njit(nogil=True)
-def _frame_size(jpeg):  # type: ignore[no-untyped-def]
-    """(height, width) in the frame header of `jpeg` (ITU-T T.81, B.2.2); (0, 0) without one."""
-    at = 2  # the start-of-image marker comes first
-    while at + 9 <= len(jpeg):
-        marker = jpeg[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return 256 * jpeg[at + 5] + jpeg[at + 6], 256 * jpeg[at + 7] + jpeg[at + 8]
-        at += 2 + 256 * jpeg[at + 2] + jpeg[at + 3]
-    return 0, 0
-
-
-@numba.njit(nogil=True)
 def _decode(jpeg, height, width):  # type: ignore[no-untyped-def]
     """Whether `jpeg` is intact and of that size, and its pixels (height * width * 3,)."""
-    if _frame_size(jpeg) != (height, width):  # libjpeg-turbo would scale, and leave pixels unwritten
+    if complete_size(jpeg) != (height, width):  # libjpeg-turbo would scale, and leave pixels unwritten
         return False, np.empty(0, np.uint8)
     pixels = np.empty(height * width * 3, np.uint8)
     code = ctypes_imdecode(
@@ -103,7 +92,7 @@ def _copy(data, starts, out):  # type: ignore[no-untyped-def]
 
 
 def decodable(jpeg: bytes, height: int, width: int) -> bool:
-    """Whether ffcv's decoder turns `jpeg` into `height` x `width` pixels without an error or a warning."""
+    """Whether ffcv's decoder turns `jpeg` alone into `height` x `width` pixels, without an error or a warning."""
     intact: bool = _decode(np.frombuffer(jpeg, np.uint8), height, width)[0]
     return intact
 

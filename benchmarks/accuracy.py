@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from benchmarks import table
-from benchmarks.contest import CORES, MissingError, peer, recipe
+from benchmarks.contest import CORES, WORKERS, MissingError, peer, recipe
 from benchmarks.images import LAYOUT, class_folders, first
 from benchmarks.loading import TwoViews, lightly_transform, opened, views_of
 from simclr import presets
@@ -241,7 +241,7 @@ def _lightly(given: Given, chosen: Recipe, session: Session) -> Encoder:
     is_half = parameters.precision == "bf16" or (parameters.precision == "auto" and on_gpu)
     half = torch.autocast(session.device.type, torch.bfloat16, enabled=is_half)
     with progress.bar(len(order), "step", "lightly") as bar:
-        for step, views in enumerate(DataLoader(pictures, batch_sampler=order, num_workers=CORES)):
+        for step, views in enumerate(DataLoader(pictures, batch_sampler=order, **WORKERS)):
             for group in solver.param_groups:
                 group["lr"] = peak * warmup_cosine(step, len(order), warmup)
             images = [transform.normalise(view.to(session.device)) for view in views]

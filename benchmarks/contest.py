@@ -16,6 +16,8 @@ from simclr.training import recipe as recipes
 from simclr.training.recipe import Recipe
 
 CORES = len(os.sched_getaffinity(0))
+WORKERS: dict[str, Any] = {"num_workers": CORES, "multiprocessing_context": "fork"}
+"""Of a DataLoader. What its workers get need not be picklable then, as with the default before Python 3.14."""
 OURS = ""
 """The name of this project among the contestants."""
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import images
-from benchmarks.contest import CORES, Measured, Row, Run, compare, finished, peer, recipe
+from benchmarks.contest import CORES, WORKERS, Measured, Row, Run, compare, finished, peer, recipe
 from benchmarks.images import Images
 from benchmarks.loading import lightly_transform, opened, views_of
 from simclr import presets
@@ -250,7 +250,7 @@ def _lightly(chosen: Recipe, description: DatasetInfo, items: Sequence[Path | Pi
         parameters.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=CORES,
+        **WORKERS,
         persistent_workers=True,
         pin_memory=device.type == "cuda",
     )

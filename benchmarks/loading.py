@@ -23,7 +23,7 @@ from torchvision import io, transforms
 from torchvision.transforms import v2
 
 from benchmarks import images
-from benchmarks.contest import CORES, OURS, Row, Run, compare, finished, interleaved, peer, recipe
+from benchmarks.contest import CORES, OURS, WORKERS, Row, Run, compare, finished, interleaved, peer, recipe
 from benchmarks.images import Images
 from simclr.augment import blur, crop, flip, grayscale, jitter
 from simclr.core import prefetch, processor
@@ -232,7 +232,7 @@ def _torch_loader(dataset: TwoViews, task: _Task) -> Callable[[], Stream]:
             dataset,
             task.batch_size,
             sampler=RandomSampler(dataset, replacement=True, num_samples=_ENDLESS),
-            num_workers=CORES,
+            **WORKERS,
             pin_memory=task.device.type == "cuda",
         )
         for batch in loader:

@@ -120,6 +120,7 @@ def test_an_option_that_cannot_be_imported_says_why(
 ) -> None:
     (tmp_path / "mine.py").write_text(text)
     monkeypatch.setattr(augment, "__path__", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "simclr.augment.mine", raising=False)
     with pytest.raises(UserError, match=r"/augment/mine\.py: cannot be imported \((.*)\)$") as raised:
         options.module("augment", "mine")
     assert reason in str(raised.value)

@@ -19,13 +19,15 @@ def check_output(output: Path) -> None:
         UserError: something else is there, or its folder does not exist.
     """
     try:
-        exists, has_folder = output.exists(), output.parent.is_dir()
+        output.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        if not output.parent.is_dir():
+            raise UserError(f"--output {output} is not allowed: there is no folder {output.parent}") from None
     except OSError as error:
         raise UserError(f"--output {output}: cannot be written ({error.strerror})") from error
-    if exists and not (output.is_file() and file_list.is_list(output)):
-        raise UserError(f"--output {output} is not allowed: something else than a list of files is there")
-    if not has_folder:
-        raise UserError(f"--output {output} is not allowed: there is no folder {output.parent}")
+    else:
+        if not (output.is_file() and file_list.is_list(output)):
+            raise UserError(f"--output {output} is not allowed: something else than a list of files is there")
 
 
 def folder_digests(root: Path) -> list[tuple[str, str]]:

@@ -57,7 +57,7 @@ def find(root: Path) -> ImageFolder:
         but = f", but {count_by_suffix(sorted(others))}" if others else ""
         raise UserError(f"{root}: holds no image files{but}")
     if others:
-        _log.info(f"left out {len(others)} files that are no images by their suffix: {count_by_suffix(sorted(others))}")
+        _log.info(f"left out, no images by their suffix: {count_by_suffix(sorted(others))}")
     return ImageFolder(root, sorted(images, key=lambda path: [natural_key(part) for part in path.split(os.sep)]))
 
 

@@ -52,6 +52,7 @@ def module(package: str, name: str) -> ModuleType:
     """
     try:
         imported = import_module(f"simclr.{package}.{name}")
+        getattr(getattr(imported, "Params", None), "__annotations__", None)  # whose names Python 3.14 looks up here
     except (Exception, SystemExit) as error:
         raise UserError(
             f"{_file(package, name)}: cannot be imported ({type(error).__name__}: {one_line(error, 200)})"

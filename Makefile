@@ -75,5 +75,5 @@ OUTS := data/raw data/beton data/views.safetensors data/features data/embedding.
 	data/label_subsets.json models/encoder.safetensors models/head.safetensors
 clean: ## remove what stages and boards wrote (not reports, .venv or the DVC cache)
 	rm -rf $(OUTS) $(foreach out,$(OUTS),$(addprefix $(dir $(out)).$(notdir $(out)),.part .old)) \
-		data/compare runs checkpoints dvc_plots
+		runs checkpoints dvc_plots
 	rmdir data models 2>/dev/null || true

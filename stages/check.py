@@ -56,8 +56,8 @@ def digest(known: bool, listed: Path) -> str:
 
 
 def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
-    """Check all `values`; if the data are `known`, check the values against them too; and `before_all` stages that the
-    files are there which they name.
+    """Check all `values` and that the files which they name are there, the images only `before_all` stages; if the data
+    are `known`, check the values against them too.
 
     Raises:
         UserError: names the key, its value and what is allowed.
@@ -70,8 +70,7 @@ def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
     from simclr.training import recipe
 
     checked = pipeline(values)
-    if before_all:  # later the images may be gone, once they are fetched
-        raise_all(missing_files(checked))
+    raise_all(missing_files(checked, images=before_all))  # once they are fetched, the images may be gone
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))
     if known:

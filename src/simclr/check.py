@@ -74,11 +74,11 @@ def pipeline(values: dict[str, Any], origin: str = str(params_file.FILE)) -> Pip
     return Pipeline(**checked)
 
 
-def missing_files(checked: Pipeline) -> Iterator[UserError]:
-    """Files and folders that a value names and that are not there."""
+def missing_files(checked: Pipeline, *, images: bool = True) -> Iterator[UserError]:
+    """Files and folders that a value names and that are not there; without `images`, other than the folder of these."""
     file = checked.methods["pretrained"].parameters.file
     named = {
-        "fetch.folder": checked.fetch.folder if checked.fetch.source == "folder" else None,
+        "fetch.folder": checked.fetch.folder if images and checked.fetch.source == "folder" else None,
         "methods.pretrained.file": file if checked.pretrain.method == "pretrained" else None,
         "finetune.label_list": checked.finetune.label_list,
     }

@@ -250,9 +250,9 @@ def test_a_sound_jpeg_is_decodable_at_its_own_size_only() -> None:
 
 
 FORMS: dict[str, dict[str, object]] = {
-    "as it is": {}, "gray": {"mode": "L"}, "its own Huffman tables": {"optimize": True}, "progressive": {"progressive": True},
-    "all colors": {"subsampling": 0}, "restart markers": {"restart_marker_blocks": 2},
-    "large tables": {"qtables": [[300] * 64, [7] * 64]},
+    "as it is": {}, "gray": {"mode": "L"}, "its own Huffman tables": {"optimize": True},
+    "all colors": {"subsampling": 0}, "progressive": {"progressive": True},
+    "restart markers": {"restart_marker_blocks": 2}, "large tables": {"qtables": [[300] * 64, [7] * 64]},
 }  # fmt: skip
 
 

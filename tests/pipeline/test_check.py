@@ -54,6 +54,13 @@ def test_a_wrong_value_of_any_stage_is_refused_before_every_stage(stage: str, ke
     assert f"params.yaml: {message}" in check(stage, tmp_path).error
 
 
+def test_weights_that_are_not_there_are_refused_before_the_first_stage(tmp_path: Path) -> None:
+    change(tmp_path, pretrain__method="pretrained", methods__pretrained__file="typo.pth")
+    assert check("fetch", tmp_path).error == "methods.pretrained.file: typo.pth does not exist"
+    (tmp_path / "typo.pth").touch()
+    assert check("fetch", tmp_path).code == 0
+
+
 def test_dvc_that_srun_starts_on_every_node_is_refused(tmp_path: Path) -> None:
     change(tmp_path)
     job = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2"}
@@ -150,7 +157,7 @@ def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tm
         (tmp_path / f"data/beton/{name}.names.jsonl").write_text("".join(names))
     wanted = {"fetch__source": "folder", "finetune__fractions": [], "finetune__label_list": "list.txt"}
     change(tmp_path, **TINY | wanted)
-    assert "finetune.label_list: list.txt cannot be read (No such file" in check("fetch", tmp_path).error
+    assert check("fetch", tmp_path).error == "finetune.label_list: list.txt does not exist"
     (tmp_path / "list.txt").write_text("cat.png\n")
     assert check("fetch", tmp_path).code == 0
     error = check("pretrain", tmp_path).error

@@ -2,13 +2,14 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.programs import ROOT
+from tests.helpers.programs import ROOT, unread
 
 STAGE = """
 stages:
@@ -100,6 +101,12 @@ def test_what_changes_results_is_left_to_dvc(change: str, repository: Path) -> N
     edit(repository / path, before, after)
     assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")
     assert "changed deps" in run(repository, "dvc", "status").stdout
+
+
+def test_it_ends_without_a_word_where_nobody_reads_on(repository: Path) -> None:
+    (repository / "input.txt").write_text("other")
+    done = unread(sys.executable, str(ROOT / "scripts" / "relock"), folder=repository, unbuffered=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
 def test_without_a_record_nothing_is_taken_over(repository: Path) -> None:

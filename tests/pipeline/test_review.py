@@ -253,6 +253,12 @@ def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: P
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
+@pytest.mark.parametrize("name", ["drop-killed", "report-page", "seeds"])
+def test_so_do_other_programs(name: str, tmp_path: Path) -> None:
+    done = unread(sys.executable, str(ROOT / "scripts" / name), "--help", folder=tmp_path, unbuffered=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
 def test_metrics_that_cannot_be_read_are_mentioned(clone: Path, parts: Callable[[], ModuleType]) -> None:
     clone.joinpath("reports/metrics.json").unlink()
     metrics = parts().table("metrics", "slow").split("\n\n")

@@ -63,14 +63,10 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
         files = source_images.FileSplit(root, [path for path, _ in pairs], [next(remaining) for _ in pairs], labels)
         splits[split] = source_images.write_files(output, split, files)
     if reader.others:
-        _log.info(
-            f"left out {len(reader.others)} files that are no images by their suffix: {count_by_suffix(reader.others)}"
-        )
+        _log.info(f"left out, no images by their suffix: {count_by_suffix(reader.others)}")
     if reader.empty:
-        more = ", ..." if len(reader.empty) > NAMED else ""
-        _log.info(
-            f"left out {len(reader.empty)} empty class folders: {', '.join(map(escape, reader.empty[:NAMED]))}{more}"
-        )
+        more = f" and {len(reader.empty) - NAMED} more" if len(reader.empty) > NAMED else ""
+        _log.info(f"left out, empty class folders: {', '.join(map(escape, reader.empty[:NAMED]))}{more}")
     return source_images.Dataset("folder", classes, splits)
 
 

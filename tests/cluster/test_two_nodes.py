@@ -218,6 +218,7 @@ def test_a_cancelled_job_leaves_nothing_and_the_next_goes_on(cluster: Cluster, w
     cluster.command("scancel", job)
     assert cluster.end(job) == "CANCELLED"
     until(lambda: not running(folder), WITHIN)
+    assert said(folder).count("pretrain: stopped by SIGTERM at step ") == 1
     assert not (folder / ENCODER).exists()
     job = cluster.submit(REQUEUE, *TRAIN, folder=folder)
     assert cluster.end(job) == "COMPLETED", said(folder)

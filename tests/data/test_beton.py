@@ -131,7 +131,7 @@ def test_nothing_is_left_behind_when_an_image_fails(tmp_path: Path, before: byte
 
 def upstream(program: str, *arguments: str | Path) -> None:
     command = [sys.executable, "-c", program, *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=120, capture_output=True)
+    subprocess.run(command, check=True, timeout=240, capture_output=True)
 
 
 READ = """
@@ -179,11 +179,10 @@ def square(pixels: npt.NDArray[np.uint8], top: int, left: int, height: int, widt
 WRITE = """
 import multiprocessing
 import sys
+multiprocessing.set_start_method("fork")  # its workers get objects of this program
 import numpy as np
 from ffcv.fields import IntField, RGBImageField
 from ffcv.writer import DatasetWriter
-
-multiprocessing.set_start_method("fork")  # its workers get objects of this program
 
 class Noise:
     def __init__(self, mode):

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import socket
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch.distributed as dist
@@ -66,6 +68,14 @@ def test_nodes_that_cannot_meet_are_refused(case: str, agents: list[Any]) -> Non
     with pytest.raises(UserError) as refused:
         launch.on_every_gpu(256, on_every_node=True)
     assert str(refused.value) == f"environment: {message}"
+    assert agents == []
+
+
+def test_a_first_node_without_an_address_is_refused(agents: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", mock.Mock(side_effect=socket.gaierror(-2, "Name or service not known")))
+    os.environ.update(NODE | {"PET_MASTER_ADDR": "n0"})
+    with pytest.raises(UserError, match=r"PET_MASTER_ADDR = n0 is not allowed; .* \(Name or service not known\)$"):
+        launch.on_every_gpu(256, on_every_node=True)
     assert agents == []
 
 

@@ -215,7 +215,10 @@ def test_a_folder_of_images_in_a_result_is_refused_by_dvc_itself(out: str, repos
 
 def test_clean_removes_what_the_stages_wrote_and_nothing_else(tmp_path: Path) -> None:
     made = [*OUTS, *(str(Path(out).with_name(f".{Path(out).name}.{half}")) for out in OUTS for half in ("part", "old"))]
-    mine = ["data/mine/train/cat/1.png", "data/compare/mine/1.png", "models/mine", "images/train/cat/1.png", "reports/fetch/x", "pictures/1.png"]
+    mine = [
+        "data/mine/train/cat/1.png", "data/compare/mine/1.png", "models/mine", "images/train/cat/1.png",
+        "reports/fetch/x", "pictures/1.png",
+    ]  # fmt: skip
     shutil.copy(ROOT / "Makefile", tmp_path)
     for path in [*(f"{path}/x" for path in made), "runs/a/x", "checkpoints/b/x", *mine]:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ may be on any node.
 
 import os
 import re
+import socket
 
 import torch
 
@@ -59,6 +60,10 @@ def _check_meeting(count: int) -> None:
         raise _refusal("PET_NODE_RANK", f"an integer from 0 to {count - 1}")
     if not re.fullmatch(r"[\w.:-]+", os.environ["PET_MASTER_ADDR"], re.ASCII):
         raise _refusal("PET_MASTER_ADDR", "the name or address of node 0")
+    try:
+        socket.getaddrinfo(os.environ["PET_MASTER_ADDR"], None)
+    except OSError as error:
+        raise _refusal("PET_MASTER_ADDR", f"the name or address of node 0 ({error.strerror})") from error
     if not _is_within(os.environ["PET_MASTER_PORT"], 1, 65535):
         raise _refusal("PET_MASTER_PORT", "an integer from 1 to 65535")
     if int(os.environ["PET_NODE_RANK"]) and "DVC_STAGE" in os.environ:

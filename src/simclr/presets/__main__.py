@@ -26,6 +26,7 @@ def main() -> None:
         subparser.add_argument(
             "overrides",
             nargs="*",
+            default=[],
             metavar="key=value",
             help="a parameter (pretrain.epochs=500) or a part (encoder=resnet50), in Hydra's grammar",
         )

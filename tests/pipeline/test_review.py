@@ -248,9 +248,14 @@ def test_what_made_the_results_is_told_where_it_is_known_of_these(clone: Path, p
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
-@pytest.mark.parametrize("name", ["drop-killed", "report-page", "review-comment", "seeds"])
-def test_it_ends_without_a_word_where_nobody_reads_on(name: str, unbuffered: bool, tmp_path: Path) -> None:
-    done = unread(sys.executable, str(ROOT / "scripts" / name), "--help", folder=tmp_path, unbuffered=unbuffered)
+def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: Path) -> None:
+    done = unread(sys.executable, str(SCRIPT), "fast", folder=clone, unbuffered=unbuffered)
+    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("name", ["drop-killed", "report-page", "seeds"])
+def test_so_do_other_programs(name: str, tmp_path: Path) -> None:
+    done = unread(sys.executable, str(ROOT / "scripts" / name), "--help", folder=tmp_path, unbuffered=True)
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 

@@ -348,7 +348,7 @@ def test_what_other_runs_left_behind_is_removed_once_collected(tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/.*: cannot be used for checkpoints \(Not a directory\)"):
+    with pytest.raises(UserError, match=r"file/.*: cannot be written \(Not a directory\)"):
         latest(tmp_path / "file")
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from simclr.core import npy_file
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 
@@ -45,8 +46,7 @@ def writing(path: Path) -> Iterator[Callable[[FeatureTable], None]]:
             listing.touch()
 
             def write(table: FeatureTable) -> None:
-                with features.open("wb") as file:
-                    np.save(file, table.h)
+                npy_file.write(features, table.h)
                 with listing.open("w", encoding="utf-8", newline="") as file:
                     writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n")
                     writer.writerows([["name"], *([name] for name in table.names)])

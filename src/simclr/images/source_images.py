@@ -18,12 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from simclr.core import npy_file
 from simclr.core.errors import UserError
 from simclr.images.decode_image import Pixels, decode, plain_jpeg
 
 Labels = npt.NDArray[np.int64]
 UNLABELLED = -1
-_CHUNK = 1024  # images copied at a time
 
 
 class Jpeg(NamedTuple):
@@ -98,12 +98,8 @@ def digest(data: bytes) -> str:
 
 def write_arrays(folder: Path, name: str, images: Pixels, labels: npt.ArrayLike) -> ArraySplit:
     """Write the split `name`: `images` (N, H, W, 3) in any memory layout, `labels` (N,). Return it memory-mapped."""
-    with (folder / f"{name}.images.npy").open("wb") as file:
-        layout = {"descr": "|u1", "fortran_order": False, "shape": images.shape}
-        np.lib.format.write_array_header_1_0(file, layout)
-        for start in range(0, len(images), _CHUNK):
-            file.write(np.ascontiguousarray(images[start : start + _CHUNK]).data)
-    np.save(folder / f"{name}.labels.npy", np.asarray(labels, np.int64))
+    npy_file.write(folder / f"{name}.images.npy", images)
+    npy_file.write(folder / f"{name}.labels.npy", np.asarray(labels, np.int64))
     return _open_arrays(folder, name)
 
 
@@ -111,7 +107,7 @@ def write_files(folder: Path, name: str, files: FileSplit) -> FileSplit:
     """Write the index of the split `name`, and return it."""
     with (folder / f"{name}.files.jsonl").open("w", encoding="ascii", newline="\n") as index:
         index.writelines(json.dumps(entry) + "\n" for entry in zip(files.paths, files.digests, strict=True))
-    np.save(folder / f"{name}.labels.npy", files.labels)
+    npy_file.write(folder / f"{name}.labels.npy", files.labels)
     return files
 
 

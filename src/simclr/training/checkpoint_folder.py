@@ -47,7 +47,7 @@ def open_checkpoints(
             if not checkpoints.files(folder) and (reason := _why_not_resumed(root, identity)):
                 _log.info(reason)
         except OSError as error:
-            raise UserError(f"{folder}: cannot be used for checkpoints ({error.strerror or error})") from error
+            raise UserError(f"{folder}: cannot be written ({error.strerror or error})") from error
         run_checkpoints = Checkpoints(folder, seconds)
         stack.callback(run_checkpoints.close)
         yield run_checkpoints

@@ -29,7 +29,7 @@ class Column:
     @cached_property
     def pictures(self) -> dict[str, bytes]:
         paths = [path for path in self.revision.files("reports") if path.endswith(".png")]
-        return {path: content for path in paths if (content := self.revision.read(path))}
+        return {path: content for path, content in self.revision.read_all(paths).items() if content}
 
     @cached_property
     def curves(self) -> dict[str, list[tuple[float, float]]]:

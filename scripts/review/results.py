@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -20,18 +21,17 @@ _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 def metrics(revision: Revision) -> dict[str, float]:
     """The numbers of every reports/<stage>/metrics.json, by stage and key."""
     metrics: dict[str, float] = {}
-    for path in revision.files("reports"):
-        if stage := _METRICS.fullmatch(path):
-            content = _json(revision.read(path))
-            numbers = {f"{stage[1]}.{key}": _number(value) for key, value in flat(content).items()}
-            metrics |= {key: value for key, value in numbers.items() if value is not None}
+    stages = {path: stage[1] for path in revision.files("reports") if (stage := _METRICS.fullmatch(path))}
+    for path, content in revision.read_all(list(stages)).items():
+        numbers = {f"{stages[path]}.{key}": _number(value) for key, value in flat(_json(content)).items()}
+        metrics |= {key: value for key, value in numbers.items() if value is not None}
     return metrics
 
 
 def parameters(revision: Revision) -> dict[str, Any]:
     """All values of params.yaml by their dotted keys."""
     try:
-        return flat(YAML(typ="safe").load(_text(revision.read("params.yaml"))))
+        return flat(_yaml(revision.read("params.yaml")))
     except (YAMLError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
@@ -75,7 +75,7 @@ def record(revision: Revision, stage: str) -> dict[str, Any]:
 def locked(revision: Revision, stage: str) -> dict[str, str]:
     """The MD5 of every dependency and out of a stage in dvc.lock, by path."""
     try:
-        entry = YAML(typ="safe").load(_text(revision.read("dvc.lock")))["stages"][stage]
+        entry = _yaml(revision.read("dvc.lock"))["stages"][stage]
         return {str(item["path"]): str(item["md5"]) for key in ("deps", "outs") for item in entry[key]}
     except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return {}
@@ -86,7 +86,7 @@ def agree(revision: Revision) -> bool:
     changed params.yaml beside older results. Without a dvc.lock nothing is known against them."""
     values = parameters(revision)
     try:
-        stages = (YAML(typ="safe").load(_text(revision.read("dvc.lock"))) or {"stages": {}})["stages"].values()
+        stages = (_yaml(revision.read("dvc.lock")) or {"stages": {}})["stages"].values()
         outs = {str(item["path"]): item["md5"] for stage in stages for item in stage.get("outs", [])}
         for stage in stages:
             for name, value in flat(stage.get("params", {}).get("params.yaml", {})).items():
@@ -103,7 +103,7 @@ def agree(revision: Revision) -> bool:
 def data(revision: Revision) -> dict[str, str]:
     """The MD5 of what comes from outside: of the dependencies in dvc.lock that are neither code nor outs of a stage."""
     try:
-        stages = YAML(typ="safe").load(_text(revision.read("dvc.lock")))["stages"].values()
+        stages = _yaml(revision.read("dvc.lock"))["stages"].values()
         outs = [str(item["path"]) for stage in stages for item in stage.get("outs", [])]
         deps = {str(item["path"]): str(item["md5"]) for stage in stages for item in stage.get("deps", [])}
     except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -137,6 +137,12 @@ def _number(value: Any) -> float | None:
 
 def _text(content: bytes | None) -> str:
     return (content or b"").decode(errors="replace")
+
+
+@cache  # reading dvc.lock takes a tenth of a second, and three things are asked of each
+def _yaml(content: bytes | None) -> Any:
+    """To be read only."""
+    return YAML(typ="safe").load(_text(content))
 
 
 def _json(content: bytes | None) -> Any:

@@ -1,6 +1,9 @@
 """What an experiment left in Git: the files of a commit, of an experiment of DVC, or of the workspace."""
 
+import io
+import os
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +29,13 @@ class Revision:
             return file.read_bytes() if file.is_file() and not file.is_symlink() else None
         return _content(self.commit, path)
 
+    def read_all(self, paths: Sequence[str]) -> dict[str, bytes]:
+        """The contents of those files of `paths` that there are, by one process for all of them."""
+        if not self.commit:
+            contents = ((path, self.read(path)) for path in paths)
+            return {path: content for path, content in contents if content is not None}
+        return _contents(self.commit, paths)
+
     def files(self, folder: str) -> list[str]:
         """The sorted paths of all files in and below `folder`."""
         if not self.commit:
@@ -42,6 +52,23 @@ class Revision:
 def _content(commit: str, path: str) -> bytes | None:
     done = subprocess.run(["git", "show", f"{commit}:./{path}"], capture_output=True, check=False)
     return None if done.returncode else done.stdout
+
+
+def _contents(commit: str, paths: Sequence[str]) -> dict[str, bytes]:
+    """As `git cat-file --batch` answers: for each path a line "ID blob SIZE" and the content, or "PATH missing"."""
+    named = [path for path in paths if "\n" not in path]  # it asks for a name a line
+    names = os.fsencode("".join(f"{commit}:./{path}\n" for path in named))
+    answers = io.BytesIO(subprocess.run(["git", "cat-file", "--batch"], input=names, capture_output=True).stdout)
+    contents = {}
+    for path in named:
+        answer = answers.readline()
+        if answer and not answer.endswith(b" missing\n"):
+            _, kind, size = answer.split()
+            content = answers.read(int(size))
+            answers.readline()
+            if kind == b"blob":
+                contents[path] = content
+    return contents
 
 
 @cache

@@ -10,11 +10,11 @@ from pathlib import Path
 def find(md5: str) -> Path | None:
     """The file with that `md5`, as dvc.lock names it, or the list of the files of a folder; None if the cache of the
     current folder lacks it."""
-    folder = _folder(Path.cwd())
-    if folder is None or not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):  # an author can write a path into dvc.lock
+    if not re.fullmatch(r"[0-9a-f]{32}(\.dir)?", md5):  # an author can write a path into dvc.lock
         return None
-    path = folder / "files" / "md5" / md5[:2] / md5[2:]
-    return path if path.is_file() else None
+    folder = _folder(Path.cwd())
+    path = folder / "files" / "md5" / md5[:2] / md5[2:] if folder else None
+    return path if path and path.is_file() else None
 
 
 @cache

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ import torch
 from PIL import ExifTags, Image
 
 from simclr.commands import folder_encoder, image_folder
+from simclr.core import npy_file
 from simclr.images.names import NAMED
 from tests.commands.folders import ENCODER, Run, alone, pictures
 
@@ -182,9 +182,9 @@ def test_a_full_disk_leaves_what_was_there(run: Run, monkeypatch: pytest.MonkeyP
     run("embed", "x", *ENCODER)
     pictures(Path("x"), ["2.png"])
 
-    def full(file: BinaryIO, h: np.ndarray) -> None:
-        file.write(h.tobytes()[:9])
+    def full(path: Path, h: np.ndarray) -> None:
+        path.write_bytes(h.tobytes()[:9])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(npy_file, "write", full)
     assert "cannot be written (No space left on device)" in run.error("embed", "x", *ENCODER)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 WORKSPACE = "workspace"
+_FOUND = re.compile(rb"[0-9a-f]+ (\w+) (\d+)\n")
 
 
 class UnknownError(Exception):
@@ -55,20 +57,27 @@ def _content(commit: str, path: str) -> bytes | None:
 
 
 def _contents(commit: str, paths: Sequence[str]) -> dict[str, bytes]:
-    """As `git cat-file --batch` answers: for each path a line "ID blob SIZE" and the content, or "PATH missing"."""
-    named = [path for path in paths if "\n" not in path]  # it asks for a name a line
-    names = os.fsencode("".join(f"{commit}:./{path}\n" for path in named))
-    answers = io.BytesIO(subprocess.run(["git", "cat-file", "--batch"], input=names, capture_output=True).stdout)
-    contents = {}
-    for path in named:
+    """By `git cat-file --batch`, which answers a line "ID blob SIZE" and the content, or "PATH missing", to each line
+    with a path, and ends at an object that is damaged. What it does not answer is read by itself."""
+    asked = [path for path in paths if "\n" not in path]
+    names = os.fsencode("".join(f"{commit}:./{path}\n" for path in asked))
+    done = subprocess.run(["git", "cat-file", "--batch"], input=names, capture_output=True, check=False)
+    answers = io.BytesIO(done.stdout)
+    contents: dict[str, bytes | None] = {}
+    for path in asked:
         answer = answers.readline()
-        if answer and not answer.endswith(b" missing\n"):
-            _, kind, size = answer.split()
-            content = answers.read(int(size))
+        if found := _FOUND.fullmatch(answer):
+            size = int(found[2])
+            content = answers.read(size)
+            if len(content) == size:
+                contents[path] = content if found[1] == b"blob" else None
             answers.readline()
-            if kind == b"blob":
-                contents[path] = content
-    return contents
+        elif answer:
+            contents[path] = None
+    for path in paths:
+        if path not in contents:
+            contents[path] = _content(commit, path)
+    return {path: content for path, content in contents.items() if content is not None}
 
 
 @cache

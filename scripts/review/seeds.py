@@ -5,6 +5,7 @@ came to.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,12 +34,15 @@ class Sample:
 def groups(experiments: Iterable[Experiment]) -> dict[tuple[str, ...], list[Experiment]]:
     """The experiments, and the commits they began at as far as those have results, by `but_for_seeds`: those that
     differ in seeds alone together, in the order of their seeds. The same run twice counts once, and one whose results
-    are of other parameters than its own not at all."""
+    are of other parameters than its own not at all. Left out is what has code and parameters that no other has."""
     experiments = list(experiments)
     bases = {item.base: Experiment(item.base[:10], item.base, item.base, "") for item in experiments}
+    items = [*bases.values(), *experiments]
+    # dvc.lock, which takes longest to read, is read of those alone that may belong together
+    recipes = Counter(_recipe(commit) for commit in {item.commit for item in items})
     by_seeds: dict[tuple[str, ...], dict[tuple[str, ...], Experiment]] = {}
-    for item in [*bases.values(), *experiments]:
-        if metrics(item.commit) and _agree(item.commit):
+    for item in items:
+        if recipes[_recipe(item.commit)] > 1 and metrics(item.commit) and _agree(item.commit):
             by_seeds.setdefault(but_for_seeds(item.commit), {})[of(item.commit)] = item
     return {key: [group[own] for own in sorted(group)] for key, group in by_seeds.items()}
 
@@ -49,12 +53,14 @@ def is_seed(name: str) -> bool:
 
 def but_for_seeds(commit: str) -> tuple[str, ...]:
     """The code, the data and the parameters of a commit; equal for runs that differ in seeds alone."""
+    return (*_recipe(commit), *(f"{path} {md5}" for path, md5 in sorted(_data(commit).items())))
+
+
+@cache
+def _recipe(commit: str) -> tuple[str, ...]:
+    """The code and the parameters but for seeds."""
     values = parameters(commit)
-    return (
-        code(commit),
-        *(f"{path} {md5}" for path, md5 in sorted(_data(commit).items())),
-        *(f"{name}={values[name]}" for name in sorted(values) if not is_seed(name)),
-    )
+    return (code(commit), *(f"{name}={values[name]}" for name in sorted(values) if not is_seed(name)))
 
 
 def of(commit: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@ import copy
 import json
 import re
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -214,7 +215,7 @@ def test_resnet50_on_cifar_is_a_part_to_exchange() -> None:
 
 @pytest.mark.parametrize("batch", [256, 512, 1024, 2048, 4096])
 def test_a_batch_of_imagenet_has_the_rate_of_the_page(batch: int) -> None:
-    row = re.search(rf"^\| {batch} \| `(imagenet.*)` \| (\S+) \|$", PAGE, re.MULTILINE)
+    row = re.search(rf"^\| {batch} \| `(imagenet.*)` \| (\S+) \| (\S+) \|$", PAGE, re.MULTILINE)
     assert row
     name, *overrides = row[1].split()
     parameters = recipe.checked(presets.compose(name, overrides), name).parameters
@@ -222,6 +223,8 @@ def test_a_batch_of_imagenet_has_the_rate_of_the_page(batch: int) -> None:
     peak = scaled_lr(parameters.optimizer.lr, batch, parameters.optimizer.lr_scaling)
     assert peak == pytest.approx(0.075 * batch**0.5)
     assert row[2] == f"{peak:.2f}"
+    by_the_other = presets.compose("imagenet", [f"pretrain.batch_size={batch}"])["pretrain"]["optimizer"]
+    assert row[3] == f"{scaled_lr(by_the_other['lr'], batch, by_the_other['lr_scaling']):.2f}"
 
 
 def test_apply_prints_the_same_difference_and_writes_it(file: Path, command: Callable[..., str]) -> None:
@@ -244,13 +247,38 @@ def test_overrides_exchange_parts_and_set_or_leave_parameters(file: Path, comman
     assert content["fetch"]["folder"] == "mine"
 
 
-def test_a_value_that_no_stage_takes_is_not_written(file: Path, command: Callable[..., str]) -> None:
+@pytest.mark.parametrize("verb", ["show", "apply"])
+def test_a_value_that_no_stage_takes_is_not_written(verb: str, file: Path, command: Callable[..., str]) -> None:
     before = file.read_text()
     with pytest.raises(
         UserError, match=r"^cifar10 pretrain\.epochs=0: pretrain\.epochs = 0 is not allowed; it takes an "
     ):
-        command("apply", "cifar10", "pretrain.epochs=0")
+        command(verb, "cifar10", "pretrain.epochs=0")
     assert file.read_text() == before
+
+
+def test_what_follows_a_preset_is_not_what_its_file_describes(file: Path, command: Callable[..., str]) -> None:
+    printed = command("show", "cifar10", "encoder=resnet50")
+    described = "# Shown with encoder=resnet50; the lines above describe the preset alone."
+    assert printed.startswith(f"{presets.about('cifar10')}\n{described}\n\n--- params.yaml\n")
+
+
+@pytest.mark.parametrize("text", ["a/été (1)", "a b", "it's"])
+def test_a_text_in_quotes_is_taken_as_it_is(text: str, file: Path, command: Callable[..., str]) -> None:
+    command("apply", "imagenette", f'fetch.folder="{text}"')
+    assert params_file.read(file)["fetch"]["folder"] == text
+
+
+def test_a_link_stays_one_and_a_file_keeps_its_permissions(file: Path, command: Callable[..., str]) -> None:
+    target = file.with_name("shared.yaml")
+    file.rename(target)
+    target.chmod(0o640)
+    file.symlink_to(target.name)
+    command("apply", "cifar10")
+    assert file.is_symlink()
+    assert params_file.read(target)["fetch"]["source"] == "cifar10"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert len(list(file.parent.iterdir())) == 2
 
 
 def test_the_list_names_every_preset_and_part(command: Callable[..., str]) -> None:
@@ -258,6 +286,7 @@ def test_the_list_names_every_preset_and_part(command: Callable[..., str]) -> No
     for name in NAMES:
         assert any(line.startswith(f"{name} ") and len(line.split()) > 4 for line in printed.splitlines())
     assert f"\n  encoder={'|'.join(PARTS)}\n" in printed
+    assert command("list") == printed
 
 
 @pytest.mark.parametrize(
@@ -284,7 +313,12 @@ def test_an_unknown_preset_is_said_in_one_line(preset: str, message: str) -> Non
         ("pretrain.views=3", "params.yaml has a section at pretrain.views, which 3 is not"),
         ("+pretrain.epochs.x=3", "params.yaml has a single value at pretrain.epochs, which {'x': 3} is not"),
         ("pretrain.epochs=1,2", "{}: cannot be applied to cifar10: Ambiguous value for argument"),
-        ("pretrain.epochs", "{}: cannot be applied to cifar10: Error parsing override 'pretrain.epochs'"),
+        ("pretrain.epochs", "{}: cannot be applied to cifar10: after the name of one preset come parameters (pre"),
+        ("cifar100", "{}: cannot be applied to cifar10: after the name of one preset come parameters (pretrain.ep"),
+        ("experiment=digits", "{}: cannot be applied to cifar10: after the name of one preset come parameters ("),
+        ("hydra.job.name=x", "{}: cannot be applied to cifar10: after the name of one preset come parameters (pr"),
+        ("fetch.folder=a/é", "{}: cannot be applied to cifar10: a text that is more than a word needs quotes of "),
+        ("fetch.folder=a (1)", "{}: cannot be applied to cifar10: a text that is more than a word needs quotes o"),
         ("pretrain.epochs=[1", "{}: cannot be applied to cifar10: no viable alternative at input '[1'"),
         ("pretrain.epochs=${nope}", "{}: cannot be applied to cifar10: Interpolation key 'nope' not found"),
         ("pretrain.epochs=???", "{}: cannot be applied to cifar10: Missing mandatory value: epochs"),

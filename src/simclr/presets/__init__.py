@@ -6,6 +6,7 @@ the presets. config.yaml composes them; the command is `simclr presets`.
 
 import difflib
 import io
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import takewhile
@@ -19,6 +20,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from simclr.core.errors import UserError
+
+_OVERRIDE = re.compile(r"(?!\+*(experiment|hydra)\b)(~.+|.+=.*)", re.DOTALL)
 
 
 def options(group: str) -> dict[str, str]:
@@ -50,6 +53,10 @@ def compose(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
         hint = f"did you mean {near[0]}? " if near else ""
         first = "a preset comes before what it changes; " if "=" in preset else ""
         raise UserError(f"there is no preset {preset}; {first}{hint}there are: {', '.join(presets)}")
+    for override in overrides:
+        if not _OVERRIDE.fullmatch(override):
+            allowed = "parameters (pretrain.epochs=500) and parts (encoder=resnet50)"
+            raise UserError(f"{override}: cannot be applied to {preset}: after the name of one preset come {allowed}")
     try:
         with hydra.initialize_config_module(__name__, version_base="1.3"):
             config = hydra.compose("config", [f"experiment={preset}", *overrides])
@@ -62,6 +69,8 @@ def compose(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
             reason = f"there is no parameter or part {error.__cause__.full_key}"
         else:
             reason = str(error).partition("\n")[0]
+            if reason.startswith(("LexerNoViableAltException", "Error parsing override")):  # such as brackets
+                reason = """a text that is more than a word needs quotes of its own: 'fetch.folder="a (1)"'"""
         raise UserError(f"{' '.join(overrides)}: cannot be applied to {preset}: {reason}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import shutil
 import signal
 
 from ruamel.yaml import YAML
@@ -17,6 +18,7 @@ def main() -> None:
         description="Without a command: list the presets and the parts they are made of.",
     )
     commands = parser.add_subparsers(dest="command")
+    commands.add_parser("list", help="as without a command")
     for command, purpose in [
         ("show", "print what a preset is for, and what it would change in params.yaml"),
         ("apply", "write a preset into params.yaml, and print what changed"),
@@ -31,7 +33,7 @@ def main() -> None:
             help="a parameter (pretrain.epochs=500) or a part (encoder=resnet50), in Hydra's grammar",
         )
     arguments = parser.parse_args()
-    if arguments.command is None:
+    if arguments.command in (None, "list"):
         _list()
     else:
         _change_params(arguments.preset, arguments.overrides, write=arguments.command == "apply")
@@ -50,19 +52,24 @@ def _list() -> None:
 def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     values = presets.compose(preset, overrides)
     params_file.read()  # says in one line what is wrong with the file
-    if not write:
-        print(f"{presets.about(preset)}\n")
     before = params_file.FILE.read_text(encoding="utf-8")
     after = presets.apply(values, before)
+    if write or overrides:
+        from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
+
+        pipeline(YAML(typ="safe", pure=True).load(after), " ".join([preset, *overrides]))
+    if not write:
+        print(presets.about(preset))
+        print(f"# Shown with {' '.join(overrides)}; the lines above describe the preset alone.\n" if overrides else "")
     if before == after:
         print(f"{params_file.FILE} has these values already")
         return
     if write:
-        from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
-
-        pipeline(YAML(typ="safe", pure=True).load(after), " ".join([preset, *overrides]))
-        with replacing(params_file.FILE) as temporary:
+        file = params_file.FILE.resolve()  # the file itself, where params.yaml is a link
+        with replacing(file) as temporary:
+            file.open("r+b").close()  # a file that may not be written is not replaced either
             temporary.write_text(after, encoding="utf-8")
+            shutil.copymode(file, temporary)
     new = f"{params_file.FILE} ({' '.join([preset, *overrides])})"
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params_file.FILE), new, lineterm="")
     print("\n".join(lines))

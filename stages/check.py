@@ -56,8 +56,8 @@ def digest(known: bool, listed: Path) -> str:
 
 
 def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
-    """Check all `values` and that the files which they name are there, the images only `before_all` stages; if the data
-    are `known`, check the values against them too.
+    """Check all `values` and that the files which they name are there; the images and the options of torchrun only
+    `before_all` stages. If the data are `known`, check the values against them too.
 
     Raises:
         UserError: names the key, its value and what is allowed.
@@ -65,10 +65,14 @@ def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
     from simclr import evaluations
     from simclr.check import missing_files, pipeline
     from simclr.data import converted
+    from simclr.distributed import torchrun_options
     from simclr.embed import embed_params
     from simclr.finetune import finetune_params, label_subset
     from simclr.training import recipe
 
+    if before_all:
+        torchrun_options.nodes()
+        torchrun_options.check_processes()
     checked = pipeline(values)
     raise_all(missing_files(checked, images=before_all))  # once they are fetched, the images may be gone
     if checked.finetune.label_list != params.NO_FILE:

@@ -1,5 +1,6 @@
 """All of params.yaml: its sections, and the check of every value."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from simclr.embed.embed_params import EmbedParams
 from simclr.evaluations import EvaluateParams
 from simclr.finetune import finetune_params
 from simclr.finetune.finetune_params import FinetuneParams
+from simclr.images.names import is_image
 from simclr.linear_eval import linear_eval_params
 from simclr.linear_eval.linear_eval_params import LinearEvalParams
 from simclr.sources import FetchParams
@@ -85,8 +87,15 @@ def missing_files(checked: Pipeline, *, images: bool = True) -> Iterator[UserErr
     for key, path in named.items():
         if path not in (None, params.NO_FILE) and not Path(path).exists():
             yield UserError(f"{key}: {path} does not exist")
+    folder = named["fetch.folder"]
+    if folder is not None and Path(folder).is_dir() and not _has_image(Path(folder)):
+        yield UserError(f"fetch.folder: {folder} holds no images; name a folder that does")
     if named["methods.pretrained.file"] == params.NO_FILE:
         yield UserError(f"methods.pretrained.file: {file} holds no weights; name a file of weights")
+
+
+def _has_image(folder: Path) -> bool:
+    return any(is_image(name) for _, _, names in os.walk(folder) for name in names)
 
 
 def _check_head(checked: dict[str, Any], origin: str) -> None:

@@ -143,8 +143,19 @@ def test_before_all_stages_the_images_must_be_there_and_later_no_longer(tmp_path
     assert check("repro", tmp_path).error == "fetch.folder: pictures does not exist"
     assert check("pretrain", tmp_path).code == 0
     assert check("repro", tmp_path).code == 1  # although the values have been checked
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/deep/deeper").mkdir(parents=True)
+    (tmp_path / "pictures/README.md").touch()
+    assert check("repro", tmp_path).error == "fetch.folder: pictures holds no images; name a folder that does"
+    (tmp_path / "pictures/deep/deeper/1.JPG").touch()
     assert check("repro", tmp_path).code == 0
+
+
+def test_before_all_stages_the_options_of_several_nodes_are_checked(tmp_path: Path) -> None:
+    change(tmp_path)
+    error = check("repro", tmp_path, PET_NNODES="2", PET_NODE_RANK="0", PET_MASTER_PORT="29777").error
+    assert error.startswith("environment: PET_NNODES = 2 without PET_MASTER_ADDR; ")
+    assert "PET_NPROC_PER_NODE = some is not allowed" in check("repro", tmp_path, PET_NPROC_PER_NODE="some").error
+    assert check("fetch", tmp_path, PET_NNODES="2").code == 0  # which needs no other node
 
 
 def test_a_list_of_other_images_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:

@@ -380,8 +380,12 @@ def test_a_node_that_never_comes_is_an_error_of_one_line(cluster: Cluster, folde
 
 def test_a_sweep_runs_an_experiment_for_each_value(cluster: Cluster, folder: Path) -> None:
     change(folder, **TINY)
-    job = cluster.submit(SWEEP, folder=folder, nodes=1)
+    job = cluster.submit(SWEEP, "-S", "embed.map_perplexity=4.0", folder=folder, nodes=1)
     ended = ["COMPLETED"] * 3
     until(lambda: [cluster.state(f"{job}_{task}") for task in range(3)] == ended, 900)
     names = cluster.command("git", "for-each-ref", "--format=%(refname)", "refs/exps", folder=folder)
-    assert all(f"/temperature-{value}\n" in names for value in (0.1, 0.2, 0.5))
+    for value in ("0.1", "0.2", "0.5"):
+        (experiment,) = re.findall(rf"^.*/temperature-{re.escape(value)}$", names, re.MULTILINE)
+        parameters = cluster.command("git", "show", f"{experiment}:params.yaml", folder=folder)
+        assert f"temperature: {value}\n" in parameters
+        assert "map_perplexity: 4.0\n" in parameters

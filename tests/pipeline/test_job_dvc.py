@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -90,3 +91,16 @@ def test_the_number_of_the_dvc_is_that_of_its_lock(own: dict[str, str], reposito
     assert done.returncode == 0, done.stderr
     (holder,) = json.loads((repository / "out").read_text())["write"].values()
     assert holder["pid"] == int((repository / ".dvc/tmp/job-7").read_text())
+
+
+@pytest.mark.parametrize("name", ["job-dvc", "run.sbatch", "requeue.sbatch", "sweep.sbatch"])
+def test_outside_a_job_a_script_says_so(name: str, repository: Path) -> None:
+    for script in (ROOT / "scripts/slurm").iterdir():
+        shutil.copy(script, repository / "scripts/slurm")
+    outside = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    done = subprocess.run(
+        ["bash", f"scripts/slurm/{name}", "repro"], cwd=repository, env=outside, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"(job-dvc: )?this is no job of (SLURM|an array)[:;] [\w ]+\n", done.stderr)
+    assert not (repository / "out").exists()

@@ -46,7 +46,8 @@ class Verdict:
 
     @property
     def margin(self) -> float:
-        """Half the width of the 95 % interval of the difference, in percentage points (Wald, paired)."""
+        """Half the width of the 95 % interval of the difference, in percentage points: Wald's, paired, which is that of
+        a paired bootstrap without the draws."""
         changed = self.gained + self.lost
         variance = changed - (self.gained - self.lost) ** 2 / self.images
         return 100 * NORMAL * math.sqrt(max(0.0, variance)) / self.images

@@ -469,6 +469,16 @@ def test_p_values_are_those_of_the_binomial_test(gained: int, lost: int) -> None
     assert found.margin == pytest.approx(1.959964 * change.std() / 5000**0.5)
 
 
+@pytest.mark.parametrize(("gained", "lost"), [(9, 1), (30, 20), (12, 60), (700, 500)])
+def test_the_margin_is_that_of_a_paired_bootstrap(gained: int, lost: int) -> None:
+    found = Verdict("x", 2000, 1500, 1500 + gained - lost, gained, lost)
+    kinds = [gained / 2000, lost / 2000, 1 - (gained + lost) / 2000]
+    counts = np.random.default_rng(0).multinomial(2000, kinds, 20_000)  # of images drawn with replacement
+    drawn = np.percentile(100 * (counts[:, 0] - counts[:, 1]) / 2000, [2.5, 97.5])
+    tolerance = max(100 / 2000, found.margin / 30)  # an image, or what the draws leave open
+    assert drawn == pytest.approx([found.difference - found.margin, found.difference + found.margin], abs=tolerance)
+
+
 def test_no_script_of_the_workflow_has_anything_pasted_into_it() -> None:
     """A branch's name or a title can be shell code; it may reach a script through the environment alone."""
     workflow = YAML(typ="safe", pure=True).load(ROOT / ".github" / "workflows" / "ci.yml")

@@ -80,8 +80,7 @@ def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
     if known:
         split = checked.pretrain.split
         if not converted.has_split(BETON, split):
-            splits = ", ".join([*sorted(path.stem for path in BETON.glob("*.beton")), converted.ALL])
-            raise params.refusal("pretrain.split", split, f"a split of these data; there are: {splits}")
+            raise params.refusal("pretrain.split", split, f"train or {converted.ALL}, as these data have no such split")
         images = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
         source, train, test = (
             len(item) for item in (converted.open_split(BETON, split), images["train"], images["test"])

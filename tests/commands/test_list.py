@@ -52,7 +52,8 @@ def test_files_that_have_changed_or_are_gone_are_named(listed: Path, here: Path)
         "2.png; make it anew with `simclr list`"
     )
     Path("my pictures/train/dog/a b.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 5 images are unreadable: .*a b\.png: cannot be read \(No such file"):
+    gone = r"my pictures\.b2sum: 1 of 5 images are unreadable: .*a b\.png: cannot be read \(No such file or directory\)"
+    with pytest.raises(UserError, match=rf"{gone}; make it anew with `simclr list`$"):
         fetched(listed, here / "a")
     Path("my pictures").rename("moved")
     with pytest.raises(UserError, match=r"my pictures\.b2sum: its folder .*/my pictures is gone; make a list"):
@@ -67,6 +68,9 @@ A, B = 32 * "a" + "  ", 31 * "a" + "  "
     ("content", "reason"),
     [
         ("", "line 1 is not '# N files of /a/folder'"),
+        ("# " + 5000 * "1" + " files of /pictures\n" + A + "x.png\n", "line 1 is not"),
+        ("# 1 files of /pictures\n" + A + "x\0.png\n", "line 2 is not a digest"),
+        ("# \u0661 files of /pictures\n" + A + "x.png\n", "line 1 is not"),
         ("# 1 files of pictures\n" + A + "x.png\n", "line 1 is not"),
         ("# 2 files of /pictures\n" + A + "x.png\n" + B + "y.png\n", "line 3 is not a digest, two spaces"),
         ("# 1 files of /pictures\nx.png\n", "line 2 is not a digest"),

@@ -1,3 +1,4 @@
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import pytest
 
 from simclr.core import entry
 from simclr.core.errors import Stopped, UserError
-from tests.helpers.programs import unread
+from tests.helpers.programs import ROOT, unread
 
 
 def test_a_stage_that_succeeds_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -92,6 +93,18 @@ def test_what_nobody_reads_ends_it_without_a_word(unbuffered: bool, tmp_path: Pa
     code = "from simclr.core import entry; entry.run('stage', lambda: print(3))"
     done = unread(sys.executable, "-c", code, folder=tmp_path, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_under_stdout_is_one_line(unbuffered: str, tmp_path: Path) -> None:
+    code = "from simclr.core import entry; entry.run('stage', lambda: print(3))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": unbuffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    said = "stage: error: stdout or a temporary file: cannot be written (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_a_pipe_of_our_own_that_breaks_is_a_bug() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from simclr.core import npy_file
 from simclr.core.errors import UserError
 from simclr.images import source_images
 
@@ -68,7 +69,7 @@ def test_arrays_come_back(array_folder):
 
 
 def test_any_memory_layout_is_written_alike(tmp_path, monkeypatch):
-    monkeypatch.setattr(source_images, "_CHUNK", 4)  # more than one, and a short last one
+    monkeypatch.setattr(npy_file, "_ROWS", 4)  # more than one, and a short last one
     images = np.stack([picture(seed) for seed in range(10)])
     layouts = {
         "plain": images,
@@ -114,10 +115,14 @@ def test_file_that_changed_or_went_is_named(file_folder):
     split = source_images.open_dataset(file_folder).splits["train"]
     path = split.root / split.paths[0]
     save(path, 99)
-    with pytest.raises(UserError, match=r"ä/1\.png: has changed since fetch"):
+    again = r"run `dvc repro` again \(where fetch.folder is a list, after `simclr list`, which makes it anew\)$"
+    with pytest.raises(UserError, match=rf"ä/1\.png: has changed since fetch; {again}"):
         split.read(0)
     path.unlink()
-    with pytest.raises(UserError, match=r"ä/1\.png: cannot be read \(No such file"):
+    with pytest.raises(UserError, match=rf"ä/1\.png: is gone since fetch; {again}"):
+        split.read(0)
+    path.mkdir()
+    with pytest.raises(UserError, match=r"ä/1\.png: cannot be read \(Is a directory\)$"):
         split.read(0)
 
 

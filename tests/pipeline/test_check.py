@@ -96,7 +96,7 @@ AGAINST_DATA = {
     "pretrain__batch_size": (1296, "batch_size = 1296 is not allowed; it takes at most 1295, the images of train"),
     "pretrain__split": (
         "unlabelled",
-        'split = "unlabelled" is not allowed; it takes a split of these data; there are: test, train, val',
+        'split = "unlabelled" is not allowed; it takes train or all, as these data have no such split',
     ),
     "pretrain__validation__neighbors": (
         1296, "validation.neighbors = 1296 is not allowed; it takes at most 1295, the images of train that vote"

@@ -250,9 +250,8 @@ def test_overrides_exchange_parts_and_set_or_leave_parameters(file: Path, comman
 @pytest.mark.parametrize("verb", ["show", "apply"])
 def test_a_value_that_no_stage_takes_is_not_written(verb: str, file: Path, command: Callable[..., str]) -> None:
     before = file.read_text()
-    with pytest.raises(
-        UserError, match=r"^cifar10 pretrain\.epochs=0: pretrain\.epochs = 0 is not allowed; it takes an "
-    ):
+    said = r"^params.yaml with cifar10 pretrain\.epochs=0: pretrain\.epochs = 0 is not allowed; it takes an "
+    with pytest.raises(UserError, match=said):
         command(verb, "cifar10", "pretrain.epochs=0")
     assert file.read_text() == before
 

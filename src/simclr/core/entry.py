@@ -3,6 +3,7 @@
 Tracebacks are for our own bugs only.
 """
 
+import errno
 import json
 import logging
 import os
@@ -33,10 +34,10 @@ sys.excepthook = _excepthook
 def run(stage: str, main: Callable[[], None]) -> None:
     """Run a stage, `main`; it also ends when its parent process does.
 
-    A `UserError` exits with one line and code 1, a signal with one line and 128 + its number, a closed stdout or
-    stderr silently with 128 + SIGPIPE. Any other exception is a bug of ours and keeps its traceback. Under torchrun,
-    whose agent reports for all its processes, the line or traceback goes into the agent's error file. The line on a
-    signal also goes into the file STOPPED_FILE, if the environment names one.
+    A `UserError` exits with one line and code 1, as does a full disk; a signal with one line and 128 + its number, a
+    closed stdout or stderr silently with 128 + SIGPIPE. Any other exception is a bug of ours and keeps its traceback.
+    Under torchrun, whose agent reports for all its processes, the line or traceback goes into the agent's error file.
+    The line on a signal also goes into the file STOPPED_FILE, if the environment names one.
     """
     exit_with_parent.watch()
     _log_to_stderr(stage)
@@ -54,9 +55,21 @@ def run(stage: str, main: Callable[[], None]) -> None:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             os._exit(128 + signal.SIGPIPE)  # at once: the interpreter would try again to flush the buffers
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            _give_up_stdout_if_full()
+            where = error.filename or "stdout or a temporary file"
+            _exit_with(f"{stage}: error: {where}: cannot be written ({error.strerror})", 1)
         if not _report_to_agent(f"{type(error).__name__}: {error}", traceback.format_exc()):
             raise
         sys.exit(1)
+
+
+def _give_up_stdout_if_full() -> None:
+    """Else the interpreter would fail to flush it once more at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _log_to_stderr(stage: str) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 from simclr.core import atomic
 from simclr.core.errors import UserError
 
-_FIRST = re.compile(r"# (\d+) files of (/.*)")
-_LINE = re.compile(r"([0-9a-f]{32})  (.+)")
+_FIRST = re.compile(r"# ([0-9]{1,18}) files of (/.*)")
+_LINE = re.compile(r"([0-9a-f]{32})  ([^\0]+)")
 
 
 @dataclass(frozen=True)

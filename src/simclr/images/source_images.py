@@ -24,6 +24,7 @@ from simclr.images.decode_image import Pixels, decode, plain_jpeg
 
 Labels = npt.NDArray[np.int64]
 UNLABELLED = -1
+_AGAIN = "run `dvc repro` again (where fetch.folder is a list, after `simclr list`, which makes it anew)"
 
 
 class Jpeg(NamedTuple):
@@ -71,10 +72,12 @@ class FileSplit:
         path = self.root / self.paths[index]
         try:
             data = path.read_bytes()
+        except FileNotFoundError:
+            raise UserError(f"{path}: is gone since fetch; {_AGAIN}") from None
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         if digest(data) != self.digests[index]:
-            raise UserError(f"{path}: has changed since fetch; run `dvc repro` again")
+            raise UserError(f"{path}: has changed since fetch; {_AGAIN}")
         size = plain_jpeg(data)
         return Jpeg(data, *size) if size else decode(data, str(path))
 

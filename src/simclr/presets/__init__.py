@@ -77,7 +77,8 @@ def compose(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def apply(values: dict[str, Any], text: str) -> str:
-    """Set `values` in the YAML `text` of params.yaml; comments and the order of keys stay.
+    """Set `values` in the YAML `text` of params.yaml; the order of keys and comments stay, but those within a list that
+    changes.
 
     The layout is that of `dvc exp run -S`.
 

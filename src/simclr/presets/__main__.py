@@ -57,7 +57,7 @@ def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     if write or overrides:
         from simclr.check import pipeline  # not at the top: it imports all stages, which takes seconds
 
-        pipeline(YAML(typ="safe", pure=True).load(after), " ".join([preset, *overrides]))
+        pipeline(YAML(typ="safe", pure=True).load(after), f"{params_file.FILE} with {' '.join([preset, *overrides])}")
     if not write:
         print(presets.about(preset))
         print(f"# Shown with {' '.join(overrides)}; the lines above describe the preset alone.\n" if overrides else "")

@@ -53,7 +53,10 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
         raise (UserError(f"{origin}: {error}") if listed else error) from None
     with decode_image.accepting(truncated=parameters.truncated == "keep", megapixels=parameters.max_megapixels):
         paths = [path for pairs in samples.values() for path, _ in pairs]
-        digests = _digests([str(root / path) for path in paths])
+        try:
+            digests = _digests([str(root / path) for path in paths])
+        except UserError as error:
+            raise (UserError(f"{origin}: {error}; make it anew with `simclr list`") if listed else error) from None
     if listed:
         _check_digests(origin, listed, dict(zip(paths, digests, strict=True)))
     remaining = iter(digests)

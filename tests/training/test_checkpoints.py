@@ -299,7 +299,7 @@ def test_without_locks_checkpoints_of_another_run_stay_and_its_own_do_not(tmp_pa
 
 def test_another_failure_of_a_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse_flock(monkeypatch, errno.EIO)
-    with pytest.raises(UserError, match=r"checkpoints \(Input/output error\)$"), opened(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be written \(Input/output error\)$"), opened(tmp_path):
         pytest.fail("it has no lock")
 
 

@@ -55,6 +55,12 @@ def test_files_that_have_changed_or_are_gone_are_named(listed: Path, here: Path)
     gone = r"my pictures\.b2sum: 1 of 5 images are unreadable: .*a b\.png: cannot be read \(No such file or directory\)"
     with pytest.raises(UserError, match=rf"{gone}; make it anew with `simclr list`$"):
         fetched(listed, here / "a")
+    pictures(Path("my pictures"), ["train/dog/a b.png"])
+    Path("my pictures/train/cat/2.png").write_bytes(b"no image")  # a new list would not help
+    with pytest.raises(
+        UserError, match=r"my pictures\.b2sum: 1 of 5 images are unreadable: .*2\.png: (?!.*simclr list)"
+    ):
+        fetched(listed, here / "a")
     Path("my pictures").rename("moved")
     with pytest.raises(UserError, match=r"my pictures\.b2sum: its folder .*/my pictures is gone; make a list"):
         fetched(listed, here / "a")

@@ -56,7 +56,9 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
         try:
             digests = _digests([str(root / path) for path in paths])
         except UserError as error:
-            raise (UserError(f"{origin}: {error}; make it anew with `simclr list`") if listed else error) from None
+            gone = any(not (root / path).exists() for path in paths)
+            anew = "; make it anew with `simclr list`" if gone else ""  # which cures no damaged image
+            raise (UserError(f"{origin}: {error}{anew}") if listed else error) from None
     if listed:
         _check_digests(origin, listed, dict(zip(paths, digests, strict=True)))
     remaining = iter(digests)

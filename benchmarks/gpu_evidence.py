@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -38,6 +39,7 @@ from benchmarks.loading import views_of
 from benchmarks.loss import dense, ours
 from simclr import presets
 from simclr.core import entry
+from simclr.core.errors import UserError
 from simclr.data import beton, loader
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import DatasetInfo
@@ -64,6 +66,8 @@ _PRESETS = (
 """Each with what is changed of it."""
 _LARGEST_RAW = 96
 """Pixels of a side up to which the presets' images are stored raw."""
+_STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval", "evaluate")
+"""Those that say what 100 epochs are worth; the pictures and fine-tuning are left out, for want of time."""
 _PATIENCE = 10
 """Times the seconds of a GPU that a rehearsal may take."""
 
@@ -75,6 +79,15 @@ class Part:
     title: str
     seconds: int
     show: Callable[["Scale"], None]
+
+
+class Found(NamedTuple):
+    """What came of a part."""
+
+    text: str
+    """In Markdown."""
+    whole: bool
+    """It came to its end, within its time and without an error."""
 
 
 @dataclass(frozen=True)
@@ -218,7 +231,7 @@ def _cifar(scale: Scale) -> None:
     if not scale.real:
         overrides += [*_TINY, "pretrain.batch_size=64", "pretrain.views.resolution=8", "linear_eval.augmented.epochs=1"]
         overrides += ["pretrain.epochs=2"]
-    for name in ("fetch", "convert", "pretrain", "embed", "linear_eval", "draw"):
+    for name in _STAGES:
         print(f"- {name}: {_stage(scale, name, overrides):.1f} s", flush=True)
         metrics = scale.folder / f"reports/{name}/metrics.json"
         if metrics.exists():
@@ -394,8 +407,8 @@ PARTS = {
 
 def gather(
     names: list[str], images: Path | None, device: torch.device, seconds: float, output: Path | None
-) -> Iterator[str]:
-    """The evidence of each of the parts, as Markdown, when it is there; appended to `output` too.
+) -> Iterator[Found]:
+    """The evidence of each of the parts when it is there; appended to `output` too.
 
     Args:
         images: a folder with train/<class>/* and test/<class>/*; None: the digits.
@@ -411,18 +424,18 @@ def gather(
         found = section(PARTS[name].title, command, min(most, end - time.monotonic()), os.environ | hidden)
         if output is not None:
             with output.open("a", encoding="utf-8") as file:
-                file.write(found)
+                file.write(found.text)
         yield found
 
 
-def section(title: str, command: list[str], seconds: float, environment: Mapping[str, str]) -> str:
+def section(title: str, command: list[str], seconds: float, environment: Mapping[str, str]) -> Found:
     """What `command` printed in at most so many seconds, how long it took and, if it did not end well, its last words.
 
     All that it started ends with it.
     """
     heading = f"\n## {title}\n\n"
     if seconds <= 0:
-        return f"{heading}No time was left for it.\n"
+        return Found(f"{heading}No time was left for it.\n", False)
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as said:
         child = subprocess.Popen(
@@ -441,7 +454,7 @@ def section(title: str, command: list[str], seconds: float, environment: Mapping
         said.seek(0)
         last = [line for line in re.split(r"[\r\n]+", said.read()) if line.strip()][-15:]
         text = f"{heading}{time.perf_counter() - began:.0f} s{ended}\n\n{printed.read().strip()}\n"
-    return f"{text}\n{_block(chr(10).join(last))}\n" if ended else text
+    return Found(f"{text}\n{_block(chr(10).join(last))}\n" if ended else text, not ended)
 
 
 def main() -> None:
@@ -460,8 +473,14 @@ def main() -> None:
         output.write_text((output.read_text() + "\n" if output.exists() else "") + header)
     else:
         print("There is no GPU: a rehearsal on the CPU.")
-    for found in gather(arguments.only or list(PARTS), arguments.images, device, 60 * arguments.minutes, output):
-        print(found, flush=True)
+    names = arguments.only or list(PARTS)
+    unfinished = []
+    for name, found in zip(names, gather(names, arguments.images, device, 60 * arguments.minutes, output), strict=True):
+        print(found.text, flush=True)
+        if not found.whole:
+            unfinished.append(name)
+    if unfinished:
+        raise UserError(f"of {len(names)} parts, these did not come to their end: {', '.join(unfinished)}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -9,20 +9,35 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import gpu_evidence
-from benchmarks.gpu_evidence import PARTS, Scale, section
+from benchmarks.gpu_evidence import PARTS, Found, Scale, section
+from ruamel.yaml import YAML
+
+from simclr.core.errors import UserError
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["machine", "loss", "views", "step-32", "options"])
+@pytest.mark.parametrize("name", ["machine", "tests", "loss", "views", "step-32", "step-224", "options", "presets"])
 def test_a_part_prints_its_figures(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     PARTS[name].show(Scale(CPU, tmp_path, None))
     printed = capsys.readouterr().out
     expected = {
         "machine": f"torch {torch.__version__}", "loss": "| 64 | dense | ", "views": "| 16 of 224 px | ",
         "step-32": "ms a step of 8 samples", "options": "| pretrain.online_probe.lr=0.1 | ",
+        "tests": "There is no GPU for them: ", "step-224": "aten::max_pool2d_with_indices_backward",
+        "presets": "| cifar10_100_epochs | ",
     }  # fmt: skip
     assert expected[name] in printed
+
+
+def test_what_a_stage_reads_is_written_by_one_before_it() -> None:
+    stages = YAML(typ="safe", pure=True).load(gpu_evidence.ROOT / "dvc.yaml")["stages"]
+    written: set[str] = set()
+    for name in gpu_evidence._STAGES:
+        read = {path for path in stages[name]["deps"] if path.split("/")[0] in ("data", "models", "reports")}
+        assert read <= written, name
+        for kind in ("outs", "metrics"):
+            written |= {path if isinstance(path, str) else next(iter(path)) for path in stages[name].get(kind, [])}
 
 
 def test_the_folder_source_works_where_dvc_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,27 +51,44 @@ def test_the_folder_source_works_where_dvc_is_not_installed(tmp_path: Path, monk
 
 def test_what_fails_or_hangs_costs_itself_alone() -> None:
     print_half = "import sys, time; print('half', flush=True); "
-    failed = section("A", [sys.executable, "-c", print_half + "sys.exit('no room')"], 60, os.environ)
+    failed, whole = section("A", [sys.executable, "-c", print_half + "sys.exit('no room')"], 60, os.environ)
+    assert not whole
     assert failed.startswith("\n## A\n\n")
     assert "ended with 1" in failed
     assert "\nhalf\n" in failed
     assert "no room" in failed
     began = time.monotonic()
-    hung = section("B", [sys.executable, "-c", print_half + "time.sleep(600)"], 3, os.environ)
+    hung, whole = section("B", [sys.executable, "-c", print_half + "time.sleep(600)"], 3, os.environ)
+    assert not whole
     assert time.monotonic() - began < 60
     assert "stopped there" in hung
     assert "\nhalf\n" in hung
-    assert "No time was left" in section("C", [], -1, {})
-    assert section("D", [sys.executable, "-c", "print('whole')"], 60, {}).endswith(" s\n\nwhole\n")
+    assert section("C", [], -1, {}) == ("\n## C\n\nNo time was left for it.\n", False)
+    text, whole = section("D", [sys.executable, "-c", "print('whole')"], 60, {})
+    assert text.endswith(" s\n\nwhole\n")
+    assert whole
+
+
+def test_the_command_names_the_parts_that_failed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_evidence", "--only", "machine", "loss", "views"])
+    monkeypatch.setattr(
+        gpu_evidence, "gather", lambda names, *_: [Found(f"{name}\n", name == "loss") for name in names]
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"of 3 parts, these did not come to their end: machine, views$"):
+        gpu_evidence.main()
+    assert capsys.readouterr().out.endswith("machine\n\nloss\n\nviews\n\n")
 
 
 def test_every_finding_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = []
 
-    def found(title: str, command: list[str], seconds: float, environment: dict[str, str]) -> str:
+    def found(title: str, command: list[str], seconds: float, environment: dict[str, str]) -> Found:
         commands.append(command[1:])
         assert environment["CUDA_VISIBLE_DEVICES"] == ""
-        return f"{title}\n"
+        return Found(f"{title}\n", whole=True)
 
     monkeypatch.setattr(gpu_evidence, "section", found)
     output = tmp_path / "gpu.md"

@@ -94,6 +94,11 @@ class Cluster:
             except OSError:
                 continue
 
+    def await_silence(self) -> None:
+        """Wait until the controller sends nothing: what it tells a lost node about an attempt of a job, for ten seconds
+        again and again, would end the next attempt if the node came back meanwhile."""
+        until(lambda: "Agent queue size:     0\nAgent count:          0\n" in self.command("sdiag"))
+
     def start_second(self) -> None:
         """Start the slurmd of n2."""
         self.command("unshare", "--mount", "slurmd", "-N", "n2", "-f", str(self._folder / "slurm.conf"))
@@ -350,6 +355,7 @@ def test_a_job_that_slurm_queues_again_is_not_refused_by_the_lock_of_its_attempt
     (folder / f".dvc/tmp/job-{job}").write_text("1\n")
     locked = {"write": {str(folder / ENCODER): {"pid": 1, "cmd": "dvc repro"}}, "read": {}}
     (folder / ".dvc/tmp/rwlock").write_text(json.dumps(locked))
+    cluster.await_silence()
     cluster.start_second()
     assert cluster.end(job) == "COMPLETED", said(folder)
     assert "job-dvc: .dvc/tmp/rwlock is removed, which process 1 of this job's attempt before has left" in said(folder)

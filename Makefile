@@ -26,7 +26,7 @@ test: setup lint ## check the code and run the tests; where a GPU is, those that
 test-faults: setup ## kill, fill, tear and flood it, and see it recover (an hour on two cores)
 	pytest -o faulthandler_timeout=1800 tests/faults
 
-test-processors: setup ## run all stages, made small, on emulated processors too, and compare the bytes (20 minutes)
+test-processors: setup ## run all stages, made small, on emulated processors too, and compare the bytes (5 to 15 minutes)
 	@scripts/setup emulator
 	pytest -s -o faulthandler_timeout=1800 tests/processors
 

@@ -31,6 +31,7 @@ from benchmarks.loading import TwoViews, lightly_transform, opened, views_of
 from simclr import presets
 from simclr.core import entry, params
 from simclr.core.errors import UserError
+from simclr.core.rgb import Pixels
 from simclr.data import beton, loader, sampling
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.data.converted import DatasetInfo
@@ -41,7 +42,6 @@ from simclr.features import encode, logistic_regression
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 from simclr.features.knn import accuracy
-from simclr.images.decode_image import Pixels
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.report import figure
 from simclr.report.figure import COLORS

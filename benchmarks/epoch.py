@@ -28,13 +28,13 @@ from simclr import presets
 from simclr.conversion import convert
 from simclr.conversion.convert import ConvertParams
 from simclr.core import params, prefetch
+from simclr.core.rgb import Pixels
 from simclr.data import converted, loader
 from simclr.data.beton import Beton
 from simclr.data.converted import DatasetInfo
 from simclr.distributed.session import open_session
 from simclr.features.eval_transform import EvalTransform
 from simclr.images import source_images
-from simclr.images.decode_image import Pixels
 from simclr.learning.schedule import scaled_lr
 from simclr.sources import FetchParams, digits
 from simclr.tracking.tensorboard import Board

@@ -398,8 +398,8 @@ PARTS = {
     "loss": Part("NT-Xent", 40, _loss),
     "views": Part("Views alone", 40, _views),
     "cifar": Part("100 epochs, and what the features are worth", 420, _cifar),
-    "presets": Part("A step of each preset", 150, _presets),
     "forms": Part("Epochs with and without torch.compile and cuDNN's benchmark", 180, _forms),
+    "presets": Part("A step of each preset", 150, _presets),
     "options": Part("What options cost at 32 px", 150, _options),
 }
 """Ten minutes do not hold all: what is worth less, or takes long, comes last."""

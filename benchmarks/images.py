@@ -11,9 +11,10 @@ from PIL import Image
 
 from benchmarks.contest import MissingError, peer
 from simclr.core.errors import UserError
+from simclr.core.rgb import Pixels
 from simclr.data import beton
 from simclr.data.beton import JPEG, RAW, Beton, StoredImage
-from simclr.images.decode_image import Pixels, plain_jpeg
+from simclr.images.decode_image import plain_jpeg
 
 QUALITY = 90
 LAYOUT = "a folder with train/<class>/* and test/<class>/* (or val/)"

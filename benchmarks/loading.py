@@ -27,11 +27,11 @@ from benchmarks.contest import CORES, OURS, WORKERS, Row, Run, compare, finished
 from benchmarks.images import Images
 from simclr.augment import blur, crop, flip, grayscale, jitter
 from simclr.core import prefetch, processor
+from simclr.core.rgb import Pixels
 from simclr.data import loader, sampling
 from simclr.data.beton import Beton
 from simclr.data.loader import Crops
 from simclr.device.transfer import Parcel
-from simclr.images.decode_image import Pixels
 from simclr.training.recipe import Recipe
 from simclr.views.compose import Views
 from simclr.views.stream import ViewStream

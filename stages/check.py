@@ -50,7 +50,7 @@ def digest(known: bool, listed: Path) -> str:
     content = hashlib.sha256()
     code = sorted(Path(simclr.__file__).parent.rglob("*.py"))
     for path in (params_file.FILE, Path(__file__), *code, listed, *([BETON / "dataset.json"] if known else [])):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):  # ValueError: of a NUL in a name, which the check refuses
             content.update(path.read_bytes())
     return content.hexdigest()[:16]
 

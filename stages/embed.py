@@ -48,12 +48,13 @@ def main() -> None:
         print(f"embed: the perplexity of the map is {embedding_map.perplexity:.3g}, for so few points")
     shown = {"samples": embedding_map.samples, "points": embedding_map.points, **vars(neighbors)}
     arrays.save(EMBEDDING, shown)
+    places = embedding_map.samples
     with Board(run_folder("embed")) as board:
         board.scalars({f"test/{name}": value for name, value in metrics.items()}, 0)
         board.embedding(
-            test.h[embedding_map.samples].numpy(),
-            [classes[label] if info.labelled else "" for label in splits["test"].labels[embedding_map.samples]],
-            list(loader.thumbnails(splits["test"], embedding_map.samples, size=32)),
+            test.h[places].numpy(),
+            [classes[label] if info.labelled else "" for label in splits["test"].labels[places]],
+            lambda points: list(loader.thumbnails(splits["test"], places[points], size=32)),
             "test",
         )
     provenance.write(

@@ -22,11 +22,9 @@ SPLITS = ("train", "val", "test")
 def main() -> None:
     values, origin = params_file.read(), str(params_file.FILE)
     option = partial(options.checked, values=values, origin=origin)
-    parameters = params.load("evaluate", EvaluateParams)
+    parameters = params.section_of(values, "evaluate", EvaluateParams, origin)
     evaluations = [option("evaluations", name) for name in parameters.evaluations]
-    views = params.check(
-        params_file.lookup(values, "pretrain.views"), ViewParams, "pretrain.views", str(params_file.FILE)
-    )
+    views = params.check(params_file.lookup(values, "pretrain.views"), ViewParams, "pretrain.views", origin)
     augmentations = {name: option("augment", name) for name in options.names("augment")}
     launch.on_every_gpu()
     info = converted.load_info(BETON)
@@ -56,6 +54,7 @@ def main() -> None:
         [encoder_file.option(encoder), *(item.path for item in evaluations), "augment.*"],
         session.device,
         {0: session.world_size},
+        sections=["pretrain.views.augmentations"],
     )
 
 

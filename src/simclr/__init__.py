@@ -23,7 +23,8 @@ def load_encoder(path: "str | PathLike[str]") -> "tuple[Encoder, EvalTransform]"
     """Load an encoder that pretraining wrote, and what prepares an image for it.
 
     The encoder maps (N, 3, S, S) to representations (N, D); it is in eval mode, without gradients, on the CPU. The
-    transform maps a PIL image to (3, S, S). Neither DVC nor FFCV is imported.
+    transform maps a PIL image of any mode, which it takes as `fetch` does, to (3, S, S). Neither DVC nor FFCV is
+    imported.
 
     Raises:
         UserError: the file is missing or damaged, or holds no encoder.

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from simclr.conversion.convert import ConvertParams
@@ -85,16 +84,27 @@ def missing_files(checked: Pipeline, *, images: bool = True) -> Iterator[UserErr
         "finetune.label_list": checked.finetune.label_list,
     }
     for key, path in named.items():
-        if path not in (None, params.NO_FILE) and not Path(path).exists():
-            yield UserError(f"{key}: {path} does not exist")
+        if path not in (None, params.NO_FILE) and (reason := _why_missing(path)):
+            yield UserError(f"{key}: {path} {reason}")
     folder = named["fetch.folder"]
-    if folder is not None and Path(folder).is_dir() and not _has_image(Path(folder)):
+    if folder is not None and os.path.isdir(folder) and not _has_image(folder):
         yield UserError(f"fetch.folder: {folder} holds no images; name a folder that does")
     if named["methods.pretrained.file"] == params.NO_FILE:
         yield UserError(f"methods.pretrained.file: {file} holds no weights; name a file of weights")
 
 
-def _has_image(folder: Path) -> bool:
+def _why_missing(path: str) -> str:
+    """Empty if `path` is there."""
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return ""
+
+
+def _has_image(folder: str) -> bool:
     return any(is_image(name) for _, _, names in os.walk(folder) for name in names)
 
 

@@ -106,3 +106,12 @@ def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file/below: cannot be written"):
         atomic.write_bytes(tmp_path / "file" / "below", b"")
+
+
+def test_what_a_file_is_made_from_is_named_where_it_cannot_be_read(tmp_path: Path) -> None:
+    missing = tmp_path / "missing"
+    with pytest.raises(UserError, match=f"^{missing}: No such file or directory$"), atomic.replacing(tmp_path / "out"):
+        missing.read_bytes()
+    with pytest.raises(UserError, match="out: cannot be written"), atomic.replacing(tmp_path / "out") as folder:
+        (folder / "file").write_text("")
+    assert os.listdir(tmp_path) == []

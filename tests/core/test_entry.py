@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -105,6 +106,15 @@ def test_a_full_disk_under_stdout_is_one_line(unbuffered: str, tmp_path: Path) -
         )
     said = "stage: error: stdout or a temporary file: cannot be written (No space left on device)\n"
     assert (done.returncode, done.stderr) == (1, said)
+
+
+def test_a_full_quota_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "out.csv")
+
+    with pytest.raises(SystemExit):
+        entry.run("embed", main)
+    assert capsys.readouterr().err == "embed: error: out.csv: cannot be written (Disk quota exceeded)\n"
 
 
 def test_a_pipe_of_our_own_that_breaks_is_a_bug() -> None:

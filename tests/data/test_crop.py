@@ -11,6 +11,11 @@ def test_central_boxes() -> None:
     assert boxes.tolist() == [[37, 12, 25, 25], [7, 22, 15, 15], [1, 1, 4, 4]]
 
 
+def test_a_rank_without_a_share_of_a_small_last_batch_has_no_views() -> None:
+    filters = torch.from_numpy(crop.filters(np.zeros((0, 2, 4), np.int64), 8))
+    assert crop.resized_crops(torch.zeros(0, 32, 32, 3, dtype=torch.uint8), filters, 8).shape == (0, 3, 8, 8)
+
+
 @pytest.mark.parametrize("size", [1, 2, 8, 16, 40])
 def test_resized_crops_agree_with_torchvision(size: int) -> None:
     generator = torch.Generator().manual_seed(0)

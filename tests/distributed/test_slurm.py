@@ -204,13 +204,14 @@ def test_as_many_nodes_and_gpus_as_divide_the_batch_are_used(
 
 
 def test_the_environment_may_set_the_processes_of_each_node(
-    job: Path, steps: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    job: Path, steps: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     on_machine(monkeypatch, devices=0)
     monkeypatch.setenv("PET_NPROC_PER_NODE", "3")
-    with pytest.raises(SystemExit):
+    with caplog.at_level("INFO"), pytest.raises(SystemExit):
         launch.on_every_gpu(256, on_every_node=True)
     assert steps == [(2, "3")]
+    assert caplog.messages == ["srun starts 3 process(es) on each of 2 nodes"]
 
 
 def test_other_stages_and_nodes_that_the_user_configures_start_no_step(

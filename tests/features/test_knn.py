@@ -79,15 +79,21 @@ def test_on_a_gpu_50_000_queries_take_few_gigabytes_beside_the_features() -> Non
 def test_votes_are_weighted_by_similarity() -> None:
     similarities = torch.tensor([[0.9, 0.5, 0.4]])
     votes = knn.scores(similarities, torch.tensor([[1, 0, 0]]), classes=3, temperature=0.1)
-    expected = [math.exp(5 - 9) + math.exp(4 - 9), 1.0, 0.0]
+    expected = [math.exp(5 - 9) + math.exp(4 - 9), 1.0, -math.inf]
     torch.testing.assert_close(votes, torch.tensor([expected]))
 
 
 def test_a_small_temperature_lets_the_nearest_decide() -> None:
     similarities = torch.tensor([[1.0, 0.99, 0.98], [-0.9, -0.91, -0.92]])
     votes = knn.scores(similarities, torch.tensor([[2, 0, 0], [1, 0, 0]]), classes=3, temperature=0.001)
-    assert votes.isfinite().all()
+    assert not votes.isnan().any()
     assert votes.argmax(dim=1).tolist() == [2, 1]
+
+
+def test_a_class_without_a_vote_is_not_among_the_top_ones() -> None:
+    votes = knn.scores(torch.tensor([[0.9, 0.5]] * 6), torch.tensor([[3, 1]] * 6), classes=6, temperature=0.1)
+    assert knn.accuracy(votes, torch.arange(6), 5) == pytest.approx(2 / 6)
+    assert knn.accuracy(votes, torch.arange(6)) == pytest.approx(1 / 6)
 
 
 def test_accuracy_counts_the_top_k() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from safetensors.torch import load_file
 
 import simclr
@@ -53,6 +53,21 @@ def test_other_modes_and_shapes_of_images(tmp_path: Path) -> None:
     for mode in ("L", "P", "RGBA", "CMYK", "1"):
         assert prepare(Image.new("RGB", (30, 17), (200, 10, 90)).convert(mode)).shape == (3, 8, 8)
     assert prepare(Image.new("RGB", (1, 50))).isfinite().all()
+
+
+def test_an_image_is_taken_as_fetch_takes_it(tmp_path: Path) -> None:
+    saved(tmp_path / "encoder.safetensors")
+    _, prepare = simclr.load_encoder(tmp_path / "encoder.safetensors")
+    ramp = np.linspace(0, 65535, 12 * 12).reshape(12, 12)
+    upright = Image.fromarray((ramp / 65535 * 255).round().astype(np.uint8)).convert("RGB")
+    lies, exif = upright.transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    lies.save(tmp_path / "lies.png", exif=exif)
+    clear = Image.new("RGBA", (12, 12), (0, 0, 0, 0))
+    white = Image.new("RGB", (12, 12), "white")
+    cases = [(Image.open(tmp_path / "lies.png"), upright), (Image.fromarray(ramp.astype(np.uint16)), upright)]
+    for image, expected in [*cases, (clear, white)]:
+        torch.testing.assert_close(prepare(image), prepare(expected), rtol=0, atol=0.02)
 
 
 @pytest.mark.parametrize("small_stem", [True, False])

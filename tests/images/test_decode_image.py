@@ -8,8 +8,9 @@ import pytest
 from PIL import ExifTags, Image, PngImagePlugin
 
 from simclr.core.errors import UserError
+from simclr.core.rgb import to_rgb
 from simclr.data import upstream  # noqa: F401
-from simclr.images.decode_image import accepting, decode, plain_jpeg, to_rgb
+from simclr.images.decode_image import accepting, decode, plain_jpeg
 
 RAMP = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
 

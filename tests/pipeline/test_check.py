@@ -54,9 +54,16 @@ def test_a_wrong_value_of_any_stage_is_refused_before_every_stage(stage: str, ke
     assert f"params.yaml: {message}" in check(stage, tmp_path).error
 
 
+def test_a_path_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    change(tmp_path, pretrain__method="pretrained", methods__pretrained__file="a" * 300)
+    assert check("fetch", tmp_path).error == f"methods.pretrained.file: {'a' * 300} cannot be read (File name too long)"
+    change(tmp_path, pretrain__method="simclr", finetune__label_list="a\0b")
+    assert r'finetune.label_list = "a\u0000b" is not allowed' in check("fetch", tmp_path).error
+
+
 def test_weights_that_are_not_there_are_refused_before_the_first_stage(tmp_path: Path) -> None:
     change(tmp_path, pretrain__method="pretrained", methods__pretrained__file="typo.pth")
-    assert check("fetch", tmp_path).error == "methods.pretrained.file: typo.pth does not exist"
+    assert check("fetch", tmp_path).error == ("methods.pretrained.file: typo.pth does not exist")
     (tmp_path / "typo.pth").touch()
     assert check("fetch", tmp_path).code == 0
 

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import json
 import re
 import shutil
 import subprocess
@@ -73,6 +74,16 @@ def test_a_stage_depends_on_what_it_imports_and_on_nothing_else(stage: str) -> N
     assert set().union(*covered.values()) == of_stage
     assert all(covered.values())
     assert f"stages/{stage}.py" in STAGES[stage]["deps"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_record_of_a_stage_tells_a_change_of_its_parameters(stage: str) -> None:
+    """Else scripts/relock would take the results for those of other parameters."""
+    record = json.loads((ROOT / "reports" / stage / "run.json").read_text())
+    told = [stage, "processor", *record["options"].split(), *record.get("sections", "").split()]
+    for parameter in STAGES[stage].get("params", []):
+        key = parameter.partition(".$")[0]
+        assert any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in told), key
 
 
 def test_the_dependencies_can_be_read() -> None:

@@ -589,6 +589,15 @@ def visible_images(top):
     return {str(path) for path in paths if not any(part.startswith(".") for part in path.parts)}
 
 
+def test_dvc_notices_a_change_behind_a_linked_folder(repository):
+    Path("images").rename("elsewhere")
+    Path("images").symlink_to("elsewhere")
+    before = hashes(repository, "images")
+    save(Path("elsewhere/train/cat/1.png"), "green")
+    after = hashes(repository, "images")
+    assert {path for path, digest in after.items() if before.get(path) != digest} == {"train/cat/1.png"}
+
+
 def test_fetch_reads_what_dvc_hashes_whatever_the_names(repository):
     for name in ODD:
         for split in ("train", "test"):

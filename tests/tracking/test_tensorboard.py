@@ -21,6 +21,11 @@ def curve(folder, tag):
     return [(event.step, event.value) for event in read(folder).Scalars(tag)]
 
 
+def taken(images):
+    """The images of points by their numbers, as a board asks for them."""
+    return lambda points: [images[point] for point in points]
+
+
 def images(count, size=8):
     generator = np.random.default_rng(0)
     return [generator.integers(0, 256, (size, size, 3), np.uint8) for _ in range(count)]
@@ -99,7 +104,7 @@ def test_a_second_run_of_the_same_name_starts_afresh(tmp_path):
         with Board(tmp_path / "name" / "pretrain") as board:
             for step, value in enumerate(values):
                 board.scalars({"loss": value}, step)
-            board.embedding(np.eye(3), ["a", "b", "c"], images(3), "h")
+            board.embedding(np.eye(3), ["a", "b", "c"], taken(images(3)), "h")
         with Board(tmp_path / "name" / "embed") as board:
             board.scalars({"top1": 1.0}, 0)
     assert curve(tmp_path / "name" / "pretrain", "loss") == [(0, 5), (1, 6)]
@@ -132,7 +137,7 @@ def test_without_a_folder_nothing_happens(tmp_path, monkeypatch):
         assert board.points() == []
         board.views(np.stack(images(2))[None])
         board.picture("picture", tmp_path / "none.png")
-        board.embedding(np.eye(3), ["a", "b", "c"], images(3), "h")
+        board.embedding(np.eye(3), ["a", "b", "c"], taken(images(3)), "h")
         board.hparams({"lr": 0.1}, {"top1": 1.0})
     assert os.listdir(tmp_path) == []
 
@@ -141,7 +146,7 @@ def test_embedding(tmp_path):
     features = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     shown = [*images(4, 8), images(1, 100)[0]]
     with Board(tmp_path) as board:
-        board.embedding(features, ["a", "b\tc", "d\ne", "f", "g"], shown, "h")
+        board.embedding(features, ["a", "b\tc", "d\ne", "f", "g"], taken(shown), "h")
     config = (tmp_path / "projector_config.pbtxt").read_text()
     assert dict(re.findall(r'(\w+): "(.*)"', config)) == {
         "tensor_name": "h:00000",
@@ -164,7 +169,7 @@ def test_embedding_of_many_points_is_thinned_evenly(tmp_path):
     count = 4001
     features = np.arange(count, dtype=np.float32)[:, None]
     with Board(tmp_path) as board:
-        board.embedding(features, [str(index) for index in range(count)], images(1) * count, "h")
+        board.embedding(features, [str(index) for index in range(count)], taken(images(1) * count), "h")
     kept = np.loadtxt(tmp_path / "00000" / "h" / "tensors.tsv")
     assert len(kept) == 2000
     assert (kept[0], kept[-1]) == (0, count - 1)

@@ -13,11 +13,11 @@ from simclr.commands.image_folder import ImageFolder
 from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
+from simclr.core.rgb import Pixels
 from simclr.device.transfer import pack
 from simclr.distributed.session import Session
 from simclr.features import encoder_file
 from simclr.images import decode_image
-from simclr.images.decode_image import Pixels
 from simclr.images.names import list_unreadable
 from simclr.tracking import progress
 

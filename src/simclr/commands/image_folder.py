@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from simclr.core.errors import UserError
+from simclr.core.rgb import Pixels
 from simclr.images import decode_image
-from simclr.images.decode_image import Pixels
 from simclr.images.names import count_by_suffix, escape, is_image, natural_key
 
 MEGAPIXELS = 128

@@ -12,10 +12,10 @@ from simclr.commands.folder_encoder import FolderEncoder
 from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
+from simclr.core.rgb import Pixels
 from simclr.distributed.session import open_session
 from simclr.features import knn
 from simclr.images import decode_image
-from simclr.images.decode_image import Pixels
 from simclr.images.names import escape
 from simclr.report import sheets
 

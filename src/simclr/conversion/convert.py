@@ -17,13 +17,14 @@ from simclr.core import fingerprint, params, thread_pool
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
+from simclr.core.rgb import Pixels
 from simclr.data import beton
 from simclr.data.beton import JPEG, RAW, StoredImage
 from simclr.data.converted import DatasetInfo, save_info, save_names, split_path
 from simclr.data.loader import decodable
 from simclr.data.sampling import Indices
 from simclr.images import source_images
-from simclr.images.decode_image import Pixels, decode
+from simclr.images.decode_image import decode
 from simclr.images.source_images import FileSplit
 from simclr.tracking import progress
 

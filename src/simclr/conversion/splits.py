@@ -3,8 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from simclr.core.randomness import permutation
-from simclr.data.sampling import Indices
+from simclr.data.sampling import Indices, drawn_by_class
 
 
 def stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int, least: int = 1) -> tuple[Indices, Indices]:
@@ -12,12 +11,7 @@ def stratified(labels: npt.NDArray[np.int64], fraction: float, seed: int, least:
 
     The rest of a class has a sample at least; where it is the only one, the part has none.
     """
-    samples = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = min(max(least, round(fraction * len(members))), len(members) - 1)
-        samples.append(members[permutation(len(members), seed, int(label))[:count]])
-    subset = np.sort(np.concatenate(samples))
+    subset = drawn_by_class(labels, seed, lambda _, size: min(max(least, round(fraction * size)), size - 1))
     return np.setdiff1d(np.arange(len(labels)), subset), subset
 
 
@@ -28,10 +22,5 @@ def long_tailed(labels: npt.NDArray[np.int64], ratio: float, seed: int) -> Indic
     As there, the classes are taken to be of one size: each keeps its share of the samples that it has, rounded, and at
     least one.
     """
-    classes = np.unique(labels)
-    kept = []
-    for place, label in enumerate(classes):
-        members = np.flatnonzero(labels == label)
-        share = ratio ** (-place / max(1, len(classes) - 1))
-        kept.append(members[permutation(len(members), seed, int(label))[: max(1, round(share * len(members)))]])
-    return np.sort(np.concatenate(kept))
+    last = max(1, len(np.unique(labels)) - 1)
+    return drawn_by_class(labels, seed, lambda place, size: max(1, round(ratio ** (-place / last) * size)))

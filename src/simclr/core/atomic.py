@@ -17,7 +17,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Leftovers of a killed process are cleared first. Parent folders are made.
 
     Raises:
-        UserError: the disk is full, a folder is not writable, or the like.
+        UserError: the disk is full, a folder is not writable, or the like; or what `path` is made from cannot be read.
     """
     temporary, backup = path.with_name(f".{path.name}.part"), path.with_name(f".{path.name}.old")
     try:
@@ -31,6 +31,8 @@ def replacing(path: Path) -> Iterator[Path]:
             path.replace(backup)  # a folder cannot be renamed over one with content
         temporary.replace(path)
     except OSError as error:
+        if (other := _other_file(error, path, temporary, backup)) is not None:
+            raise UserError(f"{other}: {error.strerror}") from error
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         _remove(temporary)
@@ -41,6 +43,15 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to the file `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+def _other_file(error: OSError, path: Path, *beside: Path) -> Path | None:
+    """The file that `error` names, if that is neither `path` nor its parent, nor one of those `beside` it or below."""
+    if not isinstance(error.filename, str):
+        return None
+    named = Path(error.filename)
+    own = named in path.parents or any(named.is_relative_to(item) for item in (path, *beside))
+    return None if own else named
 
 
 def _restore_or_remove(path: Path, backup: Path) -> None:

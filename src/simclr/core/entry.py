@@ -55,7 +55,7 @@ def run(stage: str, main: Callable[[], None]) -> None:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             os._exit(128 + signal.SIGPIPE)  # at once: the interpreter would try again to flush the buffers
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             _give_up_stdout_if_full()
             where = error.filename or "stdout or a temporary file"
             _exit_with(f"{stage}: error: {where}: cannot be written ({error.strerror})", 1)

@@ -104,10 +104,11 @@ def each_above(low: float) -> Any:
 
 
 def shares() -> Any:
-    """A field for a list of different numbers above 0 up to 1, which may be empty."""
+    """A field for a list of numbers above 0 up to 1, which may be empty; all differ in the six digits of their
+    percentage that a report shows."""
     return _field(
         "a list of different numbers above 0 up to 1, or []",
-        lambda value: len(set(value)) == len(value) and all(0 < item <= 1 for item in value),
+        lambda value: len({f"{100 * item:g}" for item in value}) == len(value) and all(0 < item <= 1 for item in value),
     )
 
 

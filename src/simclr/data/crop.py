@@ -65,7 +65,8 @@ def resized_crops(images: Tensor, filters: Tensor, size: int) -> Tensor:
     count, (height, width, channels) = filters.shape[1], images.shape[1:]
     rows, columns = _matrices(filters, size, max(height, width))
     # all first boxes come before all second ones, so the images repeat as a whole
-    views = images.expand(count // len(images), *images.shape) / 255
+    repeats = count // max(1, len(images))  # of a small last batch a rank may have none
+    views = images.expand(repeats, *images.shape) / 255
     with precision.full(images.device):
         # Each product resizes the first axis and moves it to the end, so that the second needs no copy and the result
         # has its channels first: from (y, x, channel) to (x, channel, row) to (channel, row, column).

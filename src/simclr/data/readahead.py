@@ -27,6 +27,8 @@ def read_ahead(file: Beton, samples: Indices) -> None:
     """Ask the kernel to read the images of `samples` (n,) in the order of the file, neighbors in one piece, and go on;
     and not to read around what it is asked for, up to 8 MiB, as it does for files that are read from end to end
     (madvise(2)). A kernel that declines reads them when they are needed."""
+    if not len(samples):
+        return
     samples = np.unique(samples)
     starts, stops = file.starts[samples], file.starts[samples] + file.sizes[samples]
     pieces = np.flatnonzero(starts[1:] > stops[:-1] + mmap.PAGESIZE)

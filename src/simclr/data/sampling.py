@@ -1,6 +1,6 @@
 """The samples of each batch of an epoch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,22 @@ def shuffled_batches(
         np.concatenate([np.array_split(piece, world_size)[rank] for piece in np.array_split(batch, pieces)])
         for batch in batches
     ]
+
+
+def drawn_by_class(labels: Indices, seed: int, count: Callable[[int, int], int]) -> Indices:
+    """Some samples of each class, in ascending order.
+
+    Args:
+        labels: (N,).
+        count: how many of a class, from its place among the classes and the samples that it has. More of a class with
+            the same seed are the fewer ones and others.
+    """
+    samples = []
+    for place, label in enumerate(np.unique(labels)):
+        members = np.flatnonzero(labels == label)
+        drawn = permutation(len(members), seed, int(label))
+        samples.append(members[drawn[: count(place, len(members))]])
+    return np.sort(np.concatenate(samples))
 
 
 def sequential_batches(indices: Indices, batch_size: int) -> list[Indices]:

@@ -80,6 +80,7 @@ def on_every_gpu(batch_size: int = 0, *, piece_size: int | None = None, on_every
         _log.info(f"node {node} of {nodes}, counted from 0, waits for the others at {':'.join(place)}")
         _become_agent()
     else:
+        _log.info(f"srun starts {os.environ['PET_NPROC_PER_NODE']} process(es) on each of {nodes} nodes")
         slurm.run(nodes)
     sys.exit()
 

@@ -129,7 +129,9 @@ def best_threshold(scores: npt.NDArray[np.float64], same: npt.NDArray[np.float32
     """The score from which on pairs count as the same with the most correct decisions (N,); the highest of equals."""
     false, true, thresholds = roc_curve(same, scores, drop_intermediate=False)
     positives = same.sum()
-    return float(thresholds[np.argmax(true * positives + (1 - false) * (len(same) - positives))])
+    # whole numbers again, so that equals are equal
+    correct = np.rint(true * positives) + np.rint((1 - false) * (len(same) - positives))
+    return float(thresholds[np.argmax(correct)])
 
 
 class _Head(nn.Module):

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from simclr.core import rgb
 from simclr.data import crop
 from simclr.device.constant import constant
 
@@ -23,12 +24,17 @@ class EvalTransform:
     std: list[float]
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """A PIL image of any size and mode to (3, S, S): the encoder's input, but for the rounding of pixels."""
+        """A PIL image of any size and mode to (3, S, S): the encoder's input, but for the rounding of pixels.
+
+        Raises:
+            ValueError, OSError: as `rgb.to_rgb`.
+        """
+        upright = Image.fromarray(rgb.to_rgb(image))
         [(top, left, height, width)] = crop.central_boxes(
-            np.array([image.height]), np.array([image.width]), self.crop_share
+            np.array([upright.height]), np.array([upright.width]), self.crop_share
         ).tolist()
         box = (left, top, left + width, top + height)
-        square = image.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR, box)
+        square = upright.resize((self.size, self.size), Image.Resampling.BILINEAR, box)
         pixels = torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1)
         return self.normalise(pixels[None] / 255)[0]
 

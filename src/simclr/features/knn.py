@@ -75,15 +75,17 @@ def _similarities_and_indices(keys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scores(similarities: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
-    """Votes (M, classes) of neighbors with `similarities`, best first, and `labels` (M, k).
+    """Votes (M, classes) of neighbors with `similarities`, best first, and `labels` (M, k); -inf for a sum of 0.
 
     A neighbor's weight is exp(s / temperature), relative to that of the best one, so that nothing overflows.
     """
     weights = ((similarities - similarities[:, :1]) / temperature).exp()
-    return weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights)
+    votes = weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights)
+    return votes.masked_fill_(votes == 0, -torch.inf)
 
 
 def accuracy(scores: Tensor, labels: Tensor, top: int = 1) -> float:
-    """The share, 0 to 1, of rows of `scores` (M, C) whose `labels` (M,) entry is among the `top` highest."""
-    ranked = scores.topk(min(top, scores.shape[1]), dim=1).indices
-    return (ranked == labels[:, None]).any(dim=1).double().mean().item()
+    """The share, 0 to 1, of rows of `scores` (M, C) whose `labels` (M,) entry, not -inf, is among the `top` highest."""
+    ranked = scores.topk(min(top, scores.shape[1]), dim=1)
+    found = (ranked.indices == labels[:, None]) & (ranked.values > -torch.inf)
+    return found.any(dim=1).double().mean().item()

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from simclr.core.errors import UserError
 from simclr.core.params import NO_FILE
 from simclr.core.printable import one_line
-from simclr.core.randomness import permutation
-from simclr.data.sampling import Indices
+from simclr.data.sampling import Indices, drawn_by_class
 from simclr.finetune.finetune_params import FinetuneParams, fraction_epochs
 
 
@@ -54,12 +53,7 @@ def label_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> I
 
     A subset is a part of every larger one with the same seed.
     """
-    samples = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = max(1, round(fraction * len(members)))
-        samples.append(members[permutation(len(members), seed, int(label))[:count]])
-    return np.sort(np.concatenate(samples))
+    return drawn_by_class(labels, seed, lambda _, size: max(1, round(fraction * size)))
 
 
 def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> tuple[Indices, int]:

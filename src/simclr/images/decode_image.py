@@ -5,13 +5,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
-import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from simclr.core.errors import UserError
-
-Pixels = npt.NDArray[np.uint8]  # (H, W, 3), or (N, H, W, 3)
+from simclr.core.rgb import Pixels, orientation, to_rgb
 
 # Above its pixel limit Pillow warns, and only at twice the limit it raises. `catch_warnings` is not
 # thread-safe, so the warning becomes an error here once, as Pillow's documentation suggests.
@@ -35,30 +32,6 @@ def accepting(*, truncated: bool, megapixels: int) -> Iterator[None]:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def to_rgb(image: Image.Image) -> Pixels:
-    """The first frame of `image`, turned upright by its EXIF orientation, as (H, W, 3) uint8.
-
-    Grey levels of 16 bits are scaled to 8, transparency is composited on white, CMYK is converted without a
-    colour profile.
-
-    Raises:
-        ValueError: grey levels whose range is unknown (floating point, or integers outside 0 to 65535).
-        OSError: and other errors of Pillow for pixel data that cannot be decoded.
-    """
-    if _orientation(image) != 1:
-        image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError("floating-point grey levels have no defined range; save it with 8 or 16 bits")
-    if image.mode.startswith("I"):  # Pillow's own conversion clips at 255
-        grey = np.asarray(image).astype(np.int64)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError("32-bit grey levels have no defined range; save it with 8 or 16 bits")
-        return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[:, :, None], 3, axis=2)
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
 
 
 def decode(data: bytes, name: str, *, keys: bool = True) -> Pixels:
@@ -97,15 +70,6 @@ def plain_jpeg(data: bytes) -> tuple[int, int] | None:
         return None
     try:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            return (image.height, image.width) if image.mode == "RGB" and _orientation(image) == 1 else None
+            return (image.height, image.width) if image.mode == "RGB" and orientation(image) == 1 else None
     except Exception:  # as in `decode`
         return None
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation: 2 to 8 if the image must be turned, else 1."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # a damaged EXIF block does not spoil the pixels
-        return 1
-    return orientation if isinstance(orientation, int) and 2 <= orientation <= 8 else 1

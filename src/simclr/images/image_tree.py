@@ -90,6 +90,8 @@ class ListedTree:
         self._folders: dict[str, set[str]] = defaultdict(set)
         self._files: dict[str, set[str]] = defaultdict(set)
         for path in listed.digests:
+            if any(part.startswith(".") for part in path.split("/")):
+                continue
             folder, name = os.path.split(path)
             self._files[folder].add(name)
             while folder:

@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from simclr.core import npy_file
 from simclr.core.errors import UserError
-from simclr.images.decode_image import Pixels, decode, plain_jpeg
+from simclr.core.rgb import Pixels
+from simclr.images.decode_image import decode, plain_jpeg
 
 Labels = npt.NDArray[np.int64]
 UNLABELLED = -1

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from torchvision.datasets.utils import download_url
 
 from simclr.core.errors import UserError
+from simclr.core.rgb import Pixels
 from simclr.images import source_images
-from simclr.images.decode_image import Pixels
 
 TIMEOUT = 60.0  # seconds without a byte from the server; torchvision has no limit
 

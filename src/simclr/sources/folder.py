@@ -173,6 +173,8 @@ class _Reader:
         paths_by_class: dict[str, list[str]] = {}
         spelled: dict[str, str] = {}
         for folder in folders:
+            if "\n" in folder or "\r" in folder:  # a class is a row of tables
+                raise UserError(f"{here}: the name of the class {escape(folder)} has a line break; rename it")
             name = unicodedata.normalize("NFC", folder)
             if name in spelled:
                 both = f"{spelled[name]!a} and {folder!a}"

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from simclr.core.errors import UserError
+from simclr.core.rgb import Pixels
 from simclr.images import source_images
-from simclr.images.decode_image import Pixels, decode
+from simclr.images.decode_image import decode
 from simclr.sources import FetchParams, _archives
 from simclr.sources._archives import ParsedSplit
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,8 @@ from simclr.thumbnails.view_grid import view_grid
 # Of the embedding projector, whose sprite (a square of all thumbnails) may have a side of 8192 px at most.
 POINTS = 2000
 THUMBNAIL = 32
+_READ = 64
+"""Images of the projector that are held at once as they are stored."""
 FLUSH_SECONDS = 10
 
 
@@ -134,7 +136,7 @@ class Board:
         self,
         features: NDArray[np.floating],
         labels: Sequence[str],
-        images: Sequence[NDArray[np.uint8]],
+        images: Callable[[NDArray[np.int64]], Sequence[NDArray[np.uint8]]],
         tag: str,
     ) -> None:
         """Add points for the embedding projector, with thumbnails of at most 32 x 32 pixels.
@@ -142,15 +144,17 @@ class Board:
         Args:
             features: (N, D); of more than 2,000 points, 2,000 at equal distances in their order are shown.
             labels: N texts; the projector colors by them where there are at most 50 different ones.
-            images: N images, uint8 (H, W, 3) of any sizes.
+            images: returns the images of points by their numbers, uint8 (H, W, 3) of any sizes; it is asked for a few
+                at a time, since they may be large.
             tag: the name of the embedding.
         """
         if self._writer is None:
             return
         import torch
 
-        shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(int)
-        sprite = np.stack([cells.fit(images[index], THUMBNAIL) for index in shown])
+        shown = np.linspace(0, len(features) - 1, min(POINTS, len(features))).astype(np.int64)
+        parts = np.split(shown, range(_READ, len(shown), _READ))
+        sprite = np.stack([cells.fit(image, THUMBNAIL) for part in parts for image in images(part)])
         with self._catch_disk_errors():
             self._writer.add_embedding(
                 # As text; five decimals make it half as large, and a picture shows no more.

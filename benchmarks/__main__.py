@@ -22,6 +22,7 @@ from simclr.distributed.session import open_session
 _RESULTS = Path(__file__).parent / "results"
 _SMALL = 4096
 """Images of 32 px."""
+_SECTIONS = ("loading", "augmentations", "loss", "optimizer", "epoch", "conversion")
 
 
 def main() -> None:
@@ -54,7 +55,7 @@ def main() -> None:
             module.__name__.rpartition(".")[2]: module.NOTES
             for module in (loading, augmentations, loss, optimizer, epoch, conversion)
         }
-        chosen = [section for section in sections if section in (arguments.only or sections)]
+        chosen = [section for section in _SECTIONS if section in (arguments.only or _SECTIONS)]
         for section in chosen:
             for row in sections[section]():
                 rows.append(row)
@@ -77,10 +78,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where views end and models train")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="JPEG files to load, instead of cut photographs")
-    parser.add_argument(
-        "--only", nargs="+", metavar="SECTION", help="loading, augmentations, loss, optimizer, epoch or conversion"
-    )
-    parser.add_argument("--write", action="store_true", help="write the table to benchmarks/results/<machine>.md")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--only", nargs="+", choices=_SECTIONS, metavar="SECTION", help=", ".join(_SECTIONS))
+    what.add_argument("--write", action="store_true", help="write the table to benchmarks/results/<machine>.md")
     return parser.parse_args()
 
 

@@ -15,7 +15,7 @@ BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 REPORTS, CARD = Path("reports"), Path("reports/card/model_card.md")
 REPORTED = ("pretrain", "embed", "linear_eval", "finetune", "evaluate")
 SPLITS = ("train", "val", "test", "unlabelled")
-SECTIONS = ("fetch", "convert", "pretrain", "embed", "linear_eval")
+SECTIONS = ("fetch.source", "convert.long_tail", "pretrain", "linear_eval.refit")
 """What the card quotes of params.yaml beside the options in use."""
 
 

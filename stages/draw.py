@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import numpy as np
+
 from simclr.core import arrays, entry, fingerprint, tables
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
@@ -54,7 +56,10 @@ def main() -> None:
 
 
 def draw_samples(name: str, split: Beton, classes: list[str]) -> None:
-    shown = sheets.first_of_each_class(split.labels, classes=ROWS, count=COLUMNS)
+    if (split.labels >= 0).any():
+        shown = sheets.first_of_each_class(split.labels, classes=ROWS, count=COLUMNS)
+    else:
+        shown = np.arange(min(ROWS * COLUMNS, len(split)))
     sheets.contact_sheet(
         REPORTS / "samples" / f"{name}.png",
         list(loader.thumbnails(split, shown, size=96)),

@@ -27,6 +27,7 @@ from simclr.core import fingerprint, params_file, processor, signals
 from simclr.core.errors import Stopped, UserError
 from simclr.core.printable import one_line
 from simclr.core.signals import Interruption
+from simclr.data import converted
 from simclr.training import recipe
 
 _STAGES = ("fetch", "convert", "pretrain", "embed", "linear_eval")
@@ -84,14 +85,16 @@ def plan(compared: Sweep, seeds: int) -> list[Experiment]:
 
 
 def _identity(values: dict[str, Any]) -> str:
-    """Of everything that decides the results: the code in use, comments aside, its parameters, and the images of a
-    folder, by their sizes and times."""
+    """Of everything that decides the results: the code in use, comments aside, its parameters, the weights that it
+    loads, and the images of a folder, by their sizes and times, or of a list, by their digests."""
     options = tuple(option.path for option in recipe.checked(values, str(params_file.FILE)).options)
     sections = {name: section for name, section in values.items() if name not in PLUG_POINTS}
     sections |= {path: values[package][name] for path in options for package, name in [path.split(".")]}
     source, folder = values["fetch"]["source"], Path(values["fetch"]["folder"])
     images = _files(folder) if source == "folder" else []
-    return fingerprint.of_values([sections, _code((f"sources.{source}", *options)), images])[:10]
+    weights = Path(values["methods"]["pretrained"]["file"]) if "methods.pretrained" in options else None
+    read = [fingerprint.of_file(path) for path in (folder, weights) if path and path.is_file()]
+    return fingerprint.of_values([sections, _code((f"sources.{source}", *options)), images, read])[:10]
 
 
 @cache
@@ -132,7 +135,8 @@ def _read(reference: str) -> Outcome:
     lock = YAML(typ="safe", pure=True).load(_git("show", f"{reference}:./dvc.lock"))["stages"]["pretrain"]
     parameters = lock["params"]["params.yaml"]["pretrain"]
     batch = parameters["batch_size"]
-    samples = reports["convert"][parameters["split"]]["images"] // batch * batch
+    splits = converted.files_of(parameters["split"])
+    samples = sum(reports["convert"][split]["images"] for split in splits) // batch * batch
     probes = reports["linear_eval"]
     return Outcome(
         linear=probes["pretrained"]["top1"],

@@ -22,7 +22,7 @@ def words(metric: str) -> str | None:
     """A metric in words, if there are any."""
     if found := re.fullmatch(r"evaluate\.knn\.top1_k(\d+)", metric):
         return f"kNN, k = {found[1]}"
-    if found := re.fullmatch(r"finetune\.([\d.]+)_percent\.finetuned\.top1", metric):
+    if found := re.fullmatch(r"finetune\.([\d.e+-]+)_percent\.finetuned\.top1", metric):
         return f"fine-tuned, {found[1]} % of the labels"
     return WORDS.get(metric)
 

@@ -16,8 +16,8 @@ from review.revision import Revision
 from review.seeds import Sample
 
 _SPLITS = {
-    "test": r"linear_eval\.(pretrained|augmented)\.top1|embed\.knn_top1|finetune\.\w+\.finetuned\.top1|"
-    r"evaluate\.knn\.top1_k\d+",
+    "test": r"linear_eval\.(pretrained|augmented)\.top1|embed\.knn_top1|evaluate\.knn\.top1_k\d+|"
+    r"finetune\.(listed|[\w.+-]+_percent)\.finetuned\.top1",
     "val": r"pretrain\.val_(knn|probe)_top1",
 }
 """The accuracies that are judged, by the split whose images they are of."""

@@ -25,10 +25,13 @@ class Revision:
     commit: str
 
     def read(self, path: str) -> bytes | None:
-        """The content of the file `path`, relative to the current folder; None if there is none."""
+        """The content of the file `path`, relative to the current folder; None if it cannot be read."""
         if not self.commit:
             file = Path(path)
-            return file.read_bytes() if file.is_file() and not file.is_symlink() else None
+            try:
+                return file.read_bytes() if file.is_file() and not file.is_symlink() else None
+            except OSError:
+                return None
         return _content(self.commit, path)
 
     def read_all(self, paths: Sequence[str]) -> dict[str, bytes]:

@@ -233,6 +233,20 @@ def test_images_count_by_their_sizes_and_times(tmp_path: Path) -> None:
     assert [identity == identities[0] for identity in identities] == [True, True, False]
 
 
+def test_what_a_list_and_a_file_of_weights_hold_counts_too(tmp_path: Path) -> None:
+    listed, weights = tmp_path / "list.b2sum", tmp_path / "weights.pth"
+    common = (
+        "fetch.source=folder", sweep.override("fetch.folder", str(listed)),
+        "pretrain.method=pretrained", sweep.override("methods.pretrained.file", str(weights)),
+    )  # fmt: skip
+    identities = set()
+    for contents in (("1", "1"), ("2", "1"), ("2", "2")):
+        for path, content in zip((listed, weights), contents, strict=True):
+            path.write_text(content)
+        identities |= {planned.identity for planned in experiment.plan(Sweep("s", common, {"a": (), "b": ()}), 1)}
+    assert len(identities) == 3
+
+
 def test_a_subset_has_the_first_images_of_every_class(tmp_path: Path) -> None:
     for path in ("train/a/1.png", "train/a/2.png", "train/a/3.png", "train/b/4.png", "train/b/5.png", "val/a/6.png"):
         (tmp_path / "all" / path).parent.mkdir(parents=True, exist_ok=True)
@@ -315,6 +329,13 @@ def test_what_is_recorded_is_read_and_not_run_again(repository: Path) -> None:
     assert experiment.outcome(named) == expected
     with pytest.raises(FailedError):
         experiment.outcome(experiment.plan(SWEEP, seeds=1)[0])
+
+
+def test_a_run_on_train_and_val_together_is_read(repository: Path) -> None:
+    Path("dvc.lock").write_text(LOCK.replace("split: train", "split: all"))
+    write_json(Path("reports/convert/metrics.json"), {"train": {"images": 1295}, "val": {"images": 10}})
+    subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qam", "all"], check=True)
+    assert experiment._read("HEAD").linear == 95.0
 
 
 def test_the_speed_is_of_the_run_that_made_the_results(repository: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def subject(metrics: Mapping[str, Any] = METRICS, values: Mapping[str, Any] = VA
         "encoder": Encoder("resnet10", 0.125, True, False), "classes": [str(digit) for digit in range(10)],
         "transform": EvalTransform(12, 1.0, [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]),
         "images": {"train": 1295, "val": 142, "test": TEST},
-        "record": RunRecord("cpu", "held", {"torch": "2.0.0", "numpy": "2.1.0", "ffcv": "absent"}),
+        "record": RunRecord("cpu", "held", {"torch": "2.0.0", "numpy": "2.1.0", "ffcv": "absent"}, {"0": 1}),
     }  # fmt: skip
     reports = {stage: Report(Path(f"reports/{stage}/metrics.json"), stage, metrics[stage]) for stage in STAGES}
     return Subject(**facts | {"reports": reports, "values": values} | changes)
@@ -112,8 +113,9 @@ def test_it_says_which_images_were_trained_on() -> None:
     assert "trained on train and val" not in card
     assert "Long tail" not in card
     values = changed(changed(VALUES, "pretrain/split", "all"), "linear_eval/refit", True)
-    card = model_card(subject(values=changed(values, "convert/long_tail", 10.0)))
-    assert rows(card)["Long tail"] == ["the first class of train has 10 times the images of the last"]
+    for tail in (10.0, 10):  # as of `-S convert.long_tail=10`
+        card = model_card(subject(values=changed(values, "convert/long_tail", tail)))
+        assert rows(card)["Long tail"] == ["the first class of train has 10 times the images of the last"]
     assert "pretrained on the images of `train` and `val`." in card
     assert "chosen on val. Linear probes were then trained on train and val. The intervals" in card
 
@@ -170,7 +172,7 @@ def with_evil(name: str) -> str:
         values["pretrain"][key] = name
     values["fetch"]["source"] = values["embed"]["neighbors"] = values["losses"]["nt_xent"]["temperature"] = name
     values["pretrain"]["optimizer"]["name"] = values["pretrain"]["views"]["resolution"] = name
-    record = RunRecord(name, name, {name: name})
+    record = RunRecord(name, name, {name: name}, {"0": 1})
     return model_card(subject(metrics, values, classes=[name, "plain", name], record=record))
 
 
@@ -324,7 +326,7 @@ def test_the_record_of_a_run_is_read_if_it_is_of_this_encoder(tmp_path: Path) ->
     digest = content["outs"][str(out)]
     assert read_run_record(path, out, digest) is None
     path.write_text(json.dumps(content))
-    assert read_run_record(path, out, digest) == RunRecord("cpu", "held", content["versions"])
+    assert read_run_record(path, out, digest) == RunRecord("cpu", "held", content["versions"], {"0": 1})
     assert read_run_record(path, out, "0" * 32) is None
     for change in (content | {"versions": []}, content | {"outs": 3}, content["outs"], [], 3):
         path.write_text(json.dumps(change))
@@ -334,8 +336,12 @@ def test_the_record_of_a_run_is_read_if_it_is_of_this_encoder(tmp_path: Path) ->
 def test_the_card_says_when_a_run_is_not_recorded_and_where_its_bytes_repeat() -> None:
     same = "makes the same bytes"
     assert same in model_card(subject())
+    assert same not in model_card(subject(values=changed(VALUES, "pretrain/compile", True)))
+    record = RunRecord("cpu", "held", {"torch": "2"}, {"0": 1})
+    assert same in model_card(subject(record=record))
+    assert same not in model_card(subject(record=replace(record, processes={"0": 1, "7": 2})))
     for device, instructions in (("cpu", "native"), ("NVIDIA H100", "held")):
-        card = model_card(subject(record=RunRecord(device, instructions, {"torch": "2"})))
+        card = model_card(subject(record=replace(record, device=device, instructions=instructions)))
         assert f"It was pretrained on `{device}`, the processor's instructions `{instructions}`." in card
         assert same not in card
     assert "is not recorded" in model_card(subject(record=None))

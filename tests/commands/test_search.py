@@ -83,7 +83,7 @@ def test_features_of_something_else_are_refused(run: Run) -> None:
     names.unlink()
     assert error() == "x.names.csv: cannot be read (No such file or directory); `simclr embed` writes it"
     names.write_text(listed)
-    for damaged in (b"", b"text", whole[:-1]):
+    for damaged in (b"", b"text", whole[:-1], b"PK\x03\x04", whole.replace(b"{", b"(", 1)):
         features.write_bytes(damaged)
         assert error() == "x.npy: damaged, or not the representations that `simclr embed` wrote"
     for array in (h.astype(float), h[0], h * np.nan, np.array([{}])):

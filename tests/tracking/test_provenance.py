@@ -90,9 +90,12 @@ def test_the_record_says_what_decides_the_bytes(clone: Path) -> None:
     assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (record["device"], record["threads"]) == ("cpu", torch.get_num_threads())
     assert record["processes_from_step"] == {"0": 2, "9": 1, "12": 2}
-    assert record["fingerprints"] == {"data": "ab", **stage_digests.of(Path("stages/train.py"), [])}
+    assert record["fingerprints"] == {"data": "ab", **stage_digests.of(Path("stages/train.py"), [], ["processor"])}
+    assert record["sections"] == "processor"
     assert machine["outs"] == record["outs"]
-    assert "device" not in write(device=None, outs=[])[0]
+    without = write(device=None, outs=[])[0]
+    assert "device" not in without
+    assert "sections" not in without
 
 
 def test_it_is_written_again_where_results_code_or_parameters_are_others_only(clone: Path) -> None:

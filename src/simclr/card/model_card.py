@@ -120,7 +120,7 @@ def _data(subject: Subject) -> str:
         (f"{len(subject.classes):,} classes", f"{classes}{more}") if subject.classes else ("Labels", "none"),
     ]
     tail = value(subject.values, "convert.long_tail")
-    if isinstance(tail, float) and tail > 1:
+    if isinstance(tail, int | float) and tail > 1:
         rows.append(("Long tail", f"the first class of train has {tail:g} times the images of the last"))
     splits = " and ".join(map(code, files_of(name(subject.values, "pretrain.split"))))
     origin = (
@@ -182,8 +182,8 @@ def _reproduction(subject: Subject) -> str:
     ]
     if (record := subject.record) is None:
         return "\n\n".join([*parts, "How this run was made is not recorded."])
-    repeats = record.device == "cpu" and record.instructions == "held"
-    again = ": any x86-64 processor since 2015 makes the same bytes with these versions" if repeats else ""
+    repeats = record.repeats and not value(subject.values, "pretrain.compile")
+    again = ": any x86-64 processor with AVX2 and FMA makes the same bytes with these versions" if repeats else ""
     versions = [(code(package), code(version)) for package, version in record.versions.items() if version != "absent"]
     made = (
         f"It was pretrained on {code(record.device)}, the processor's instructions {code(record.instructions)}{again}."

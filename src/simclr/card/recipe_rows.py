@@ -60,7 +60,7 @@ def options_in_use(values: Mapping[str, Any]) -> list[str]:
 def recipe_rows(values: Mapping[str, Any]) -> Rows:
     """The rows of a table: what it is, and its value, both in Markdown.
 
-    Values that are null, false or a strength of 0, and options that are not chosen, are left out.
+    Values that are null, penalties of 0, and options that are not chosen, are left out.
 
     Raises:
         UserError: a key is missing.
@@ -78,11 +78,18 @@ def recipe_rows(values: Mapping[str, Any]) -> Rows:
         ("Optimiser", _named(values, "pretrain.optimizer", "name")),
         ("Batch", f"{_quoted(values, 'pretrain.batch_size')} images{_pieces(values)}"),
         ("Epochs", _quoted(values, "pretrain.epochs")),
+        *_window(values),
         *_penalties(values),
         *_early_stopping(values),
         ("Precision", f"{_quoted(values, 'pretrain.precision')} (auto is bf16 on a GPU, fp32 on a CPU)"),
         ("Seed", _quoted(values, "pretrain.seed")),
     ]
+
+
+def _window(values: Mapping[str, Any]) -> Rows:
+    if params_file.lookup(values, "pretrain.shuffle_window") is None:
+        return []
+    return [("Shuffled at a time", f"{_quoted(values, 'pretrain.shuffle_window')} images")]
 
 
 def _augmentations(values: Mapping[str, Any]) -> list[str]:

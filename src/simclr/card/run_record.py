@@ -15,11 +15,18 @@ class RunRecord:
         device: "cpu", or the name of the GPU.
         instructions: those of the processor: "held" or "native".
         versions: by the name of each package.
+        processes: by the step from which on they were so many.
     """
 
     device: str
     instructions: str
     versions: Mapping[str, str]
+    processes: Mapping[str, int]
+
+    @property
+    def repeats(self) -> bool:
+        """Whether other processors make the same bytes, unless the code is compiled for one."""
+        return self.device == "cpu" and self.instructions == "held" and set(self.processes.values()) == {1}
 
 
 def read_run_record(path: Path, out: Path, digest: str) -> RunRecord | None:
@@ -32,6 +39,7 @@ def read_run_record(path: Path, out: Path, digest: str) -> RunRecord | None:
         if content["outs"][out.as_posix()] != digest:
             return None
         versions = {str(name): str(version) for name, version in content["versions"].items()}
-        return RunRecord(str(content["device"]), str(content["instructions"]), versions)
+        processes = {str(step): int(count) for step, count in content["processes_from_step"].items()}
+        return RunRecord(str(content["device"]), str(content["instructions"]), versions, processes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +63,13 @@ def load(path: Path) -> FeatureTable:
     """
     listing = names_path(path)
     try:
-        h = np.load(path)
-        if not isinstance(h, np.ndarray) or h.dtype != np.float32 or h.ndim != 2 or not np.isfinite(h).all():
+        with path.open("rb") as file:
+            h = np.lib.format.read_array(file)
+        if h.dtype != np.float32 or h.ndim != 2 or not np.isfinite(h).all():
             raise ValueError("not (N, D) float32")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); `simclr embed` writes it") from error
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TokenError) as error:  # TokenError: of a damaged header
         raise UserError(f"{path}: damaged, or not the representations that `simclr embed` wrote") from error
     try:
         with listing.open(encoding="utf-8", newline="") as file:

@@ -57,12 +57,14 @@ def write(
         sections: sections of params.yaml whose values are in use, such as "methods.simclr" without its code.
     """
     starts, reports = starts or {0: 1}, Path("reports") / program.stem
+    if device is not None:
+        sections = [*sections, "processor"]
     reports.mkdir(parents=True, exist_ok=True)
     digests = stage_digests.of(program, options, sections)
     out_digests = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
-    if _read_record(reports / _RUN) != (out_digests, digests):
-        record: dict[str, Any] = {"outs": out_digests, "options": " ".join(options)}
-        record |= {"sections": " ".join(sections)} if sections else {}
+    used = {"options": " ".join(options)} | ({"sections": " ".join(sections)} if sections else {})
+    if _read_record(reports / _RUN) != (out_digests, used, digests):
+        record: dict[str, Any] = {"outs": out_digests, **used}
         record |= {"fingerprints": {**digests, **inputs}, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -131,10 +133,12 @@ def _results(reports: Path) -> list[Path]:
 
 
 def _read_record(path: Path) -> Any:
-    """The digests of the results and of the stage in a run.json; None if it is missing or damaged."""
+    """Of a run.json the digests of the results, what the stage used, and the digests of that; None if it is missing or
+    damaged."""
     try:
         content = json.loads(path.read_bytes())
-        return content["outs"], {name: content["fingerprints"][name] for name in ("code", "parameters")}
+        used = {name: content[name] for name in ("options", "sections") if name in content}
+        return content["outs"], used, {name: content["fingerprints"][name] for name in ("code", "parameters")}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

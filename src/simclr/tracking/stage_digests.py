@@ -12,7 +12,7 @@ def of(program: Path, options: Sequence[str], sections: Sequence[str] = ()) -> d
     `sections`; see `provenance.write`."""
     values = params_file.read()
     used = [name for option in options for name in _named(option)]
-    parameters = {name: params_file.lookup(values, name) for name in (program.stem, "processor", *used, *sections)}
+    parameters = {name: params_file.lookup(values, name) for name in (program.stem, *used, *sections)}
     return {"code": fingerprint.of_program(program, used), "parameters": fingerprint.of_values(parameters)}
 
 

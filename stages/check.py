@@ -68,7 +68,7 @@ def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
     from simclr.distributed import torchrun_options
     from simclr.embed import embed_params
     from simclr.finetune import finetune_params, label_subset
-    from simclr.training import recipe
+    from simclr.training import pretrain_params, recipe
 
     if before_all:
         torchrun_options.nodes()
@@ -86,12 +86,13 @@ def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
             len(item) for item in (converted.open_split(BETON, split), images["train"], images["test"])
         )
         selected = recipe.checked(values, str(params_file.FILE))
-        refused = [*recipe.refusals(selected, source, train)]
+        refused = [*recipe.refusals(selected, source)]
         checks: list[Callable[[], object]] = []
         if converted.load_info(BETON).labelled:
             labels_by_split = {name: item.labels for name, item in images.items()}
             for name in checked.evaluate.evaluations:
                 refused += evaluations.refusals(checked.evaluations[name], labels_by_split)
+            refused += pretrain_params.validation_refusals(checked.pretrain, train)
             refused += finetune_params.refusals(checked.finetune, train)
             names = partial(converted.load_names, BETON)
             checks.append(partial(list, label_subset.label_subsets(checked.finetune, images["train"].labels, names)))

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
-
 from simclr.core import arrays, entry, fingerprint, tables
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
@@ -56,10 +54,7 @@ def main() -> None:
 
 
 def draw_samples(name: str, split: Beton, classes: list[str]) -> None:
-    if (split.labels >= 0).any():
-        shown = sheets.first_of_each_class(split.labels, classes=ROWS, count=COLUMNS)
-    else:
-        shown = np.arange(min(ROWS * COLUMNS, len(split)))
+    shown = sheets.first_of_each_class(split.labels, classes=ROWS, count=COLUMNS)
     sheets.contact_sheet(
         REPORTS / "samples" / f"{name}.png",
         list(loader.thumbnails(split, shown, size=96)),

@@ -9,6 +9,7 @@ from it.
 import math
 import os
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from simclr.core import arrays, entry, fingerprint, signals, tables
@@ -22,6 +23,7 @@ from simclr.learning import head_file
 from simclr.tracking import provenance
 from simclr.tracking.tensorboard import Board, run_folder
 from simclr.training import checkpoint_folder, recipe
+from simclr.training.checkpoints import Checkpoints
 from simclr.training.pretrain import identity, open_session_for, pretrain
 from simclr.training.pretrain_result import PretrainResult
 from simclr.training.recipe import Recipe
@@ -48,10 +50,13 @@ def main() -> None:
             return
         run_identity = identity(pretrain_recipe, data, session)
         folder = Path(os.environ.get("DVC_ROOT", ".")) / "checkpoints"
-        with (
-            checkpoint_folder.open_checkpoints(
+        opened: AbstractContextManager[Checkpoints] = nullcontext(Checkpoints(None))
+        if pretrain_recipe.trains:
+            opened = checkpoint_folder.open_checkpoints(
                 folder, run_identity, seconds, lambda: main_is_waiting(session, interruption, True)
-            ) as checkpoints,
+            )
+        with (
+            opened as checkpoints,
             Board(run_folder("pretrain")) as board,
         ):
             main_is_waiting(session, interruption)

@@ -158,9 +158,10 @@ def failed(folder: Path, rank: int, code: int, said: str = "") -> ProcessFailure
 
 FAILURES = {
     "killed": ({0: (1, LOST), 1: (-9, ""), 2: (-15, "")}, "rank 1 was killed by SIGKILL (out of memory?); the same"),
+    "without a word": ({0: (1, ""), 1: (143, "")}, "rank 0 ended with exit code 1; the same command begins the stage"),
     "killed, lost later": ({2: (-9, ""), 0: (1, LOST)}, "rank 2 was killed by SIGKILL"),
     "told to stop": ({0: (143, ""), 1: (-11, "")}, "rank 1 was killed by SIGSEGV; the same"),
-    "exception": ({0: (1, LOST), 1: (1, "ValueError: odd")}, "rank 1 failed: ValueError: odd; the same command goes"),
+    "exception": ({0: (1, LOST), 1: (1, "ValueError: odd")}, "rank 1 failed: ValueError: odd; the same command begins"),
     "first of two": ({3: (1, "ValueError: a"), 1: (1, "ValueError: b")}, "rank 3 failed: ValueError: a"),
     "user's": ({0: (-9, ""), 1: (1, "pretrain: error: params.yaml: no")}, "params.yaml: no"),
     "lost alone": ({0: (1, LOST)}, "rank 0 failed: RuntimeError: [pair.cc:561] Connection closed"),
@@ -193,7 +194,7 @@ def test_a_signal_to_the_agent_or_to_every_worker_stops_in_good_order(
     failures = {rank: failed(tmp_path, rank, 128 + 10, said) for rank in (0, 1)}
     on_machine(monkeypatch, devices=2)
     for error, message in (
-        (SignalException("", launch.Signals.SIGTERM), "stopped by SIGTERM; the same command goes on from the last"),
+        (SignalException("", launch.Signals.SIGTERM), "stopped by SIGTERM; the same command begins the stage anew"),
         (ChildFailedError("stages/pretrain.py", failures), said.partition("pretrain: ")[2]),
     ):
 

@@ -85,6 +85,16 @@ def test_algorithms_that_repeat_themselves_are_held_to_while_the_session_lasts(
     assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == before
 
 
+def test_products_are_exact_whatever_the_process_had_set() -> None:
+    torch.set_float32_matmul_precision("high")
+    try:
+        with open_session():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 GPUS = {  # on a machine, processes on it, this one: its GPU, and the backend
     "alone": (1, 1, 0, 0, None),
     "a GPU each": (4, 4, 3, 3, "nccl"),

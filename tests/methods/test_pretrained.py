@@ -128,11 +128,13 @@ class Evil:
 def test_files_that_hold_no_tensors_are_refused_and_run_no_code(tmp_path: Path) -> None:
     torch.save({"state_dict": Evil(tmp_path / "touched")}, tmp_path / "evil.pth")
     (tmp_path / "text.pth").write_text("weights" * 99)
+    (tmp_path / "denied.pth").write_text("access denied: this link has expired\n" * 10)
     (tmp_path / "text.safetensors").write_text("weights" * 99)
     (tmp_path / "empty").touch()
     torch.save([torch.zeros(3)], tmp_path / "list.pth")
     for name, message in (
         ("evil.pth", "damaged, or not what"), ("text.pth", "damaged, or not what"),
+        ("denied.pth", "damaged, or not what"),
         ("text.safetensors", "damaged, or not what"), ("empty", "holds no weights; name a file of weights"),
         ("list.pth", "holds a list, not tensors by name"), ("gone.pth", r"cannot be read \(No such file"),
     ):  # fmt: skip

@@ -124,9 +124,10 @@ def test_what_depends_on_the_data_is_refused_before_the_pretraining(key: str, do
 
 
 def test_a_queue_longer_than_an_epoch_is_refused_before_the_pretraining(done: Path, tmp_path: Path) -> None:
-    change(tmp_path, **TINY | {"pretrain__method": "moco", "methods__moco__queue": 2591})
+    change(tmp_path, **TINY | {"pretrain__method": "moco", "methods__moco__queue": 2561})
     (tmp_path / "data").symlink_to(done / "data")
-    assert "queue = 2591 is not allowed; it takes at most 2590, the views of" in check("pretrain", tmp_path).error
+    # 1,295 images, of which an epoch of batches of 64 has 1,280
+    assert "queue = 2561 is not allowed; it takes at most 2560, the views of" in check("pretrain", tmp_path).error
 
 
 def test_an_evaluation_that_the_labels_do_not_allow_is_refused_before_the_pretraining(tmp_path: Path) -> None:

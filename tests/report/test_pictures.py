@@ -307,6 +307,8 @@ def test_bars_are_as_long_as_the_accuracies(tmp_path):
 def test_the_first_of_each_class_come_by_label():
     labels = np.array([4, 0, 2, 0, 4, 0, 7])
     assert sheets.first_of_each_class(labels, classes=3, count=2).tolist() == [1, 3, 2, 0, 4]
+    assert sheets.first_of_each_class(np.full(9, -1), classes=3, count=2).tolist() == [0, 1, 2, 3, 4, 5]
+    assert sheets.first_of_each_class(np.full(4, -1), classes=3, count=2).tolist() == [0, 1, 2, 3]
 
 
 def test_a_picture_stands_whole_below_its_title(tmp_path):

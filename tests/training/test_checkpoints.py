@@ -183,6 +183,14 @@ def test_another_run_s_checkpoint_is_not_taken_and_it_says_why(other: Identity, 
     assert said == []
 
 
+def test_a_checkpoint_of_another_run_may_vanish_while_it_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "other" / "step-000000003.pt"
+    monkeypatch.setattr(checkpoint_folder.checkpoints, "files", lambda folder: [gone] if folder == tmp_path else [])
+    assert checkpoint_folder._why_not_resumed(tmp_path.parent, RUN) == ""
+
+
 def hold(root: Path, witness: Path | None, line: Connection) -> None:
     with opened(root) as checkpoints:
         line.send("held")
@@ -215,6 +223,15 @@ def holder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Holder]:
 def test_a_second_process_of_the_run_waits_and_says_for_whom(
     holder: Holder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    flock = fcntl.flock
+
+    def as_nfs_does(descriptor: int, operation: int) -> None:
+        reads = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY
+        if operation & fcntl.LOCK_SH and not reads:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", as_nfs_does)
     monkeypatch.setattr(run_lock, "_LOG_SECONDS", 1.2)
     said: list[str] = []
     calls: list[float] = []

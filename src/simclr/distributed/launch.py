@@ -33,6 +33,7 @@ _SAY_THE_SAME = ("torch.distributed.elastic.agent.server.api", "torch.distribute
 """Loggers that say in several lines which worker ended, before this process says why in one."""
 _USER_ERROR = ": error: "
 """The mark of a UserError's line: see `entry`."""
+_BEGINS_ANEW = "; the same command begins the stage anew"
 _log = logging.getLogger(__name__)
 
 
@@ -73,12 +74,13 @@ def on_every_gpu(batch_size: int = 0, *, piece_size: int | None = None, on_every
     torchrun_options.check_processes()
     for name, value in {"PET_NPROC_PER_NODE": str(processes), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
+    again = slurm.GOES_ON if on_every_node else _BEGINS_ANEW  # pretraining alone keeps checkpoints
     if nodes == 1:
-        _become_agent()
+        _become_agent(again)
     elif by_hand:
         node, *place = (os.environ[name] for name in torchrun_options.MEETING)
         _log.info(f"node {node} of {nodes}, counted from 0, waits for the others at {':'.join(place)}")
-        _become_agent()
+        _become_agent(again)
     else:
         _log.info(f"srun starts {os.environ['PET_NPROC_PER_NODE']} process(es) on each of {nodes} nodes")
         slurm.run(nodes)
@@ -108,8 +110,8 @@ def _shares(nodes: int, devices: int, key: str, size: int, *, all_nodes: bool) -
     return used, processes
 
 
-def _become_agent() -> None:
-    """Be torchrun's agent until its workers end.
+def _become_agent(again: str) -> None:
+    """Be torchrun's agent until its workers end; `again` says what the same command does after a failure.
 
     Raises:
         UserError, Stopped: as `on_every_gpu`.
@@ -121,7 +123,7 @@ def _become_agent() -> None:
     except dist.DistError as error:
         raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
     except SignalException as stop:
-        raise Stopped(stop.sigval, "; the same command goes on from the last checkpoint") from None
+        raise Stopped(stop.sigval, again) from None
     except ChildFailedError as error:
         rank, failure = first_failure(error.failures)
         if number := _stopped_by(failure):  # the workers got a signal, and this process did not
@@ -129,7 +131,7 @@ def _become_agent() -> None:
         message, callstack = _error_file(failure)
         if _USER_ERROR not in message and callstack:
             print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
-        raise UserError(describe(rank, failure)) from None
+        raise UserError(describe(rank, failure, again)) from None
 
 
 def _stopped_by(failure: ProcessFailure) -> Signals | None:
@@ -165,8 +167,8 @@ def first_failure(failures: dict[int, ProcessFailure]) -> tuple[int, ProcessFail
     return min(failures.items(), key=importance)  # among equals the one that torchrun saw first
 
 
-def describe(rank: int, failure: ProcessFailure) -> str:
-    """The failure of `rank` on one line."""
+def describe(rank: int, failure: ProcessFailure, again: str) -> str:
+    """The failure of `rank` on one line, and what the same command does `again`."""
     message = _message(failure)
     if _USER_ERROR in message:
         return message.partition(_USER_ERROR)[2]
@@ -174,8 +176,8 @@ def describe(rank: int, failure: ProcessFailure) -> str:
         name = Signals(-failure.exitcode).name
         message = f"was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
     else:
-        message = f"failed: {message}"
-    return f"rank {rank} {message}; the same command goes on from the last checkpoint"
+        message = f"failed: {message}" if message else f"ended with exit code {failure.exitcode}"
+    return f"rank {rank} {message}{again}"
 
 
 def _message(failure: ProcessFailure) -> str:

@@ -41,7 +41,7 @@ class Session:
     def gather_rows(self, rows: Tensor) -> Tensor:
         """All-gather `rows` in rank order: (n, ...) of each rank to (world_size * n, ...); no gradient flows."""
         if self.world_size == 1:
-            return rows
+            return rows.detach()
         gathered = rows.new_empty((self.world_size * len(rows), *rows.shape[1:]))
         dist.all_gather(list(gathered.chunk(self.world_size)), rows.contiguous())
         return gathered
@@ -91,7 +91,8 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
 
     On a GPU cuDNN uses deterministic algorithms, selected by its heuristics; with `benchmark` it times all algorithms
     for a shape, once, and uses the fastest. `deterministic` restricts all of torch to deterministic algorithms: an
-    operation without one raises a RuntimeError. Without `tf32`, float32 convolutions run in full precision, slower.
+    operation without one raises a RuntimeError. Without `tf32`, float32 convolutions run in full precision, slower, as
+    matrix products always do, whatever the environment says.
     On a CPU torch has `processor.threads` threads, so that results do not depend on the number of cores.
     """
     torch.set_num_threads(processor.threads())  # importing ffcv sets it to 1
@@ -106,7 +107,7 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
     else:
         device = torch.device("cpu")
         malloc.keep_freed_memory()
-    with _cudnn_flags(deterministic, benchmark, tf32):
+    with _precision_flags(deterministic, benchmark, tf32):
         if world_size == 1:
             yield Session(rank=0, world_size=1, device=device)
             return
@@ -120,8 +121,9 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
 
 
 @contextmanager
-def _cudnn_flags(deterministic: bool, benchmark: bool, tf32: bool) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
+def _precision_flags(deterministic: bool, benchmark: bool, tf32: bool) -> Iterator[None]:
+    before, before_matmul = torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")  # TORCH_ALLOW_TF32_CUBLAS_OVERRIDE, of some containers, has others
     # read by cuBLAS when it first runs (its documentation, section "Results reproducibility")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
@@ -135,3 +137,4 @@ def _cudnn_flags(deterministic: bool, benchmark: bool, tf32: bool) -> Iterator[N
             yield
     finally:
         torch.use_deterministic_algorithms(before)
+        torch.set_float32_matmul_precision(before_matmul)

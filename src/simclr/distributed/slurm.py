@@ -24,6 +24,7 @@ from simclr.distributed import node_reports
 
 LOST_PEER = re.compile(r"gloo|nccl|connection (closed|reset|refused)|DistBackendError|DistNetworkError", re.I)
 """Error messages of a process that lost its peer."""
+GOES_ON = "; the same command goes on from the last checkpoint"
 _REPORTS = "SIMCLR_NODE_REPORTS"
 """The variable of an agent that names the folder of reports."""
 _IMMEDIATE = 60
@@ -192,21 +193,20 @@ def _raise_reported(reports: dict[int, tuple[int, str]], count: int, code: int, 
     stops = [(number, message) for number, message in reports.values() if number]
     silent = [node for node in range(count) if node not in reports]
     own = [message for message in errors if not LOST_PEER.search(message)]
-    again = "; the same command goes on from the last checkpoint"
     if own:
         raise UserError(own[0])
     if received or (len(stops) == count):
-        number, message = stops[0] if stops else (received, again)
+        number, message = stops[0] if stops else (received, GOES_ON)
         raise Stopped(received or number, message)
     if silent and (code or reports):
         raise UserError(
             f"node {silent[0]} of the job's {count}, counted from 0, ended without a word (killed, down or out of "
-            f"memory?), and srun with exit code {code}{again}"
+            f"memory?), and srun with exit code {code}{GOES_ON}"
         )
     if errors:
         raise UserError(errors[0])
     if code:
-        raise UserError(f"srun ended with exit code {code}{again}")
+        raise UserError(f"srun ended with exit code {code}{GOES_ON}")
 
 
 @contextmanager

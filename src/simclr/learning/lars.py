@@ -14,8 +14,8 @@ TRUST_COEFFICIENT = 0.001
 class LARS(Optimizer):
     """v <- momentum v + lr * ratio (g + weight_decay w); w <- w - v, with ratio = eta |w| / |g + weight_decay w|.
 
-    The ratio is 1 in a group whose `adapt` is false, and for a tensor with |w| or |g| = 0. With the decayed gradient
-    in the denominator this is the form of the authors of SimCLR (lars_optimizer.py), not |g| + weight_decay |w|.
+    The ratio is 1 in a group whose `adapt` is false, and for a tensor where one of the two norms is 0. With the
+    decayed gradient below, this is the form of the authors of SimCLR (lars_optimizer.py), not |g| + weight_decay |w|.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ def range_test(
         Stopped: after a signal, once the current step is done.
     """
     parameters = recipe.parameters
-    raise_all(refusals(recipe, len(data.source), len(data.train)))
+    raise_all(refusals(recipe, len(data.source)))
     if not data.info.labelled:
         raise_all(refusals_without_labels(recipe))
     if not recipe.trains:

@@ -9,11 +9,10 @@ import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from simclr.core import params
@@ -72,9 +71,11 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
                 return tensors, json.loads((file.metadata() or {}).get("encoder", "{}"))
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # damaged bytes make unpickling raise almost anything
         raise UserError(
             f"{path}: damaged, or not what safetensors or torch.save writes of tensors alone (of a module, save its "
             "state_dict())"

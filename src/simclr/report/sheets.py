@@ -22,7 +22,9 @@ GAP = 3  # pixels between the cells of a sheet
 
 
 def first_of_each_class(labels: NDArray[np.int64], classes: int, count: int) -> NDArray[np.int64]:
-    """The first `count` samples of each of the first `classes` labels, by label."""
+    """The first `count` samples of each of the first `classes` labels, by label; as many without labels (-1)."""
+    if (labels == -1).all():
+        return np.arange(min(classes * count, len(labels)))
     return np.concatenate([np.flatnonzero(labels == label)[:count] for label in np.unique(labels)[:classes]])
 
 

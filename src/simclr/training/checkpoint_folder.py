@@ -69,12 +69,10 @@ def _remove_finished(root: Path, own: Path, *, keep: bool) -> None:
 
 def _why_not_resumed(root: Path, identity: Identity) -> str:
     """The difference of `identity` to the run of the newest checkpoint in `root`; empty without any."""
-    paths = [path for folder in root.iterdir() for path in checkpoints.files(folder)]
-    if not paths:
-        return ""
-    newest = max(paths, key=lambda path: path.stat().st_mtime)
     try:
+        paths = [path for folder in root.iterdir() for path in checkpoints.files(folder)]
+        newest = max(paths, key=lambda path: path.stat().st_mtime)  # a ValueError without any
         other = Identity(json.loads((newest.parent / _IDENTITY).read_bytes()))
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # such as of a file that its run has removed meanwhile
         return ""
     return f"starts from step 0: the last checkpoint, {newest}, is of {identity.difference(other)}"

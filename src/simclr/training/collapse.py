@@ -12,10 +12,10 @@ _LIMIT = 0.999
 
 
 class CollapseAlarm:
-    """Warns once in a run."""
+    """Warns once in a process that `warns`."""
 
-    def __init__(self) -> None:
-        self._rang = False
+    def __init__(self, *, warns: bool = True) -> None:
+        self._rang = not warns
 
     @torch.no_grad()
     def similarity(self, h: Tensor, step: int) -> float:

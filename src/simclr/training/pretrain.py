@@ -16,7 +16,7 @@ from simclr.learning.method import Method
 from simclr.tracking import progress
 from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import PretrainParams
+from simclr.training.pretrain_params import PretrainParams, validation_refusals
 from simclr.training.pretrain_result import PretrainResult
 from simclr.training.recipe import Recipe, refusals, refusals_without_labels
 from simclr.training.run_context import PretrainData, RunContext
@@ -86,11 +86,13 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
     Raises:
         UserError: the data have too few images or no labels for some values, the processes cannot share the global
             batch, the gradient is not finite, or a checkpoint cannot be written.
-        Stopped: after a signal to any rank, once the current step is done and its checkpoint is written.
+        Stopped: after a signal to any rank, once the current step or piece is done and a checkpoint is written.
     """
     parameters = recipe.parameters
-    raise_all(refusals(recipe, len(data.source), len(data.train)))
-    if not data.info.labelled:
+    raise_all(refusals(recipe, len(data.source)))
+    if data.info.labelled:
+        raise_all(validation_refusals(parameters, len(data.train)))
+    else:
         raise_all(refusals_without_labels(recipe))
     check_session(parameters, session)
     if not recipe.trains:

@@ -102,14 +102,14 @@ def _conflicts(recipe: Recipe, origin: str) -> Iterator[UserError]:
         yield params.refusal("pretrain.early_stopping.patience", patience, takes, origin)
 
 
-def refusals(recipe: Recipe, images: int, train: int) -> Iterator[UserError]:
-    """The values of `recipe` that do not go with so many `images` to pretrain on and so many in `train`."""
-    views = recipe.parameters.views
+def refusals(recipe: Recipe, images: int) -> Iterator[UserError]:
+    """The values of `recipe` that do not go with so many `images` to pretrain on."""
+    views, batch_size = recipe.parameters.views, recipe.parameters.batch_size
     if recipe.trains:
         yield from pretrain_params.training_refusals(recipe.parameters, images)
-    yield from pretrain_params.validation_refusals(recipe.parameters, train)
-    if hasattr(recipe.method.module, "refusals"):
-        yield from recipe.method.module.refusals(recipe.method.parameters, images * (views.count + views.small.count))
+    if hasattr(recipe.method.module, "refusals") and images >= batch_size:
+        epoch_views = images // batch_size * batch_size * (views.count + views.small.count)
+        yield from recipe.method.module.refusals(recipe.method.parameters, epoch_views)
 
 
 def refusals_without_labels(recipe: Recipe) -> Iterator[UserError]:

@@ -74,7 +74,7 @@ class Trainer:
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(optimizer_params.warmup_epochs * self.epoch_steps))
-        self._collapse_alarm = CollapseAlarm()
+        self._collapse_alarm = CollapseAlarm(warns=session.is_main)
         probe_lr = parameters.online_probe.lr
         self.probe = None if probe_lr is None else OnlineProbe(encoder.dimension, classes, probe_lr, session)
         self.state = TrainerState(torch.zeros((), device=session.device))

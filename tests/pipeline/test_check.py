@@ -63,7 +63,7 @@ def test_a_path_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
 
 def test_weights_that_are_not_there_are_refused_before_the_first_stage(tmp_path: Path) -> None:
     change(tmp_path, pretrain__method="pretrained", methods__pretrained__file="typo.pth")
-    assert check("fetch", tmp_path).error == ("methods.pretrained.file: typo.pth does not exist")
+    assert check("fetch", tmp_path).error == "methods.pretrained.file: typo.pth does not exist"
     (tmp_path / "typo.pth").touch()
     assert check("fetch", tmp_path).code == 0
 

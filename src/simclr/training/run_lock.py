@@ -42,7 +42,7 @@ def hold(folder: Path, on_wait: Callable[[], object]) -> Iterator[bool]:
             return
         waited = not locked
         if waited:
-            with (folder / _AWAITED).open("a+") as waiting:  # NFS has shared locks of what can be read alone
+            with (folder / _AWAITED).open("a+") as waiting:  # NFS takes LOCK_SH of readable files only
                 fcntl.flock(waiting, fcntl.LOCK_SH)
                 _wait_for(file, on_wait)
         file.truncate(0)

@@ -1,13 +1,11 @@
 """The linear probe against scikit-learn's logistic regression."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from benchmarks.fake_memory import CUDA, counted
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -221,22 +219,3 @@ def test_blocks_of_rows_add_up(block: int, class_weights: Tensor | None, monkeyp
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(by_weights, weights.grad)
     torch.testing.assert_close(by_bias, bias.grad)
-
-
-@pytest.mark.parametrize("refit", [False, True])
-def test_imagenet_fits_into_40_gb_of_a_gpu(refit: bool) -> None:
-    """Raw pixels, the widest of the inputs, and 1,000 classes; beside what the solver keeps of 100 steps. A refit is on
-    a second tensor, of train and val."""
-    count, width, classes = 1_281_167, 3 * 32 * 32, 1000
-    session = Session(rank=0, world_size=1, device=CUDA)
-    with counted() as peak:
-        train = Features(
-            torch.empty(count, width, device=CUDA), torch.zeros(count, dtype=torch.int64, device=CUDA), count
-        )
-        both = replace(train, h=torch.cat([train.h])) if refit else train
-        inputs, start = logistic_regression._standardise(both, classes, session, in_place=refit)
-        history = [torch.empty_like(start.weights) for _ in range(2 * 100)]
-        logistic_regression._cross_entropy(inputs, train.labels, count, start.weights, start.bias, None)
-        del history
-    assert peak.gpu < 40e9
-    assert peak.host < 1e9

@@ -1,6 +1,7 @@
 """Linear evaluation: what is chosen and on what, both forms against dumb references, ranks against one process."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision.transforms.v2.functional as tv
+from benchmarks.fake_memory import CUDA, counted
 from sklearn import metrics
 from torch import Tensor
 
@@ -119,6 +121,38 @@ def test_a_refit_is_on_train_and_val_by_what_val_chose() -> None:
     expected = logistic_regression.fit(both, CLASSES, verdict.hyperparameter, 100, ALONE)
     torch.testing.assert_close(verdict.scores, expected(found["test"].h))
     assert not torch.allclose(verdict.scores, before.scores, atol=0.01)
+
+
+class HundredSteps:
+    """What L-BFGS asks for and holds after 100 steps, without its decisions: fake tensors have no values for them."""
+
+    def __init__(self, weights: list[Tensor], **_: Any) -> None:
+        self.weights = weights
+
+    def step(self, objective: Callable[[], Tensor]) -> None:
+        history = [torch.empty_like(weight) for weight in self.weights for _ in range(2 * 100)]
+        objective()
+        del history
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_imagenet_fits_into_40_gb_of_a_gpu(refit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe as a whole, of raw pixels, the widest of the inputs, and 1,000 classes."""
+    monkeypatch.setattr(torch.optim, "LBFGS", HundredSteps)
+    monkeypatch.setattr(Tensor, "item", lambda _: 0.0)
+    width, classes = 3 * 32 * 32, 1000
+    with counted() as peak:
+        splits = {
+            name: Features(
+                torch.empty(count, width, device=CUDA), torch.zeros(count, dtype=torch.int64, device=CUDA), count
+            )
+            for name, count in (("train", 1_268_355), ("val", 12_812), ("test", 50_000))
+        }
+        session = Session(rank=0, world_size=1, device=CUDA)
+        result = cached_probe.probe_features(parameters().cached, splits, classes, session, refit=refit)
+    assert result.scores.shape == (50_000, classes)
+    assert 2 * 4 * 1_268_355 * width < peak.gpu < 40e9  # the features, and their standardised copy
+    assert peak.host < 1e9
 
 
 def test_so_is_that_of_the_augmented_form(train: Beton, tmp_path: Path) -> None:

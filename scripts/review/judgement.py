@@ -21,6 +21,8 @@ _SPLITS = {
     "val": r"pretrain\.val_(knn|probe)_top1",
 }
 """The accuracies that are judged, by the split whose images they are of."""
+_VOTES = {"embed.knn_top1": "embed", "pretrain.val_knn_top1": "pretrain.validation"}
+"""Accuracies of kNN, by the section of params.yaml that says how its neighbors vote."""
 _ENCODER = "models/encoder.safetensors"
 _STUDENT = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
@@ -46,8 +48,8 @@ class Judgement:
     def cells(self) -> list[str]:
         if math.isnan(self.after):
             return [f"{self.before:.2f}", "-", "-"]
-        if self.word == "unchanged":
-            return [f"{self.before:.2f}", f"{self.after:.2f}", "="]
+        if self.word in ("unchanged", "not compared"):
+            return [f"{self.before:.2f}", f"{self.after:.2f}", "=" if self.word == "unchanged" else "-"]
         difference = round(self.after - self.before, 2) + 0.0  # never -0.00
         return [f"{self.before:.2f}", f"{self.after:.2f}", f"{difference:+.2f} ± {self.margin:.2f}"]
 
@@ -94,6 +96,8 @@ def judge(
         is_same = 0 <= values[0] == values[1] <= 100 and not images_changed
         if is_same and (is_one_group or None in several):
             judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "unchanged"))
+        elif (votes := _changed_votes(metric, before, after)) and all(0 <= value <= 100 for value in values):
+            judgements.append(Judgement(metric, values[0], values[1], 0.0, votes, "not compared"))
         elif known and is_one_group:
             judgements.append(_of_one_group(metric, one[0], one[1], samples[0]))
         elif known and not is_same_encoder:
@@ -115,6 +119,16 @@ def _judged_metrics(before: Revision, after: Revision, metrics: Iterable[str]) -
     """Those of the `metrics` that are judged; none on val where one side has been trained on it."""
     trained_on = any(results.parameters(side).get("pretrain.split") == "all" for side in (before, after))
     return {metric for metric in metrics if split(metric) in ({"test"} if trained_on else {"test", "val"})}
+
+
+def _changed_votes(metric: str, before: Revision, after: Revision) -> str:
+    """What differs in how the neighbors of an accuracy of kNN vote, in words; empty for other metrics."""
+    if metric not in _VOTES:
+        return ""
+    keys = [f"{_VOTES[metric]}.{name}" for name in ("neighbors", "temperature")]
+    first, second = results.parameters(before), results.parameters(after)
+    changed = (key for key in keys if key in first and key in second and first[key] != second[key])
+    return "; ".join(f"{key} was {first[key]}, is {second[key]}" for key in changed)
 
 
 def _images(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> int:

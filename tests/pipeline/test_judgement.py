@@ -245,6 +245,25 @@ def test_what_is_no_longer_measured_is_said(
     assert judged(review, repository, monkeypatch)[-1] == ("", "not measured")
 
 
+@pytest.mark.parametrize(
+    ("neighbors", "found"), [(10, ("embed.neighbors was 20, is 10", "not compared")), (20, ("60 images", "worse"))]
+)
+def test_accuracies_of_other_neighbors_are_not_compared(
+    neighbors: int, found: tuple[str, str], repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": 90.0})):
+        (repository / f"reports/{stage}").mkdir()
+        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    voting = "pretrain:\n  seed: 0\nembed:\n  neighbors: {}\n  temperature: 0.1\n"
+    (repository / "params.yaml").write_text(voting.format(20))
+    run(repository, "git", "add", "--all")
+    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
+    (repository / "params.yaml").write_text(voting.format(neighbors))
+    (repository / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 50.0}))
+    assert judged(review, repository, monkeypatch)[-1] == found
+
+
 @pytest.mark.parametrize("accuracy", [150.0, -1.0, 1e299])
 def test_what_is_no_accuracy_is_left_out_alone(
     accuracy: float, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,8 @@
 """scripts/relock on a pipeline of one stage, which depends on the library's code."""
 
 import os
+import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -8,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.helpers.programs import ROOT, unread
 
@@ -17,6 +20,7 @@ stages:
     cmd: echo made >> made.txt
     deps:
     - input.txt
+    - src/list.txt
     - src/simclr
     - stages/convert.py
     params:
@@ -51,6 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder)
     (folder / "dvc.yaml").write_text(STAGE)
     (folder / "input.txt").write_text("input")
+    (folder / "src/list.txt").write_text("one")
+    edit(folder / "params.yaml", "label_list: weights/none", "label_list: src/list.txt")
     for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["dvc", "repro", "-q"]):
         assert run(folder, *command).returncode == 0
     assert run(folder, sys.executable, "-c", RECORD).returncode == 0
@@ -92,6 +98,7 @@ CHANGES = {
     "a parameter of its own": ("params.yaml", "val_fraction: 0.1", "val_fraction: 0.2"),
     "a parameter of an option that it uses": ("params.yaml", "brightness: 0.4", "brightness: 0.3"),
     "its input": ("input.txt", "input", "other"),
+    "the user's data beside the code": ("src/list.txt", "one", "another"),
 }
 
 
@@ -101,6 +108,13 @@ def test_what_changes_results_is_left_to_dvc(change: str, repository: Path) -> N
     edit(repository / path, before, after)
     assert relock(repository) == (1, "dvc repro has to run convert, and what follows\n")
     assert "changed deps" in run(repository, "dvc", "status").stdout
+
+
+def test_all_data_that_parameters_name_are_known() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
+    named = re.compile(r"\$\{([\w.]+)\}/?")
+    found = {match[1] for stage in stages for dep in stage["deps"] if (match := named.fullmatch(dep))}
+    assert found == set(runpy.run_path(str(ROOT / "scripts" / "relock"))["DATA"])
 
 
 def test_it_ends_without_a_word_where_nobody_reads_on(repository: Path) -> None:

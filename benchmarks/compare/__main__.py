@@ -28,6 +28,7 @@ from simclr.core.printable import join_names
 
 _RESULTS = Path(__file__).parents[1] / "results"
 _LINKS = Path("data/compare")
+_MOST_SEEDS = 1000
 _LEFT_OUT = ("finetune.fractions=[]", "evaluate.evaluations=[]")
 """What takes long and is not compared, unless the sweep or -S say otherwise."""
 
@@ -111,8 +112,8 @@ def _arguments() -> argparse.Namespace:
         help="a parameter of all rows, as for dvc exp run",
     )  # fmt: skip
     arguments = parser.parse_args()
-    if arguments.seeds < 1:
-        parser.error("--seeds takes a number from 1 on")
+    if not 1 <= arguments.seeds <= _MOST_SEEDS:
+        parser.error(f"--seeds takes a number from 1 to {_MOST_SEEDS}")
     if arguments.per_class is not None and (arguments.images is None or arguments.per_class < 1):
         parser.error("--per-class takes a number from 1 on, with --images")
     return arguments

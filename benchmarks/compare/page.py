@@ -8,8 +8,8 @@ from benchmarks.compare.sweep import Sweep
 
 _NOTES = """\
 - Top-1 accuracy on test in percent: linear, by logistic regression on the representations; kNN; augmented, by a linear
-  layer trained through the frozen encoder with random crops and flips. Mean ± standard deviation over the seeds, which
-  draw the initial weights, the order of the images and the views.
+  layer trained through the frozen encoder with random crops (flips if set). Mean ± standard deviation over the seeds,
+  which draw the initial weights, the order of the images and the views.
 - Differences are of linear, for each seed, and to the untrained encoder of the row's own model; the table begins with
   that of the first row. A row is marked if its gain over the untrained encoder, or over raw pixels, is less than two of
   its standard deviations, or with one seed if there is none: it may be noise.

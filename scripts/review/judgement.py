@@ -107,7 +107,9 @@ def judge(
         elif images and all(0 <= value <= 100 for value in values):
             judgements.append(_by_count(metric, values[0], values[1], images))
     gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
-    judgements += [Judgement(metric, first[metric], math.nan, 0.0, "", "not measured") for metric in sorted(gone)]
+    for metric in sorted(gone):
+        mean = seeds_before[metric].mean if metric in seeds_before else first[metric]
+        judgements.append(Judgement(metric, mean, math.nan, 0.0, "", "not measured"))
     return judgements
 
 

@@ -71,9 +71,10 @@ def check(values: dict[str, Any], known: bool, before_all: bool) -> None:
     from simclr.training import pretrain_params, recipe
 
     if before_all:
-        torchrun_options.nodes()
-        torchrun_options.check_processes()
+        together = (torchrun_options.nodes() or 1) * (torchrun_options.processes() or 1)
     checked = pipeline(values)
+    if before_all:
+        raise_all(pretrain_params.process_refusals(checked.pretrain, together))
     raise_all(missing_files(checked, images=before_all))  # once they are fetched, the images may be gone
     if checked.finetune.label_list != params.NO_FILE:
         label_subset.read_list(Path(checked.finetune.label_list))

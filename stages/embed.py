@@ -45,7 +45,8 @@ def main() -> None:
 
     embedding_map = tsne(parameters, test)
     if embedding_map.perplexity < parameters.map_perplexity:
-        print(f"embed: the perplexity of the map is {embedding_map.perplexity:.3g}, for so few points")
+        asked, used = parameters.map_perplexity, embedding_map.perplexity
+        print(f"embed: map_perplexity is {used:.3g} in place of {asked:.3g}, for so few points")
     shown = {"samples": embedding_map.samples, "points": embedding_map.points, **vars(neighbors)}
     arrays.save(EMBEDDING, shown)
     places = embedding_map.samples

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from simclr.conversion.convert import ConvertParams
@@ -15,6 +16,7 @@ from simclr.embed.embed_params import EmbedParams
 from simclr.evaluations import EvaluateParams
 from simclr.finetune import finetune_params
 from simclr.finetune.finetune_params import FinetuneParams
+from simclr.images import file_list
 from simclr.images.names import is_image
 from simclr.linear_eval import linear_eval_params
 from simclr.linear_eval.linear_eval_params import LinearEvalParams
@@ -87,10 +89,22 @@ def missing_files(checked: Pipeline, *, images: bool = True) -> Iterator[UserErr
         if path not in (None, params.NO_FILE) and (reason := _why_missing(path)):
             yield UserError(f"{key}: {path} {reason}")
     folder = named["fetch.folder"]
-    if folder is not None and os.path.isdir(folder) and not _has_image(folder):
-        yield UserError(f"fetch.folder: {folder} holds no images; name a folder that does")
+    if folder is not None:
+        yield from _unfit_images(folder)
     if named["methods.pretrained.file"] == params.NO_FILE:
         yield UserError(f"methods.pretrained.file: {file} holds no weights; name a file of weights")
+
+
+def _unfit_images(path: str) -> Iterator[UserError]:
+    """Why there are no images to read at `path`, a folder or a list of files, if it is there."""
+    if os.path.isdir(path):
+        if not any(is_image(name) for _, _, names in os.walk(path) for name in names):
+            yield UserError(f"fetch.folder: {path} holds no images; name a folder that does")
+    elif os.path.exists(path):
+        try:
+            file_list.read(Path(path))
+        except UserError as error:
+            yield UserError(f"fetch.folder: {error}")
 
 
 def _why_missing(path: str) -> str:
@@ -102,10 +116,6 @@ def _why_missing(path: str) -> str:
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     return ""
-
-
-def _has_image(folder: str) -> bool:
-    return any(is_image(name) for _, _, names in os.walk(folder) for name in names)
 
 
 def _check_head(checked: dict[str, Any], origin: str) -> None:

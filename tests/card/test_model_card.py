@@ -351,7 +351,7 @@ def test_the_card_says_when_a_run_is_not_recorded_and_where_its_bytes_repeat() -
 def test_of_weights_from_elsewhere_no_training_is_told() -> None:
     card = model_card(subject(values=changed(VALUES, "pretrain/method", "pretrained")))
     recipe = card.partition("## Recipe")[2].partition("##")[0]
-    assert "`pretrained` with `file: weights/none, normalization: imagenet`" in recipe
+    assert "`pretrained` with `file: weights/none`: the weights are from elsewhere" in recipe
     assert "The encoder was not trained on these images." in card
     assert "\n# `resnet` with weights from elsewhere, evaluated on `digits`\n" in card
     for absent in ("nt_xent", "Optimiser", "Epochs", "is that of epoch"):

@@ -51,7 +51,7 @@ TAKES = {
     "epochs": "an integer >= 1",
     "compile": "true or false",
     "stem": "one of auto, cifar, imagenet",
-    "folder": "a text: a path, with ./ before a number and the home folder in full instead of ~",
+    "folder": "a text: a path without ${, with ./ before a number and the home folder in full instead of ~",
     "layers": "one of 2, 3",
     "clip": "a number > 0 or null",
     "patience": "an integer or null",

@@ -83,9 +83,10 @@ def test_votes_are_weighted_by_similarity() -> None:
     torch.testing.assert_close(votes, torch.tensor([expected]))
 
 
-def test_a_small_temperature_lets_the_nearest_decide() -> None:
+@pytest.mark.parametrize("temperature", [0.001, 1e-45, 1e-320])
+def test_a_small_temperature_lets_the_nearest_decide(temperature: float) -> None:
     similarities = torch.tensor([[1.0, 0.99, 0.98], [-0.9, -0.91, -0.92]])
-    votes = knn.scores(similarities, torch.tensor([[2, 0, 0], [1, 0, 0]]), classes=3, temperature=0.001)
+    votes = knn.scores(similarities, torch.tensor([[2, 0, 0], [1, 0, 0]]), classes=3, temperature=temperature)
     assert not votes.isnan().any()
     assert votes.argmax(dim=1).tolist() == [2, 1]
 

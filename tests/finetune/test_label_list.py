@@ -27,9 +27,11 @@ def test_names_and_paths_are_found_and_others_left_out(tmp_path: Path) -> None:
     lines = ["n02_3.JPEG\r", "n01_0.JPEG", "", "train/n01/n01_4.JPEG", "n01_0.JPEG", "n01_77.JPEG", "n01/n01_1.JPEG"]
     path = listed(tmp_path, "\n".join(lines))
     expected = [NAMES.index(f"train/{name[:3]}/{name}.JPEG") for name in ("n01_0", "n01_4", "n02_3")]
-    samples, count = listed_subset(NAMES, VAL, path)
+    samples, title = listed_subset(NAMES, VAL, path)
     assert samples.tolist() == sorted(expected)
-    assert count == 5
+    assert title == "listed (3 of 5 names; 1 of no image, such as n01/n01_1.JPEG)"
+    path.write_text("n02_3.JPEG\nn01_77.JPEG\n")
+    assert listed_subset(NAMES, VAL, path)[1] == "listed (1 of 2 names)"
 
 
 def test_a_name_that_several_images_have_wants_a_path(tmp_path: Path) -> None:

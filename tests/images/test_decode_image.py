@@ -100,6 +100,12 @@ def test_transparent_palette_entry_becomes_white(transparency):
     assert pixels.tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
+def test_transparent_grey_of_16_bits_becomes_white():
+    image = Image.fromarray(np.array([[0, 40000]], np.uint16))
+    pixels = decode(encoded(image, "PNG", transparency=0), "x")
+    assert pixels.tolist() == [[[255] * 3, [156] * 3]]
+
+
 def test_transparent_color_of_an_rgb_picture_becomes_white():
     image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
     pixels = decode(encoded(image, "PNG", transparency=(4, 5, 6)), "x")

@@ -1,5 +1,7 @@
 """Weights from elsewhere: what is read, what the encoder becomes, and what is refused."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,44 @@ def test_a_weight_that_is_not_finite_is_named(value: float, weights: dict[str, T
     path = written(tmp_path / "weights.pth", {**weights, "layer1.0.conv1.weight": spoilt})
     with pytest.raises(UserError, match=r"weights\.pth: layer1\.0\.conv1\.weight holds values that are not finite"):
         pretrained.load(parameters(path), fresh(), TRANSFORM)
+
+
+SPOILT: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "too large": (lambda weight: weight.double() + 1e300, "holds values that are not finite in torch.float32"),
+    "negative": (lambda weight: weight - 1e6, "holds negative values, which no variance has"),
+    "complex": (lambda weight: weight * (1 + 1j), "is torch.complex64, not floating-point numbers"),
+    "integers": (lambda weight: weight.int(), "is torch.int32, not floating-point numbers"),
+    "without values": (lambda weight: weight.to("meta"), "is no plain tensor, not floating-point numbers"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT.values(), ids=SPOILT)
+def test_a_tensor_that_is_no_weight_is_named(
+    spoil: Callable[[Tensor], Tensor], message: str, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    name = "layer1.0.bn1.running_var"
+    path = written(tmp_path / "weights.pth", {**weights, name: spoil(weights[name])})
+    with pytest.raises(UserError) as caught:
+        pretrained.load(parameters(path), fresh(), TRANSFORM)
+    assert str(caught.value).startswith(f"{path}: {name} {message}")
+
+
+def test_weights_of_8_bits_are_taken(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    name, encoder = "layer1.0.conv1.weight", fresh()
+    small = weights[name].to(torch.float8_e4m3fn)
+    pretrained.load(parameters(written(tmp_path / "w.safetensors", {**weights, name: small})), encoder, TRANSFORM)
+    assert torch.equal(encoder.state_dict()[name], small.float())
+
+
+@pytest.mark.parametrize("description", [{"a": 1}, [1, 2], 5, "abc", {"transform": {"mean": [0.5], "std": [0, 0, 0]}}])
+def test_an_encoder_that_does_not_say_how_images_were_normalised_is_refused(
+    description: object, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_file(weights, path, {"encoder": json.dumps(description)})
+    with pytest.raises(UserError) as caught:
+        pretrained.load(parameters(path), fresh(), TRANSFORM)
+    assert str(caught.value) == f"{path}: damaged, or not an encoder that the pretrain stage wrote"
 
 
 class Evil:

@@ -156,6 +156,9 @@ def test_before_all_stages_the_images_must_be_there_and_later_no_longer(tmp_path
     assert check("repro", tmp_path).error == "fetch.folder: pictures holds no images; name a folder that does"
     (tmp_path / "pictures/deep/deeper/1.JPG").touch()
     assert check("repro", tmp_path).code == 0
+    change(tmp_path, **TINY | {"fetch__source": "folder", "fetch__folder": "params.yaml"})
+    refused = "fetch.folder: params.yaml: no list of files: line 1 is not '# N files of /a/folder'"
+    assert check("repro", tmp_path).error.startswith(refused)
 
 
 def test_before_all_stages_the_options_of_several_nodes_are_checked(tmp_path: Path) -> None:
@@ -163,6 +166,9 @@ def test_before_all_stages_the_options_of_several_nodes_are_checked(tmp_path: Pa
     error = check("repro", tmp_path, PET_NNODES="2", PET_NODE_RANK="0", PET_MASTER_PORT="29777").error
     assert error.startswith("environment: PET_NNODES = 2 without PET_MASTER_ADDR; ")
     assert "PET_NPROC_PER_NODE = some is not allowed" in check("repro", tmp_path, PET_NPROC_PER_NODE="some").error
+    refused = "pretrain.batch_size = 256 is not allowed; it takes a multiple of the 3 processes"
+    assert check("repro", tmp_path, PET_NPROC_PER_NODE="3").error.endswith(refused)
+    assert check("repro", tmp_path, PET_NPROC_PER_NODE="2").code == 0
     assert check("fetch", tmp_path, PET_NNODES="2").code == 0  # which needs no other node
 
 

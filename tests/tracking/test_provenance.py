@@ -153,6 +153,14 @@ def test_a_clean_clone_and_what_makes_it_dirty(clone: Path) -> None:
     assert provenance.git("train")["dirty"] is True
 
 
+def test_it_leaves_the_index_alone(clone: Path) -> None:
+    """Git would write it anew, under a lock that stays behind a kill."""
+    os.utime(clone / "params.yaml", (1, 1))
+    before = (clone / ".git/index").read_bytes()
+    assert provenance.git("train")["dirty"] is False
+    assert (clone / ".git/index").read_bytes() == before
+
+
 def no_repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(folder.parent.parent))

@@ -67,7 +67,11 @@ def recipe_rows(values: Mapping[str, Any]) -> Rows:
     """
     method = name(values, "pretrain.method")
     if not is_trained(values):
-        return [("Method", f"{_option(values, 'methods', method)}: the weights are from elsewhere")]
+        section = _section(values, f"methods.{method}")
+        own = {
+            key: item for key, item in section.items() if key != "normalization"
+        }  # the input's row tells what it was
+        return [("Method", f"{_with(method, own)}: the weights are from elsewhere")]
     loss = _OWN_LOSS.get(method) or _option(values, "losses", name(values, "pretrain.loss"))
     steps = ", then ".join(_option(values, "augment", step) for step in _augmentations(values))
     return [

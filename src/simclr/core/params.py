@@ -72,7 +72,7 @@ def seed() -> Any:
 def path() -> Any:
     """A field for a path that DVC reads from params.yaml too: DVC turns a number into a text and does not expand ~."""
     return _field(
-        "{kind}: a path, with ./ before a number and the home folder in full instead of ~",
+        "{kind}: a path without ${{, with ./ before a number and the home folder in full instead of ~",
         lambda value: value != "" and not value.startswith("~") and "\0" not in value,
     )
 

@@ -25,6 +25,8 @@ def to_rgb(image: Image.Image) -> Pixels:
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError("32-bit grey levels have no defined range; save it with 8 or 16 bits")
+        if isinstance(transparent := image.info.get("transparency"), int):
+            grey[grey == transparent] = 65535
         return np.repeat(((grey * 255 + 32767) // 65535).astype(np.uint8)[:, :, None], 3, axis=2)
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))

@@ -71,7 +71,7 @@ def on_every_gpu(batch_size: int = 0, *, piece_size: int | None = None, on_every
     nodes, processes = _shares(nodes, devices, key, size, all_nodes=by_hand is not None)
     if processes == nodes == 1 and not is_configured:
         return
-    torchrun_options.check_processes()
+    torchrun_options.processes()
     for name, value in {"PET_NPROC_PER_NODE": str(processes), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
     again = slurm.GOES_ON if on_every_node else _BEGINS_ANEW  # pretraining alone keeps checkpoints

@@ -25,13 +25,18 @@ def forget_nodes() -> None:
         del os.environ[name]
 
 
-def check_processes() -> None:
-    """Raise a UserError if PET_NPROC_PER_NODE is neither a number of processes nor a word that stands for one here."""
+def processes() -> int | None:
+    """The number of processes on each node; None where the environment leaves it to the machine.
+
+    Raises:
+        UserError: PET_NPROC_PER_NODE is neither a number nor a word that stands for one here.
+    """
     words = ["auto", "cpu", *["gpu"] * torch.cuda.is_available()]
     asked = os.environ.get("PET_NPROC_PER_NODE", "1")
     if asked not in words and not _is_within(asked, 1):
         without = "" if "gpu" in words else ", as this machine has no GPU"
         raise _refusal("PET_NPROC_PER_NODE", f"an integer >= 1 or {', '.join(words)}{without}")
+    return int(asked) if asked.isdecimal() and "PET_NPROC_PER_NODE" in os.environ else None
 
 
 def nodes() -> int | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,19 +50,27 @@ def load(path: Path, model: str | None = None) -> tuple[Encoder, EvalTransform]:
             written, there_are = one_line(description["model"]), ", ".join(options.names("models"))
             raise UserError(f"{path}: its model is {written}, which is not here; there are: {there_are}")
         encoder: Encoder = options.module("models", description["model"]).Encoder(**description["architecture"])
-        encoder.load_state_dict(weights)
-        transform = _sound(EvalTransform(**description["transform"]))
+        network_file.fill(encoder, weights)
+        transform = eval_transform(description)
     return freeze(encoder), transform
 
 
-def _sound(transform: EvalTransform) -> EvalTransform:
-    """The `transform`, if it is one; else a ValueError."""
-    channels = np.array([transform.mean, transform.std], np.float64)
+def eval_transform(description: Any) -> EvalTransform:
+    """That of the `description` in an encoder's file; use it in a block of `network_file.reading`.
+
+    Raises:
+        TypeError, ValueError, KeyError: there is none, or no network of float32 can use it.
+    """
+    transform = EvalTransform(**description["transform"])
+    values = np.array([transform.mean, transform.std])
+    with np.errstate(over="ignore"):
+        channels = values.astype(np.float32)
     if (
-        not isinstance(transform.size, int)
+        type(transform.size) is not int
         or not 1 <= transform.size <= _LARGEST
         or not 0 < transform.crop_share <= 1
-        or channels.shape != (2, 3)
+        or values.shape != (2, 3)
+        or values.dtype.kind not in "fi"
         or not (np.isfinite(channels).all() and (channels[1] > 0).all())
     ):
         raise ValueError(transform)

@@ -35,6 +35,14 @@ def read(path: Path, key: str) -> tuple[Any, dict[str, Tensor]]:
         return json.loads(file.metadata()[key]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+def fill(network: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Load `weights` that `read` returned into `network`, whose types they must have: no value changes."""
+    for name, tensor in network.state_dict().items():
+        if name in weights and weights[name].dtype != tensor.dtype:
+            raise TypeError(f"{name} is {weights[name].dtype}, not {tensor.dtype}")
+    network.load_state_dict(weights)
+
+
 @contextmanager
 def reading(path: Path, network: str) -> Iterator[None]:
     """A block that reads `path` and builds its `network`, such as "an encoder".

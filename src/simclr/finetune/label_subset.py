@@ -40,8 +40,8 @@ def label_subsets(
         UserError: as `listed_subset` and `names`.
     """
     if parameters.label_list != NO_FILE:
-        samples, count = listed_subset(names("train"), names("val"), Path(parameters.label_list))
-        yield LabelSubset("listed", f"listed ({len(samples):,} of {count:,} names)", samples, parameters.epochs[0])
+        samples, title = listed_subset(names("train"), names("val"), Path(parameters.label_list))
+        yield LabelSubset("listed", title, samples, parameters.epochs[0])
         return
     for fraction, epochs in fraction_epochs(parameters):
         percent, samples = f"{100 * fraction:g}", label_subset(labels, fraction, parameters.seed)
@@ -56,9 +56,9 @@ def label_subset(labels: npt.NDArray[np.int64], fraction: float, seed: int) -> I
     return drawn_by_class(labels, seed, lambda _, size: max(1, round(fraction * size)))
 
 
-def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> tuple[Indices, int]:
-    """The samples of train whose images the text file `path` lists, one a line, in ascending order, and the number of
-    different lines.
+def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> tuple[Indices, str]:
+    """The samples of train whose images the text file `path` lists, one a line, in ascending order, and what was
+    found in words.
 
     A line is the name of a file, as in Google's subsets of ImageNet (google-research/simclr, imagenet_subsets), or one
     of the paths. Images that are not in train, such as those of val, are left out.
@@ -84,7 +84,9 @@ def listed_subset(names: Sequence[str], val: Sequence[str], path: Path) -> tuple
         example = f"such as {one_line(names[0])}: it lists {one_line(min(lines))}"
         others = f"; {len(samples):,} of its names are in val" if samples else ""
         raise UserError(f"{origin} lists no image of train, {example}{others}")
-    return np.array(trained, np.int64), len(lines)
+    unknown = lines - samples.keys()
+    others = f"; {len(unknown):,} of no image, such as {one_line(min(unknown))}" if unknown else ""
+    return np.array(trained, np.int64), f"listed ({len(trained):,} of {len(lines):,} names{others})"
 
 
 def read_list(path: Path) -> set[str]:

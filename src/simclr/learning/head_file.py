@@ -26,7 +26,7 @@ def load(path: Path, dimension: int) -> Head | None:
         if description is None:
             return None
         head = projection_head.build(HeadParams(**description["shape"]), description["dimension"])
-        head.load_state_dict(weights)
+        network_file.fill(head, weights)
     if head.dimension != dimension:
         raise UserError(
             f"{path}: takes representations of {head.dimension} numbers, but the encoder's have {dimension}; "

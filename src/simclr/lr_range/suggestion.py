@@ -59,12 +59,16 @@ def has_diverged(losses: Values) -> bool:
 def suggest(rates: Values, losses: Values, diverged: bool) -> Suggestion:
     """Name the first of the rising `rates` at which the smoothed loss has done 90 % of its fall.
 
-    None is named where the loss does not fall, or still falls at the last rate and has not `diverged`.
+    None is named where the loss falls by no more than its noise, or still falls at the last rate and has not
+    `diverged`.
     """
     smoothed = smooth(losses)
     fall = _fall(losses, smoothed)
     if fall is None:
-        return Suggestion(None, f"the loss does not fall from {two_digits(rates[0])} to {two_digits(rates[-1])}")
+        both = f"from {two_digits(rates[0])} to {two_digits(rates[-1])}"
+        return Suggestion(
+            None, f"{both} the loss falls by no more than its noise; more steps or larger batches may help"
+        )
     top, lowest = fall
     start = int(smoothed[: smoothed.argmin() + 1].argmax())
     step = start + int(np.argmax(smoothed[start:] <= top - _SHARE * (top - lowest)))

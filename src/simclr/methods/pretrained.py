@@ -18,6 +18,7 @@ from torch import Tensor
 from simclr.core import params
 from simclr.core.errors import UserError
 from simclr.core.printable import join_names, one_line
+from simclr.features import encoder_file, network_file
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
 
@@ -48,7 +49,8 @@ def load(parameters: Params, encoder: Encoder, transform: EvalTransform) -> Eval
     `transform` is, by the data at hand.
 
     Raises:
-        UserError: the file is missing, damaged, or of another architecture, or a weight is not finite.
+        UserError: the file is missing, damaged, or of another architecture, or a weight is none: not a plain tensor of
+            floating-point numbers, not finite in the encoder's type, or a negative variance.
     """
     path = Path(parameters.file)
     tensors, description = _read(path)
@@ -56,8 +58,9 @@ def load(parameters: Params, encoder: Encoder, transform: EvalTransform) -> Eval
     weights = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     _fill(encoder, weights, path, list(tensors))
     if description:
-        written = description["transform"]
-        return replace(transform, mean=written["mean"], std=written["std"])
+        with network_file.reading(path, "an encoder"):
+            written = encoder_file.eval_transform(description)
+        return replace(transform, mean=written.mean, std=written.std)
     return replace(transform, mean=_MEAN, std=_STD) if parameters.normalization == "imagenet" else transform
 
 
@@ -101,11 +104,26 @@ def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[
         if name in weights and weights[name].shape != tensor.shape:
             actual, expected = (one_line(tuple(value.shape)) for value in (weights[name], tensor))
             raise UserError(f"{path}: {one_line(name)} is {actual}, but in the encoder {expected}: compare models")
-        if name in weights and not weights[name].isfinite().all():
-            raise UserError(f"{path}: {one_line(name)} holds values that are not finite, as of a diverged run")
-    encoder.load_state_dict({name: tensor for name, tensor in weights.items() if name in own}, strict=False)
+    taken = {
+        name: _as(own[name], tensor, f"{path}: {one_line(name)}") for name, tensor in weights.items() if name in own
+    }
+    encoder.load_state_dict(taken, strict=False)
     if others := [name for name in weights if name not in own]:
         _log.info(f"{path}: left out {len(others)} tensors that the encoder has not: {_some(others)}")
+
+
+def _as(own: Tensor, found: Tensor, where: str) -> Tensor:
+    """What the file has in place of the tensor `own`, in its type."""
+    is_plain = found.layout is torch.strided and not (found.is_quantized or found.is_nested or found.is_meta)
+    if not is_plain or found.is_complex() or found.is_floating_point() != own.is_floating_point():
+        kind = found.dtype if is_plain else "no plain tensor"
+        raise UserError(f"{where} is {kind}, not {'floating-point numbers' if own.is_floating_point() else 'integers'}")
+    converted = found.to(own.dtype)
+    if not converted.isfinite().all():
+        raise UserError(f"{where} holds values that are not finite in {own.dtype}, as of a diverged run")
+    if where.endswith("running_var") and (converted < 0).any():
+        raise UserError(f"{where} holds negative values, which no variance has")
+    return converted
 
 
 def _some(names: list[str]) -> str:

@@ -115,13 +115,15 @@ def git(who: str) -> dict[str, str | bool]:
     in_english = {**os.environ, "LC_ALL": "C"}
     try:
         revision, changes = (
-            subprocess.run(["git", *command], capture_output=True, text=True, check=True, env=in_english).stdout
+            subprocess.run(
+                ["git", "--no-optional-locks", *command], capture_output=True, text=True, check=True, env=in_english
+            ).stdout
             for command in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", ".", *_RESULTS))
         )
     except OSError as error:
         return {"revision": "", "reason": f"git: {error.strerror}"}
     except subprocess.CalledProcessError as error:
-        reason = " ".join(str(error.stderr).split())
+        reason = " ".join(str(error.stderr).split()) or str(error)
         if "not a git repository" not in reason:
             print(f"{who}: the revision is not recorded: {reason}", file=sys.stderr)  # noqa: T201
         return {"revision": "", "reason": reason}

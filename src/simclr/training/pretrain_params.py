@@ -53,6 +53,13 @@ def training_refusals(parameters: PretrainParams, source: int) -> Iterator[UserE
         yield params.refusal("pretrain.batch_size", parameters.batch_size, takes)
 
 
+def process_refusals(parameters: PretrainParams, processes: int) -> Iterator[UserError]:
+    """The sizes that so many processes cannot share."""
+    for key, size in (("batch_size", parameters.batch_size), ("piece_size", parameters.piece_size)):
+        if size and size % processes:
+            yield params.refusal(f"pretrain.{key}", size, f"a multiple of the {processes} processes")
+
+
 def validation_refusals(parameters: PretrainParams, train: int) -> Iterator[UserError]:
     """The values for which `train` has too few images."""
     neighbors, voters = parameters.validation.neighbors, min(train, validation.BANK)

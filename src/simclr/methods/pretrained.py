@@ -115,9 +115,8 @@ def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[
 def _as(own: Tensor, found: Tensor, where: str) -> Tensor:
     """What the file has in place of the tensor `own`, in its type."""
     is_plain = found.layout is torch.strided and not (found.is_quantized or found.is_nested or found.is_meta)
-    if not is_plain or found.is_complex() or found.is_floating_point() != own.is_floating_point():
-        kind = found.dtype if is_plain else "no plain tensor"
-        raise UserError(f"{where} is {kind}, not {'floating-point numbers' if own.is_floating_point() else 'integers'}")
+    if not is_plain or (own.is_floating_point() and not found.is_floating_point()):
+        raise UserError(f"{where} is {found.dtype if is_plain else 'no plain tensor'}, not floating-point numbers")
     converted = found.to(own.dtype)
     if not converted.isfinite().all():
         raise UserError(f"{where} holds values that are not finite in {own.dtype}, as of a diverged run")

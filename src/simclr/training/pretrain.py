@@ -66,7 +66,8 @@ def check_session(parameters: PretrainParams, session: Session) -> None:
     raise_all(process_refusals(parameters, session.world_size))
     if parameters.precision == "bf16" and session.device.type == "cpu" and processor.mode() == "held":
         takes = (
-            "auto or fp32 on a CPU held to AVX2, ten times faster there (processor.instructions: native allows bf16)"
+            "auto or fp32 on a CPU held to AVX2 (processor.instructions: native lifts that); bf16 takes ten times as "
+            "long there"
         )
         raise params.refusal("pretrain.precision", "bf16", takes)
     if parameters.compile and session.shares_gpu:  # seen to fail on an H100 with torch 2.11

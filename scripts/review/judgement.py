@@ -93,10 +93,11 @@ def judge(
         known = any(sample.sd > 0 for sample in samples) and not any(math.isnan(sample.mean) for sample in samples)
         is_one_group = several[0] == several[1]  # two of the runs that differ in seeds alone
         images_changed = metric in by_images and by_images[metric].margin > 0
-        is_same = 0 <= values[0] == values[1] <= 100 and not images_changed
+        are_accuracies = all(0 <= value <= 100 for value in values)
+        is_same = are_accuracies and values[0] == values[1] and not images_changed
         if is_same and (is_one_group or None in several):
             judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "unchanged"))
-        elif (votes := _changed_votes(metric, before, after)) and all(0 <= value <= 100 for value in values):
+        elif are_accuracies and (votes := _changed_votes(metric, before, after)):
             judgements.append(Judgement(metric, values[0], values[1], 0.0, votes, "not compared"))
         elif known and is_one_group:
             judgements.append(_of_one_group(metric, one[0], one[1], samples[0]))
@@ -104,7 +105,7 @@ def judge(
             judgements.append(_by_seeds(metric, *samples))
         elif metric in by_images:
             judgements.append(by_images[metric])
-        elif images and all(0 <= value <= 100 for value in values):
+        elif images and are_accuracies:
             judgements.append(_by_count(metric, values[0], values[1], images))
     gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
     for metric in sorted(gone):

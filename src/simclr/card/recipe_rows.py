@@ -68,9 +68,8 @@ def recipe_rows(values: Mapping[str, Any]) -> Rows:
     method = name(values, "pretrain.method")
     if not is_trained(values):
         section = _section(values, f"methods.{method}")
-        own = {
-            key: item for key, item in section.items() if key != "normalization"
-        }  # the input's row tells what it was
+        # the card's row on the input tells which normalization it was
+        own = {key: item for key, item in section.items() if key != "normalization"}
         return [("Method", f"{_with(method, own)}: the weights are from elsewhere")]
     loss = _OWN_LOSS.get(method) or _option(values, "losses", name(values, "pretrain.loss"))
     steps = ", then ".join(_option(values, "augment", step) for step in _augmentations(values))

@@ -79,9 +79,8 @@ def scores(similarities: Tensor, labels: Tensor, classes: int, temperature: floa
 
     A neighbor's weight is exp(s / temperature), relative to that of the best one, so that nothing overflows.
     """
-    temperature = max(
-        temperature, torch.finfo(similarities.dtype).tiny
-    )  # below it would be 0, and the best one's 0 / 0
+    # a smaller temperature may be 0 in this type, and the best one's weight 0 / 0
+    temperature = max(temperature, torch.finfo(similarities.dtype).tiny)
     weights = ((similarities - similarities[:, :1]) / temperature).exp()
     votes = weights.new_zeros(len(weights), classes).scatter_add_(1, labels, weights)
     return votes.masked_fill_(votes == 0, -torch.inf)

@@ -32,11 +32,13 @@ def processes() -> int | None:
         UserError: PET_NPROC_PER_NODE is neither a number nor a word that stands for one here.
     """
     words = ["auto", "cpu", *["gpu"] * torch.cuda.is_available()]
-    asked = os.environ.get("PET_NPROC_PER_NODE", "1")
-    if asked not in words and not _is_within(asked, 1):
+    asked = os.environ.get("PET_NPROC_PER_NODE")
+    if asked is None or asked in words:
+        return None
+    if not _is_within(asked, 1):
         without = "" if "gpu" in words else ", as this machine has no GPU"
         raise _refusal("PET_NPROC_PER_NODE", f"an integer >= 1 or {', '.join(words)}{without}")
-    return int(asked) if asked.isdecimal() and "PET_NPROC_PER_NODE" in os.environ else None
+    return int(asked)
 
 
 def nodes() -> int | None:

@@ -107,6 +107,10 @@ def judge(
             judgements.append(by_images[metric])
         elif images and are_accuracies:
             judgements.append(_by_count(metric, values[0], values[1], images))
+        elif are_accuracies:
+            judgements.append(
+                Judgement(metric, values[0], values[1], 0.0, _counts(metric, first, second), "not compared")
+            )
     gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
     for metric in sorted(gone):
         mean = seeds_before[metric].mean if metric in seeds_before else first[metric]
@@ -138,6 +142,13 @@ def _images(metric: str, before: Mapping[str, float], after: Mapping[str, float]
     """How many images the accuracy is of; 0 where that is not known, or where they are not as many."""
     counts = {values.get(f"convert.{split(metric)}.images") for values in (before, after)}
     return max(0, int(next(iter(counts)) or 0)) if len(counts) == 1 else 0
+
+
+def _counts(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """How many images the accuracy was and is of, where they are not as many, in words."""
+    key = f"convert.{split(metric)}.images"
+    first, second = (f"{values[key]:.12g}" if key in values else "unknown" for values in (before, after))
+    return f"{key} is unknown" if first == second else f"{key} was {first}, is {second}"
 
 
 def _by_images(item: verdict.Verdict) -> Judgement:

@@ -264,6 +264,32 @@ def test_accuracies_of_other_neighbors_are_not_compared(
     assert judged(review, repository, monkeypatch)[-1] == found
 
 
+@pytest.mark.parametrize(
+    ("images", "found"),
+    [
+        ({"images": 60}, ("60 images", "better")),
+        ({"images": 600000}, ("convert.test.images was 60, is 600000", "not compared")),
+        ({}, ("convert.test.images was 60, is unknown", "not compared")),
+    ],
+)
+def test_accuracies_of_unequal_numbers_of_images_are_not_compared(
+    images: dict[str, int],
+    found: tuple[str, str],
+    repository: Path,
+    review: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": 50.0})):
+        (repository / f"reports/{stage}").mkdir()
+        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    run(repository, "git", "add", "--all")
+    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
+    (repository / "reports/convert/metrics.json").write_text(json.dumps({"test": images}))
+    (repository / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 90.0}))
+    assert judged(review, repository, monkeypatch)[-1] == found
+
+
 @pytest.mark.parametrize("accuracy", [150.0, -1.0, 1e299])
 def test_what_is_no_accuracy_is_left_out_alone(
     accuracy: float, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -114,7 +115,20 @@ def repository(tmp_path: Path) -> Path:
 
 def have(folder: Path, top1: float, wrong: int) -> None:
     predict(folder, set(range(wrong)))
-    (folder / "reports/linear_eval/metrics.json").write_text(json.dumps({"pretrained": {"top1": top1}}))
+    measure(folder, "linear_eval", {"pretrained": {"top1": top1}})
+
+
+def measure(folder: Path, stage: str, metrics: Mapping[str, object]) -> None:
+    file = folder / f"reports/{stage}/metrics.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(metrics))
+
+
+def amend(repository: Path) -> None:
+    """Take everything in the workspace into the commit `base`."""
+    run(repository, "git", "add", "--all")
+    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
+    run(repository, "git", "tag", "--force", "base")
 
 
 def judged(review: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
@@ -212,8 +226,7 @@ def test_a_record_of_other_results_or_a_damaged_one_is_left_aside(
 ) -> None:
     file = repository / "reports/seeds.json"
     file.write_text(file.read_text().replace("96.0", "96.5") if content is None else content)
-    run(repository, "git", "commit", "--quiet", "--all", "--amend", "--message", "base")
-    run(repository, "git", "tag", "--force", "base")
+    amend(repository)
     have(repository, 88.0, 20)
     assert judged(review, repository, monkeypatch) == [("0 gained, 10 lost", "worse")]
 
@@ -221,13 +234,10 @@ def test_a_record_of_other_results_or_a_damaged_one_is_left_aside(
 def test_what_is_trained_on_is_not_judged(
     repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage, values in (("convert", {"val": {"images": 100}}), ("pretrain", {"val_knn_top1": 80.0})):
-        (repository / f"reports/{stage}").mkdir()
-        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
-    run(repository, "git", "add", "--all")
-    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
-    run(repository, "git", "tag", "--force", "base")
-    (repository / "reports/pretrain/metrics.json").write_text(json.dumps({"val_knn_top1": 100.0}))
+    measure(repository, "convert", {"val": {"images": 100}})
+    measure(repository, "pretrain", {"val_knn_top1": 80.0})
+    amend(repository)
+    measure(repository, "pretrain", {"val_knn_top1": 100.0})
     assert ("100 images", "better") in judged(review, repository, monkeypatch)
     (repository / "params.yaml").write_text("pretrain:\n  seed: 0\n  split: all\n")
     assert ("100 images", "better") not in judged(review, repository, monkeypatch)
@@ -236,11 +246,8 @@ def test_what_is_trained_on_is_not_judged(
 def test_what_is_no_longer_measured_is_said(
     repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (repository / "reports/embed").mkdir()
-    (repository / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 90.0}))
-    run(repository, "git", "add", "--all")
-    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
-    run(repository, "git", "tag", "--force", "base")
+    measure(repository, "embed", {"knn_top1": 90.0})
+    amend(repository)
     (repository / "reports/embed/metrics.json").unlink()
     assert judged(review, repository, monkeypatch)[-1] == ("", "not measured")
 
@@ -251,16 +258,13 @@ def test_what_is_no_longer_measured_is_said(
 def test_accuracies_of_other_neighbors_are_not_compared(
     neighbors: int, found: tuple[str, str], repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": 90.0})):
-        (repository / f"reports/{stage}").mkdir()
-        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
+    measure(repository, "convert", {"test": {"images": 60}})
+    measure(repository, "embed", {"knn_top1": 90.0})
     voting = "pretrain:\n  seed: 0\nembed:\n  neighbors: {}\n  temperature: 0.1\n"
     (repository / "params.yaml").write_text(voting.format(20))
-    run(repository, "git", "add", "--all")
-    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
-    run(repository, "git", "tag", "--force", "base")
+    amend(repository)
     (repository / "params.yaml").write_text(voting.format(neighbors))
-    (repository / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 50.0}))
+    measure(repository, "embed", {"knn_top1": 50.0})
     assert judged(review, repository, monkeypatch)[-1] == found
 
 
@@ -279,14 +283,11 @@ def test_accuracies_of_unequal_numbers_of_images_are_not_compared(
     review: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": 50.0})):
-        (repository / f"reports/{stage}").mkdir()
-        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
-    run(repository, "git", "add", "--all")
-    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
-    run(repository, "git", "tag", "--force", "base")
-    (repository / "reports/convert/metrics.json").write_text(json.dumps({"test": images}))
-    (repository / "reports/embed/metrics.json").write_text(json.dumps({"knn_top1": 90.0}))
+    measure(repository, "convert", {"test": {"images": 60}})
+    measure(repository, "embed", {"knn_top1": 50.0})
+    amend(repository)
+    measure(repository, "convert", {"test": images})
+    measure(repository, "embed", {"knn_top1": 90.0})
     assert judged(review, repository, monkeypatch)[-1] == found
 
 
@@ -294,12 +295,9 @@ def test_accuracies_of_unequal_numbers_of_images_are_not_compared(
 def test_what_is_no_accuracy_is_left_out_alone(
     accuracy: float, repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for stage, values in (("convert", {"test": {"images": 60}}), ("embed", {"knn_top1": accuracy})):
-        (repository / f"reports/{stage}").mkdir()
-        (repository / f"reports/{stage}/metrics.json").write_text(json.dumps(values))
-    run(repository, "git", "add", "--all")
-    run(repository, "git", "commit", "--quiet", "--amend", "--message", "base")
-    run(repository, "git", "tag", "--force", "base")
+    measure(repository, "convert", {"test": {"images": 60}})
+    measure(repository, "embed", {"knn_top1": accuracy})
+    amend(repository)
     assert judged(review, repository, monkeypatch) == [("", "unchanged")]
 
 

@@ -18,7 +18,7 @@ from simclr.core.errors import UserError
 from simclr.images import source_images
 from simclr.images.decode_image import decode
 from simclr.images.names import KINDS, NAMED
-from simclr.sources import FetchParams, _archives, fetch, folder
+from simclr.sources import FetchParams, _archives, fetch
 from tests.helpers.downloads import SERVE, md5, serve_cifar, serve_fashion_mnist, serve_stl10, serve_svhn, serving, tar
 from tests.helpers.programs import ROOT
 
@@ -334,6 +334,15 @@ def test_folders_without_files_are_no_classes(images, tmp_path, caplog):
     assert caplog.messages == ["left out, empty class folders: train/bee, test/__MACOSX"]
 
 
+def test_what_lies_beside_the_splits_is_named(images, tmp_path, caplog):
+    for path in ("validation/cat/1.png", "Test/2.png", "unlabelled/3.png", "4.png"):
+        save(images / path)
+    (images / "labels.csv").touch()
+    caplog.set_level("INFO", "simclr")
+    run("folder", tmp_path / "raw", images)
+    assert caplog.messages == ["left out, in none of train, test, val, unlabelled: Test/, validation/, 4.png"]
+
+
 def test_classes_are_in_natural_order(images, tmp_path):
     for name in ("10", "2", "007", "7", "b10a", "b9z", "B", "é"):
         save(images / "train" / name / "1.png")
@@ -434,7 +443,10 @@ def test_a_folder_without_splits_holds_images_without_labels(images, tmp_path):
 def test_a_folder_without_any_images(tmp_path):
     (tmp_path / "images" / "2024").mkdir(parents=True)
     (tmp_path / "images" / "2024" / "notes.txt").touch()
-    refuses(tmp_path / "images", tmp_path, r"images: holds neither train/<class>/\* and .* nor images without labels")
+    has = r"but 1 \.txt \(2024/notes\.txt\)"
+    refuses(
+        tmp_path / "images", tmp_path, rf"holds neither train/<class>/\* and .* nor images without labels, .*, {has}"
+    )
 
 
 def test_missing_test(images, tmp_path):
@@ -461,7 +473,9 @@ def test_a_class_of_files_that_are_no_images(images, tmp_path):
 
 def test_empty_unlabelled(images, tmp_path):
     (images / "unlabelled").mkdir()
-    refuses(images, tmp_path, "images/unlabelled: holds no image files")
+    refuses(images, tmp_path, "images/unlabelled: holds no image files$")
+    (images / "unlabelled" / "1.heic").touch()
+    refuses(images, tmp_path, r"images/unlabelled: holds no image files, but 1 \.heic \(unlabelled/1\.heic\)$")
 
 
 def test_class_that_train_lacks(images, tmp_path):
@@ -485,7 +499,7 @@ def test_a_class_that_looks_like_one_of_train_is_spelled_out(name, shown, images
 
 
 def test_no_more_than_some_unknown_classes_are_named(images, tmp_path):
-    for index in range(folder.NAMED + 3):
+    for index in range(NAMED + 3):
         save(images / "test" / f"z{index:02}" / "1.png")
     refuses(images, tmp_path, r"z18, z19 and 3 more$")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from simclr.core.errors import UserError
 from simclr.core.rgb import Pixels
 from simclr.images import decode_image
-from simclr.images.names import count_by_suffix, escape, is_image, natural_key
+from simclr.images.names import but_others, count_by_suffix, escape, is_image, natural_key
 
 MEGAPIXELS = 128
 """The largest image; `fetch.max_megapixels` as it is shipped."""
@@ -54,8 +54,7 @@ def find(root: Path) -> ImageFolder:
             path = os.path.join(folder, name)
             (pending if visible[name] else images if is_image(name) else others).append(path)
     if not images:
-        but = f", but {count_by_suffix(sorted(others))}" if others else ""
-        raise UserError(f"{root}: holds no image files{but}")
+        raise UserError(f"{root}: holds no image files{but_others(sorted(others))}")
     if others:
         _log.info(f"left out, no images by their suffix: {count_by_suffix(sorted(others))}")
     return ImageFolder(root, sorted(images, key=lambda path: [natural_key(part) for part in path.split(os.sep)]))

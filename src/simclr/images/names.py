@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-NAMED = 20  # the most unreadable files in an error
+NAMED = 20  # the most files, folders or classes in a message
 KINDS, EXAMPLES = 5, 2  # the most suffixes in a message on skipped files, and files of each
 
 
@@ -38,6 +38,17 @@ def count_by_suffix(paths: Sequence[str]) -> str:
         for kind, files in most[:KINDS]
     ]
     return ", ".join(named) + (f" and {len(most) - KINDS} more kinds" if len(most) > KINDS else "")
+
+
+def but_others(paths: Sequence[str]) -> str:
+    """The end of a message that there are no images: what there is instead, the `paths`."""
+    return f", but {count_by_suffix(paths)}" if paths else ""
+
+
+def list_names(names: Sequence[str]) -> str:
+    """The first of the `names`, escaped, and how many more there are: 'a, b and 3 more'."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(escape, names[:NAMED])) + more
 
 
 def list_unreadable(reasons: Sequence[str], total: int) -> str:

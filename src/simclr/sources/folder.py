@@ -3,7 +3,6 @@
 import difflib
 import logging
 import os
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
 from simclr.images import decode_image, file_list, source_images
+from simclr.images.image_reader import ImageReader
 from simclr.images.image_tree import DiskTree, ImageTree, ListedTree
-from simclr.images.names import count_by_suffix, escape, is_image, list_unreadable, natural_key
+from simclr.images.names import but_others, count_by_suffix, list_names, list_unreadable, natural_key
 from simclr.sources import FetchParams
 from simclr.tracking import progress
 
-NAMED = 20  # the most unknown classes, or empty class folders, in a message
+_FOLDERS = ("train", "test", "val", "unlabelled")
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     listed = file_list.read(origin) if origin.is_file() else None
     if listed and not listed.root.is_dir():
         raise UserError(f"{origin}: its folder {listed.root} is gone; make a list of the new one with `simclr list`")
-    tree: ImageTree = ListedTree(listed) if listed else DiskTree(origin)
-    root, reader = tree.root, _Reader(tree)
+    reader = ImageReader(ListedTree(listed) if listed else DiskTree(origin))
+    root = reader.tree.root
     try:
         classes, samples = _samples(reader)
     except UserError as error:
@@ -67,11 +67,13 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
         labels = np.array([label for _, label in pairs], np.int64)
         files = source_images.FileSplit(root, [path for path, _ in pairs], [next(remaining) for _ in pairs], labels)
         splits[split] = source_images.write_files(output, split, files)
-    if reader.others:
-        _log.info(f"left out, no images by their suffix: {count_by_suffix(reader.others)}")
-    if reader.empty:
-        more = f" and {len(reader.empty) - NAMED} more" if len(reader.empty) > NAMED else ""
-        _log.info(f"left out, empty class folders: {', '.join(map(escape, reader.empty[:NAMED]))}{more}")
+    for what, names in {
+        "no images by their suffix": count_by_suffix(reader.others),
+        "empty class folders": list_names(reader.empty),
+        f"in none of {', '.join(_FOLDERS)}": list_names(reader.beside),
+    }.items():
+        if names:
+            _log.info(f"left out, {what}: {names}")
     return source_images.Dataset("folder", classes, splits)
 
 
@@ -85,7 +87,7 @@ def _check_digests(origin: Path, listed: file_list.FileList, digests: Mapping[st
         )
 
 
-def _samples(reader: "_Reader") -> tuple[list[str], dict[str, Samples]]:
+def _samples(reader: ImageReader) -> tuple[list[str], dict[str, Samples]]:
     """The classes, none of images without labels, and the samples of each split."""
     tree, root = reader.tree, reader.tree.root
     if any(tree.has_folder(name) for name in ("train", "test", "val")):
@@ -95,38 +97,39 @@ def _samples(reader: "_Reader") -> tuple[list[str], dict[str, Samples]]:
     return [], {"train": samples}
 
 
-def _unlabelled_samples(root: Path, reader: "_Reader") -> Samples:
+def _unlabelled_samples(root: Path, reader: ImageReader) -> Samples:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder, nor a list of files{_hint_at_original(root)}")
     paths = reader.images("")
     if not paths:
         raise UserError(
             f"{root}: holds neither train/<class>/* and test/<class>/* (or val/), nor images without labels, at any "
-            f"depth{_hint_at_original(root)}"
+            f"depth{but_others(reader.others)}{_hint_at_original(root)}"
         )
     return [(path, source_images.UNLABELLED) for path in paths]
 
 
-def _labelled_samples(root: Path, reader: "_Reader") -> tuple[list[str], dict[str, Samples]]:
+def _labelled_samples(root: Path, reader: ImageReader) -> tuple[list[str], dict[str, Samples]]:
     """The classes, and the samples of each split."""
     tree = reader.tree
     folders, has_unlabelled = _split_folders(tree), tree.has_folder("unlabelled")
     tree.admit("", [*folders.values(), *(["unlabelled"] if has_unlabelled else [])], [])
+    reader.find_beside(_FOLDERS)
     labelled = {split: reader.classes(folder) for split, folder in folders.items()}
     classes = sorted(labelled["train"], key=natural_key)
     for split, folder in folders.items():
         if unknown := sorted(labelled[split].keys() - labelled["train"].keys()):
-            names = ", ".join(_with_similar_class(name, classes) for name in unknown[:NAMED])
-            more = f" and {len(unknown) - NAMED} more" if len(unknown) > NAMED else ""
-            raise UserError(f"{root / folder}: has classes that train has not: {names}{more}")
+            names = list_names([_with_similar_class(name, classes) for name in unknown])
+            raise UserError(f"{root / folder}: has classes that train has not: {names}")
     samples = {
         split: [(path, label) for label, name in enumerate(classes) for path in paths.get(name, [])]
         for split, paths in labelled.items()
     }
     if has_unlabelled:
+        others = len(reader.others)
         samples["unlabelled"] = [(path, source_images.UNLABELLED) for path in reader.images("unlabelled")]
         if not samples["unlabelled"]:
-            raise UserError(f"{root / 'unlabelled'}: holds no image files")
+            raise UserError(f"{root / 'unlabelled'}: holds no image files{but_others(reader.others[others:])}")
     return classes, samples
 
 
@@ -150,72 +153,10 @@ def _hint_at_original(root: Path, folder: str = "") -> str:
     return f"; this copy of the repository lacks what Git does not track: set fetch.folder={original}"
 
 
-class _Reader:
-    """Reads the folders of `tree`; all paths are relative to its root.
-
-    Attributes:
-        others: files left out because of their suffix.
-        empty: class folders left out because they have no files.
-    """
-
-    def __init__(self, tree: ImageTree) -> None:
-        self.tree = tree
-        self.others: list[str] = []
-        self.empty: list[str] = []
-        self._root = tree.root
-
-    def classes(self, split: str) -> dict[str, list[str]]:
-        """The images of each class of `split`, under the NFC form of its name."""
-        here = self._root / split
-        folders, stray = self._entries(split)
-        if stray:
-            raise UserError(f"{here}: {escape(stray[0])} lies in no class folder; images belong in {here}/<class>/")
-        paths_by_class: dict[str, list[str]] = {}
-        spelled: dict[str, str] = {}
-        for folder in folders:
-            if "\n" in folder or "\r" in folder:  # a class is a row of tables
-                raise UserError(f"{here}: the name of the class {escape(folder)} has a line break; rename it")
-            name = unicodedata.normalize("NFC", folder)
-            if name in spelled:
-                both = f"{spelled[name]!a} and {folder!a}"
-                raise UserError(f"{here}: two spellings of the class {name}, {both}, which Unicode holds to be one")
-            spelled[name] = folder
-            path = os.path.join(split, folder)
-            others = len(self.others)
-            if paths := self.images(path):
-                paths_by_class[name] = paths
-            elif skipped := self.others[others:]:
-                raise UserError(f"{self._root / path}: holds no image files, but {count_by_suffix(skipped)}")
-            else:
-                self.empty.append(path)
-        if not paths_by_class:
-            raise UserError(f"{here}: holds no class folders with images; images belong in {here}/<class>/")
-        return paths_by_class
-
-    def images(self, folder: str) -> list[str]:
-        """The sorted paths of all image files in and below `folder`."""
-        paths: list[str] = []
-        pending = [folder]
-        while pending:
-            parent = pending.pop()
-            folders, names = self._entries(parent)
-            pending += [os.path.join(parent, name) for name in folders]
-            paths += [os.path.join(parent, name) for name in names]
-        return sorted(paths)
-
-    def _entries(self, folder: str) -> tuple[list[str], list[str]]:
-        """The sorted names of the folders and of the image files in `folder`."""
-        folders, files = self.tree.entries(folder)
-        self.others += [os.path.join(folder, name) for name in files if not is_image(name)]
-        images = [name for name in files if is_image(name)]
-        self.tree.admit(folder, folders, images)
-        return folders, images
-
-
 def _with_similar_class(name: str, classes: list[str]) -> str:
     """The class `name`, with the most similar one of `classes`."""
     near = difflib.get_close_matches(name, classes, n=1)
-    return f"{name!a} (train has {near[0]!a})" if near else escape(name)
+    return f"{name!a} (train has {near[0]!a})" if near else name
 
 
 def _digests(paths: list[str]) -> list[str]:

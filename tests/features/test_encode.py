@@ -2,16 +2,19 @@
 
 import math
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.fake_memory import CUDA, counted
 from torch import Tensor, nn
 
 from simclr.core.errors import UserError
 from simclr.data import beton
 from simclr.data.beton import RAW, Beton, StoredImage
 from simclr.distributed.session import Session
+from simclr.features import encode
 from simclr.features.encode import encode_splits, representations
 from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
@@ -118,10 +121,32 @@ def test_the_central_square_is_encoded(tmp_path: Path, sizes: list[tuple[int, in
         torch.testing.assert_close(row, square.flatten())
 
 
-def test_a_representation_that_is_not_finite_is_told(split: Beton) -> None:
+@pytest.mark.parametrize("checked", [4, 8192])
+def test_a_representation_that_is_not_finite_is_told(
+    checked: int, split: Beton, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Broken(nn.Module):
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images.flatten(1) / 0
+        """Of the last image alone."""
 
+        encoded = 0
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            Broken.encoded += len(images)
+            return images.flatten(1) / (torch.arange(len(images)) != COUNT - 1 - Broken.encoded + len(images))[:, None]
+
+    monkeypatch.setattr(encode, "_CHECKED", checked)
     with pytest.raises(UserError, match=r"train\.beton: the encoder's representations of these images are not finite$"):
         encode_splits(Broken(), {"train": split}, TRANSFORM, 4, ALONE)
+
+
+def test_raw_pixels_of_imagenet_fit_beside_what_is_made_to_check_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By count: to ask of all at once whether they are finite takes three times their memory."""
+    count, width = 1_268_355, 3 * 32 * 32
+    rows = mock.Mock(labels=np.zeros(count, np.int64), spec_set=["labels", "__len__"])
+    rows.__len__ = lambda _: count
+    monkeypatch.setattr(encode, "representations", lambda *_: torch.empty(count, width, device=CUDA))
+    monkeypatch.setattr(Tensor, "__bool__", lambda _: True)  # fake tensors have no values
+    with counted() as peak:
+        found = encode_splits(nn.Flatten(), {"train": rows}, TRANSFORM, 512, Session(rank=0, world_size=1, device=CUDA))
+    assert found["train"].count == count
+    assert 4 * count * width < peak.gpu < 1.1 * 4 * count * width

@@ -18,6 +18,9 @@ from simclr.distributed.session import Session
 from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
 
+_CHECKED = 8192
+"""Representations of which is asked at once whether they are finite: that takes three times their memory."""
+
 
 @dataclass(frozen=True)
 class Features:
@@ -101,7 +104,7 @@ def encode_splits(
     for name, split in splits.items():
         indices = np.arange(len(split))
         h = representations(encoder, split, indices, transform, batch_size, session, f"{title}{name}")
-        if not h.isfinite().all():
+        if not all(block.isfinite().all() for block in h.split(_CHECKED)):
             raise UserError(f"{split.path}: the encoder's representations of these images are not finite")
         labels = torch.from_numpy(split.labels[shares.own(len(split), session)]).to(session.device)
         features[name] = Features(h, labels, len(split))

@@ -3,10 +3,11 @@
     python -m benchmarks.gpu_evidence --images cifar10-jpeg      # parts in this order, until ten minutes are over
     python -m benchmarks.gpu_evidence --only forms options       # some of them
 
-`make gpu-evidence IMAGES=folder` calls it. Each part is a process of its own with a limit of its own, and what it finds
-is printed and appended to benchmarks/results/<GPU>-evidence.md at once: a part that fails, hangs or comes too late
-costs itself alone. Without a GPU it is a rehearsal on the CPU, with small models and few images, which writes nothing.
-It needs PyTorch, and what the stages import; no network, no DVC.
+`make gpu-evidence IMAGES=folder` calls it in an environment that it installs; on a host without a network, call it in
+one that is there: it needs PyTorch, and what the stages import, but neither a network nor DVC. Each part is a process
+of its own with a limit of its own, and what it finds is printed and appended to benchmarks/results/<GPU>-evidence.md at
+once: a part that fails, hangs or comes too late costs itself alone. Without a GPU it is a rehearsal on the CPU, with
+small models and few images, which writes nothing.
 """
 
 import argparse
@@ -394,11 +395,11 @@ PARTS = {
     "tests": Part("Tests that need a GPU", 150, _tests),
     "step-32": Part("A step at 32 px", 60, lambda scale: _step(scale, 32)),
     "step-224": Part("A step at 224 px", 75, lambda scale: _step(scale, 224)),
+    "cifar": Part("100 epochs, and what the features are worth", 420, _cifar),
+    "forms": Part("Epochs with and without torch.compile and cuDNN's benchmark", 180, _forms),
     "ranks": Part("Two ranks on one GPU", 60, _ranks),
     "loss": Part("NT-Xent", 40, _loss),
     "views": Part("Views alone", 40, _views),
-    "cifar": Part("100 epochs, and what the features are worth", 420, _cifar),
-    "forms": Part("Epochs with and without torch.compile and cuDNN's benchmark", 180, _forms),
     "presets": Part("A step of each preset", 150, _presets),
     "options": Part("What options cost at 32 px", 150, _options),
 }
@@ -466,8 +467,7 @@ def main() -> None:
         return
     output = None
     if device.type == "cuda":
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        name = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()[0]
+        name = _gpu()
         output = RESULTS / f"{table.slug(name)}-evidence.md"
         header = f"# {name}, {time.strftime('%Y-%m-%d %H:%M')}\n"
         output.write_text((output.read_text() + "\n" if output.exists() else "") + header)
@@ -481,6 +481,15 @@ def main() -> None:
             unfinished.append(name)
     if unfinished:
         raise UserError(f"of {len(names)} parts, these did not come to their end: {', '.join(unfinished)}")
+
+
+def _gpu() -> str:
+    """Its name by the driver, without a context of CUDA's here, which a GPU in exclusive mode would grant no other."""
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    with suppress(OSError):
+        if names := subprocess.run(query, capture_output=True, text=True).stdout.splitlines():
+            return names[0]
+    return "A GPU"
 
 
 def _arguments() -> argparse.Namespace:

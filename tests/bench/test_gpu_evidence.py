@@ -97,3 +97,17 @@ def test_every_finding_is_written_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         written.append(output.read_text())
     assert written == ["Tests that need a GPU\n", "Tests that need a GPU\nViews alone\n"]
     assert commands[1] == ["-m", "benchmarks.gpu_evidence", "--part", "views", "--images", str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("program", "name"), [("echo NVIDIA H100; echo NVIDIA H100", "NVIDIA H100"), ("exit 9", "A GPU"), (None, "A GPU")]
+)
+def test_a_gpu_is_named_by_its_driver(
+    program: str | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or not at all, as in a container without nvidia-smi."""
+    if program:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{program}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_evidence._gpu() == name

@@ -108,6 +108,7 @@ CPUS = {
     "of one task a node": ({"SLURM_CPUS_PER_TASK": "16"}, 16),
     "of eight tasks a node": ({"SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS_PER_NODE": "8"}, 32),
     "of all tasks": ({"SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS": "16"}, 32),
+    "of all tasks, on one of two nodes": ({"SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS": "16"} | JOB, 32),
     "of the step of one task": ({"SLURM_CPUS_PER_TASK": "4", "SLURM_NTASKS": "1"}, 4),
 }
 
@@ -115,7 +116,7 @@ CPUS = {
 @pytest.mark.parametrize("case", CPUS)
 def test_an_agent_has_the_cpus_of_the_job_on_its_node(case: str) -> None:
     environment, cpus = CPUS[case]
-    assert options(environment)["cpus-per-task"] == str(cpus)
+    assert options(environment, 1 if "on one" in case else 2)["cpus-per-task"] == str(cpus)
 
 
 def test_gpus_are_passed_on_and_a_step_within_a_step_shares_its_resources() -> None:
@@ -163,10 +164,11 @@ def test_dvc_in_every_task_of_a_step_is_refused(job: Path, monkeypatch: pytest.M
 
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
-    """The nodes, and processes on each, of every step that is started from here, which does nothing."""
+    """The nodes, and processes on each, of every step that is started from here, which does nothing; 0 nodes of agents
+    that run here, in no step."""
     started: list[tuple[int, str]] = []
     monkeypatch.setattr(slurm, "run", lambda nodes: started.append((nodes, os.environ["PET_NPROC_PER_NODE"])))
-    monkeypatch.setattr(launch.run, "run", lambda _: started.append((1, os.environ["PET_NPROC_PER_NODE"])))
+    monkeypatch.setattr(launch.run, "run", lambda _: started.append((0, os.environ["PET_NPROC_PER_NODE"])))
     monkeypatch.setattr("sys.argv", ["stages/pretrain.py"])
     return started
 
@@ -190,14 +192,10 @@ def test_as_many_nodes_and_gpus_as_divide_the_batch_are_used(
     used, processes = SHARES[nodes, devices, batch_size]
     monkeypatch.setenv("SLURM_JOB_NUM_NODES", str(nodes))
     on_machine(monkeypatch, devices)
-    if used == processes == 1:
+    with pytest.raises(SystemExit) as end:
         launch.on_every_gpu(batch_size, on_every_node=True)
-        assert steps == []
-    else:
-        with pytest.raises(SystemExit) as end:
-            launch.on_every_gpu(batch_size, on_every_node=True)
-        assert end.value.code is None
-        assert steps == [(used, str(processes))]
+    assert end.value.code is None
+    assert steps == [(used, str(processes))]  # on one node too: the job's signal reaches its steps alone
     most, kind = nodes * max(devices, 1), "GPUs" if devices else "nodes"
     said = f"pretrain: {used * processes} of the {most} {kind} are used; pretrain.batch_size = {batch_size} does not"
     assert capsys.readouterr().err == (f"{said} divide among more\n" if used * processes < most else "")
@@ -224,7 +222,7 @@ def test_other_stages_and_nodes_that_the_user_configures_start_no_step(
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
         launch.on_every_gpu(256, on_every_node=True)
-    assert steps == [(1, "1")]
+    assert steps == [(0, "1")]
 
 
 def test_each_node_runs_this_program_as_an_agent(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,27 +63,28 @@ def on_every_gpu(batch_size: int = 0, *, piece_size: int | None = None, on_every
         torchrun_options.forget_nodes()
     by_hand = None if slurm.is_agent() else torchrun_options.nodes()
     nodes = by_hand or (slurm.nodes() if on_every_node else 1)
+    by_slurm = nodes > 1 and not by_hand  # on one node too if the batch asks for it: SLURM signals its steps alone
     is_configured = any(name.startswith("PET_") for name in os.environ)
     if devices <= 1 and not is_configured and nodes == 1:
         return
     # a piece is a divisor of the batch, so what divides it divides both
     key, size = ("piece_size", piece_size) if piece_size else ("batch_size", batch_size)
     nodes, processes = _shares(nodes, devices, key, size, all_nodes=by_hand is not None)
-    if processes == nodes == 1 and not is_configured:
+    if processes == nodes == 1 and not is_configured and not by_slurm:
         return
     torchrun_options.processes()
     for name, value in {"PET_NPROC_PER_NODE": str(processes), **_DEFAULTS}.items():
         os.environ.setdefault(name, value)
     again = slurm.GOES_ON if on_every_node else _BEGINS_ANEW  # pretraining alone keeps checkpoints
-    if nodes == 1:
-        _become_agent(again)
-    elif by_hand:
+    if by_slurm:
+        each = f"each of {nodes} nodes" if nodes > 1 else "the first node"
+        _log.info(f"srun starts {os.environ['PET_NPROC_PER_NODE']} process(es) on {each}")
+        slurm.run(nodes)
+        sys.exit()
+    if by_hand:
         node, *place = (os.environ[name] for name in torchrun_options.MEETING)
         _log.info(f"node {node} of {nodes}, counted from 0, waits for the others at {':'.join(place)}")
-        _become_agent(again)
-    else:
-        _log.info(f"srun starts {os.environ['PET_NPROC_PER_NODE']} process(es) on each of {nodes} nodes")
-        slurm.run(nodes)
+    _become_agent(again)
     sys.exit()
 
 

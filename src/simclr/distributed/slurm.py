@@ -68,6 +68,7 @@ def srun(count: int, environment: Mapping[str, str]) -> list[str]:
     """
     options = {
         "nodes": count,
+        "relative": 0,
         "ntasks": count,
         "ntasks-per-node": 1,
         "cpus-per-task": _cpus(count, environment),
@@ -85,7 +86,8 @@ def srun(count: int, environment: Mapping[str, str]) -> list[str]:
 def _cpus(count: int, environment: Mapping[str, str]) -> int:
     """The CPUs of the job on each node: those of its tasks, or all if it does not say how many a task has."""
     if of_task := environment.get("SLURM_CPUS_PER_TASK"):
-        tasks = environment.get("SLURM_NTASKS_PER_NODE") or int(environment.get("SLURM_NTASKS", count)) // count
+        of_job = int(environment.get("SLURM_JOB_NUM_NODES", count))
+        tasks = environment.get("SLURM_NTASKS_PER_NODE") or int(environment.get("SLURM_NTASKS", of_job)) // of_job
         return int(of_task) * max(1, int(tasks))
     # such as 64(x2),32
     return min(int(part.partition("(")[0]) for part in environment.get("SLURM_JOB_CPUS_PER_NODE", "1").split(","))

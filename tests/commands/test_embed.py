@@ -70,14 +70,16 @@ def test_hidden_files_are_left_out_and_other_ones_named(run: Run) -> None:
     assert said == "embed: left out, no images by their suffix: 1 .heic (photo.heic), 1 .txt (notes.txt)\n"
 
 
-def test_links_are_followed_once(run: Run) -> None:
+def test_links_are_followed_unless_they_lead_back(run: Run) -> None:
     pictures(Path("x"), ["1.png"])
     pictures(Path("other"), ["2.png"])
     Path("x/more").symlink_to("../other")
+    Path("x/same").symlink_to("more")
     Path("x/up").symlink_to("..")
+    Path("other/back").symlink_to("../x")
     Path("x/z.png").symlink_to("1.png")
     run("embed", "x", *ENCODER)
-    assert table("x.npy")[0] == ["1.png", "more/2.png", "z.png"]
+    assert table("x.npy")[0] == ["1.png", "more/2.png", "same/2.png", "z.png"]
 
 
 def test_unreadable_images_are_named_and_nothing_is_written_or_they_are_left_out(run: Run) -> None:

@@ -43,6 +43,17 @@ def test_fetch_finds_the_same_by_the_list_as_in_the_folder(listed: Path, here: P
     assert fetched(listed, here / "a") == by_list
 
 
+def test_a_class_that_is_a_link_to_another_folder_there_is_listed_too(run: Run, here: Path) -> None:
+    pictures(Path("pool"), ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "owls/1.png"])
+    for split in ("train", "test"):
+        (here / "pool" / split / "owl").symlink_to("../owls")
+    run("list", "pool")
+    found = file_list.read(here / "pool.b2sum").digests
+    assert {"owls/1.png", "train/owl/1.png", "test/owl/1.png"} < set(found)
+    fetched(here / "pool.b2sum", here / "a")
+    assert source_images.open_dataset(here / "a").classes == ["cat", "dog", "owl"]
+
+
 def test_files_that_have_changed_or_are_gone_are_named(listed: Path, here: Path) -> None:
     Path("my pictures/train/cat/2.png").write_bytes(Path("my pictures/test/dog/x.png").read_bytes())
     with pytest.raises(UserError) as refused:

@@ -28,7 +28,8 @@ def find(root: Path) -> ImageFolder:
     """The image files in and below `root`, in natural order (2 before 10).
 
     Left out are hidden files and folders, and files without the suffix of a format that Pillow opens, which are counted
-    and named. Links are followed; a folder that is reached twice is read once.
+    and named. Links are followed, but for those to a folder that they lie in; a folder that is reached by two paths is
+    read under both.
 
     Raises:
         UserError: a folder is missing or cannot be read, or there are no images.
@@ -37,14 +38,13 @@ def find(root: Path) -> ImageFolder:
         raise UserError(f"{root}: is a file, not a folder" if root.exists() else f"{root}: no such folder")
     images: list[str] = []
     others: list[str] = []
-    pending, seen = [""], set()
+    pending = [("", frozenset(map(_identity, root.resolve().parents)))]
     while pending:
-        folder = pending.pop()
+        folder, above = pending.pop()
         try:
-            status = os.stat(root / folder)
-            if (status.st_dev, status.st_ino) in seen:
+            own = _identity(root / folder)
+            if own in above:
                 continue
-            seen.add((status.st_dev, status.st_ino))
             with os.scandir(root / folder) as entries:
                 visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
         except OSError as error:
@@ -52,12 +52,20 @@ def find(root: Path) -> ImageFolder:
         # the last is the next to be read
         for name in sorted(visible, key=natural_key, reverse=True):
             path = os.path.join(folder, name)
-            (pending if visible[name] else images if is_image(name) else others).append(path)
+            if visible[name]:
+                pending.append((path, above | {own}))
+            else:
+                (images if is_image(name) else others).append(path)
     if not images:
         raise UserError(f"{root}: holds no image files{but_others(sorted(others))}")
     if others:
         _log.info(f"left out, no images by their suffix: {count_by_suffix(sorted(others))}")
     return ImageFolder(root, sorted(images, key=lambda path: [natural_key(part) for part in path.split(os.sep)]))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def read(path: Path) -> Pixels:

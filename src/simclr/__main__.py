@@ -20,6 +20,10 @@ SUBCOMMANDS = {
 
 
 def main() -> None:
+    entry.run(next((word for word in sys.argv[1:2] if word in SUBCOMMANDS), "simclr"), _run)
+
+
+def _run() -> None:
     width = max(map(len, SUBCOMMANDS))
     parser = argparse.ArgumentParser(
         prog="simclr",
@@ -34,7 +38,7 @@ def main() -> None:
     parser.add_argument("subcommand", choices=SUBCOMMANDS, metavar="SUBCOMMAND", help="one of those below")
     subcommand = parser.parse_args(sys.argv[1:2]).subcommand
     sys.argv = [f"simclr {subcommand}", *sys.argv[2:]]
-    entry.run(subcommand, lambda: import_module(SUBCOMMANDS[subcommand][0]).main())
+    import_module(SUBCOMMANDS[subcommand][0]).main()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command `simclr`."""
 
 import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -13,7 +14,7 @@ from simclr import __main__ as command
 from simclr.commands import report
 from simclr.core.errors import UserError
 from tests.commands.folders import ENCODER, pictures
-from tests.helpers.programs import ROOT
+from tests.helpers.programs import ROOT, unread
 
 
 def simclr(code: str, folder: Path) -> str:
@@ -24,6 +25,17 @@ def simclr(code: str, folder: Path) -> str:
         [sys.executable, "-c", before + code], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("unbuffered", [False, True])
+@pytest.mark.parametrize(
+    "command",
+    ["simclr --help", "simclr embed --help", "simclr.lr_range --help", "benchmarks.gpu_evidence --help"],
+)
+def test_it_ends_without_a_word_where_nobody_reads_on(command: str, unbuffered: bool) -> None:
+    done = unread(sys.executable, "-m", *command.split(), folder=ROOT, unbuffered=unbuffered)
+    # argparse takes no notice of what it cannot print at once
+    assert (done.returncode, done.stderr) == (0 if unbuffered else 128 + signal.SIGPIPE, "")
 
 
 def test_help_imports_nothing_large(tmp_path: Path) -> None:

@@ -44,7 +44,11 @@ def run(stage: str, main: Callable[[], None]) -> None:
     try:
         if reason := processor.environment_error():
             raise UserError(reason)
-        main()
+        try:
+            main()
+        except SystemExit:  # as of argparse, after its help
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except UserError as error:
         _exit_with(f"{stage}: error: {error}", 1)

@@ -123,6 +123,14 @@ def test_it_ends_without_a_word_where_nobody_reads_on(repository: Path) -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
+def test_without_the_environment_it_says_so(repository: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", str(ROOT / "scripts" / "relock")], cwd=repository, capture_output=True, text=True
+    )
+    said = "relock: needs the environment (No module named 'simclr'): make relock\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_without_a_record_nothing_is_taken_over(repository: Path) -> None:
     (repository / "reports/convert/run.json").unlink()
     edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from tests.pipeline.test_review import ROOT, commit, run
@@ -34,3 +35,10 @@ def test_the_table_has_the_accuracies_and_what_differs(tmp_path: Path) -> None:
     assert [row["augmented.top1"] for row in changed] == [same, same]
     assert [row["pretrain.epochs"] for row in changed] == ["7", "80"]
     assert max(map(len, lines)) <= 160
+
+
+def test_without_the_environment_it_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["/bin/bash", str(ROOT / "scripts/table")], cwd=tmp_path, env={"PATH": ""}, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (1, "table: needs the environment on the PATH: make table\n")

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,23 @@ def test_libraries_that_are_loaded_afterwards_are_held_and_have_one_thread() -> 
     ended = python("import simclr" + ASKED, OMP_NUM_THREADS="7", OPENBLAS_CORETYPE="Prescott")
     assert ended.stdout.splitlines() == ["AVX2 False haswell", "Haswell", "1"], ended
     assert not ended.stderr
+
+
+def test_products_convolutions_and_decompositions_are_held() -> None:
+    """By what the libraries themselves say: oneDNN and MKL when they compute, OpenBLAS of its threads."""
+    if processor.mode() != "held":
+        pytest.skip("no AVX2 here")
+    code = (
+        "import simclr, numpy, scipy.linalg, threadpoolctl, torch\n"
+        "torch.mm(torch.ones(64, 64), torch.ones(64, 64))\n"
+        "torch.conv2d(torch.ones(2, 16, 8, 8), torch.ones(16, 16, 3, 3))\n"
+        "pools = threadpoolctl.threadpool_info()\n"
+        "print('openblas', *{pool['num_threads'] for pool in pools if pool['internal_api'] == 'openblas'})"
+    )
+    said = python(code, ONEDNN_VERBOSE="1", MKL_VERBOSE="1", SIMCLR_THREADS="3").stdout
+    assert "onednn_verbose,v1,info,cpu,isa:Intel AVX2\n" in said
+    assert set(re.findall(r"CNR:(\S+)", said)) == {"COMPATIBLE"}
+    assert said.endswith("openblas 1\n")
 
 
 def test_native_leaves_them_alone_and_threads_are_asked_for_by_a_name_of_ours() -> None:

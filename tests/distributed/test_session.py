@@ -1,6 +1,7 @@
 """How processes come about, and what they exchange."""
 
 import os
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,6 +57,26 @@ def test_a_world_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("MASTER_ADDR", raising=False)
     with pytest.raises(UserError, match=r"^environment: WORLD_SIZE = 2 without MASTER_ADDR; "), open_session():
         pass
+
+
+CUDA_SAYS = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.20 GiB is "
+    "free. Including non-PyTorch memory, this process has 77.90 GiB memory in use. Of the allocated memory ..."
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said", "line"),
+    [
+        ("a.b", CUDA_SAYS, "the GPU's memory does not suffice: lower a.b (Tried to allocate 2.00 GiB. GPU 0 has a "
+         "total capacity of 79.11 GiB of which 1.20 GiB is free)"),
+        ("", "no more", "the GPU's memory does not suffice: end other programs there, or run the stage without it "
+         "(CUDA_VISIBLE_DEVICES=) (no more)"),
+    ],
+)  # fmt: skip
+def test_a_gpu_without_memory_is_told_in_one_line(keys: str, said: str, line: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(line)}$"), open_session(memory_keys=keys):
+        raise torch.OutOfMemoryError(said)
 
 
 @pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2)])

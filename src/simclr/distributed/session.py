@@ -4,6 +4,7 @@ The number of processes is a property of the machine, not a parameter: see `laun
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,7 +85,9 @@ class Session:
 
 
 @contextmanager
-def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: bool = True) -> Iterator[Session]:
+def open_session(
+    *, deterministic: bool = False, benchmark: bool = False, tf32: bool = True, memory_keys: str = ""
+) -> Iterator[Session]:
     """Join the process group that torchrun describes in the environment; without one, open a session of one process.
 
     If there are more processes than GPUs, they share the GPUs and communicate by gloo, because NCCL refuses that.
@@ -94,6 +97,10 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
     operation without one raises a RuntimeError. Without `tf32`, float32 convolutions run in full precision, slower, as
     matrix products always do, whatever the environment says.
     On a CPU torch has `processor.threads` threads, so that results do not depend on the number of cores.
+
+    Raises:
+        UserError: WORLD_SIZE is set without MASTER_ADDR; or what is done within runs out of the GPU's memory, which
+            lower values of the `memory_keys` of params.yaml, named in words, would save.
     """
     torch.set_num_threads(processor.threads())  # importing ffcv sets it to 1
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -107,7 +114,7 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
     else:
         device = torch.device("cpu")
         malloc.keep_freed_memory()
-    with _precision_flags(deterministic, benchmark, tf32):
+    with _precision_flags(deterministic, benchmark, tf32), _out_of_memory_in_one_line(memory_keys):
         if world_size == 1:
             yield Session(rank=0, world_size=1, device=device)
             return
@@ -118,6 +125,18 @@ def open_session(*, deterministic: bool = False, benchmark: bool = False, tf32: 
         yield Session(rank, world_size, device, cpu_group=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
         # skipped after an exception: NCCL would wait for the ranks that are gone
         dist.destroy_process_group()
+
+
+@contextmanager
+def _out_of_memory_in_one_line(keys: str) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        figures = re.search(r"Tried to allocate .*? is free", str(error), re.DOTALL)
+        way_out = (
+            f"lower {keys}" if keys else "end other programs there, or run the stage without it (CUDA_VISIBLE_DEVICES=)"
+        )
+        raise UserError(f"the GPU's memory does not suffice: {way_out} ({figures[0] if figures else error})") from error
 
 
 @contextmanager

@@ -219,18 +219,20 @@ class Trainer:
         self.board.scalars({f"speed/{name}": value for name, value in speed.items()}, self.step)
 
     def validate(self) -> dict[str, float]:
-        """The accuracies of the current encoder, as of `validation.top1`.
+        """The accuracies of the current encoder, as of `validation.top1`; the same on every rank, which all stop by
+        them, though sums on a GPU have no fixed order.
 
         Raises:
             Stopped: as `pretrain`, between two batches; the run resumes before the validation.
         """
         data = self.data
-        accuracies = validation.top1(
+        own = validation.top1(
             self.parameters.validation, self.method.encoder, self.probe, self.transform, data.train, data.val,
             len(data.info.classes), self.parameters.seed,
             self.parameters.views.count * self.parameters.batch_size // self.learner.pieces // self.session.world_size,
             self.session, self._pause,
         )  # fmt: skip
+        accuracies: dict[str, float] = self.session.broadcast(own)
         # apart from the curves of runs whose val was not trained on, which it does not compare with
         split = "trained_val" if self.parameters.split == converted.ALL else "val"
         self.board.scalars({f"curves/{split}_{name}": value for name, value in accuracies.items()}, self.step)

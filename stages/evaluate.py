@@ -66,7 +66,7 @@ def check(subject: Subject) -> None:
     """
     for name, features in subject.features.items():
         expected = len(subject.splits[name]), subject.encoder.dimension
-        if (features.count, features.h.shape[1]) != expected or not features.h.isfinite().all():
+        if (features.count, features.h.shape[1]) != expected or not features.is_finite():
             raise UserError(f"{FEATURES}/{name}.safetensors: not of these images and this encoder; run the embed stage")
 
 

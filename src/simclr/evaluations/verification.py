@@ -37,7 +37,7 @@ _RATES = np.linspace(0, 1, 51)
 class Params:
     """`evaluations.verification` of params.yaml."""
 
-    pairs: int = params.between(2, 1_000_000)
+    pairs: int = params.between(2, 100_000)
     hidden: int = params.between(1, 8192)
     epochs: int = params.at_least(1)
     lr: float = params.above(0)

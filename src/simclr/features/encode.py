@@ -33,6 +33,10 @@ class Features:
     count: int
     """Images of the split, over all ranks."""
 
+    def is_finite(self) -> bool:
+        """Whether all of `h` is."""
+        return all(block.isfinite().all() for block in self.h.split(_CHECKED))
+
 
 def _do_nothing() -> None:
     pass
@@ -104,10 +108,10 @@ def encode_splits(
     for name, split in splits.items():
         indices = np.arange(len(split))
         h = representations(encoder, split, indices, transform, batch_size, session, f"{title}{name}")
-        if not all(block.isfinite().all() for block in h.split(_CHECKED)):
-            raise UserError(f"{split.path}: the encoder's representations of these images are not finite")
         labels = torch.from_numpy(split.labels[shares.own(len(split), session)]).to(session.device)
         features[name] = Features(h, labels, len(split))
+        if not features[name].is_finite():
+            raise UserError(f"{split.path}: the encoder's representations of these images are not finite")
     return features
 
 

@@ -1,0 +1,58 @@
+"""The features of a split in a file, and the share that each rank reads of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from simclr.core.errors import UserError
+from simclr.distributed.session import Session
+from simclr.features import feature_file
+from simclr.features.encode import Features
+from tests.helpers.ranks import ALONE, on_ranks
+
+COUNT = 7
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    feature_file.save(tmp_path / "features", {"val": Features(h(), labels(), COUNT)})
+    return tmp_path / "features"
+
+
+def h() -> torch.Tensor:
+    return torch.arange(3.0 * COUNT).reshape(COUNT, 3)
+
+
+def labels() -> torch.Tensor:
+    return torch.arange(COUNT)
+
+
+def test_one_process_reads_all(folder: Path) -> None:
+    found = feature_file.load(folder, "val", ALONE)
+    assert (found.h.dtype, found.count) == (torch.float32, COUNT)
+    assert torch.equal(found.h, h())
+    assert torch.equal(found.labels, labels())
+
+
+def loaded(session: Session, folder: Path) -> tuple[torch.Tensor, torch.Tensor, int]:
+    found = feature_file.load(folder, "val", session)
+    return found.h, found.labels, found.count
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_each_rank_reads_its_share_alone(world: int, folder: Path) -> None:
+    shares = on_ranks(world, loaded, folder)
+    assert [count for *_, count in shares] == [COUNT] * world
+    assert all(len(own) < COUNT for own, *_ in shares)
+    assert torch.equal(torch.cat([own for own, *_ in shares]), h())
+    assert torch.equal(torch.cat([own for _, own, _ in shares]), labels())
+
+
+def test_a_file_that_is_missing_or_cut_is_told(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"test\.safetensors: cannot be read \(.*\); the embed stage writes it"):
+        feature_file.load(folder, "test", ALONE)
+    file = folder / "val.safetensors"
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(UserError, match=r"val\.safetensors: damaged; the embed stage writes it"):
+        feature_file.load(folder, "val", ALONE)

@@ -31,6 +31,7 @@ from simclr.tracking.tensorboard import Board
 from simclr.training import pretrain
 from simclr.training import recipe as recipes
 from simclr.training.pretrain import PretrainResult
+from simclr.training.pretrain_params import in_bf16
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
@@ -263,6 +264,32 @@ def test_without_early_stopping_the_last_encoder_is_kept(data: PretrainData, mon
     assert result.metrics["val_knn_top1"] == 50.0
 
 
+def on_rank_with_its_own_accuracies(session: Session, data: PretrainData, chosen: Recipe) -> tuple[Any, Any]:
+    own = [80.0, 80.02 if session.rank == 0 else 80.0, 70.0, 70.0, 70.0, 70.0]
+    with mock.patch("simclr.training.validation.top1", side_effect=[{"knn_top1": value} for value in own]):
+        result = pretrain.pretrain(chosen, data, session, RunContext())
+    return result.validation, result.metrics
+
+
+def test_ranks_stop_together_by_the_accuracies_of_the_first(data: PretrainData) -> None:
+    """Where sums have no fixed order, as on GPUs, an image of val may fall to another class on another rank."""
+    chosen = recipe(epochs=6, early_stopping__patience=2)
+    first, second = on_ranks(2, on_rank_with_its_own_accuracies, data, chosen)
+    assert first == second
+    assert (first[1]["kept_epoch"], first[1]["epochs"], first[1]["val_knn_top1"]) == (2, 4, 80.02)
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("auto", True), ("bf16", True), ("fp32", False)])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_convolutions_are_those_that_the_parameters_ask_for(precision: str, tf32: bool, deterministic: bool) -> None:
+    before = torch.backends.cudnn.allow_tf32
+    with pretrain.open_session_for(recipe(precision=precision, deterministic=deterministic).parameters):
+        assert torch.backends.cudnn.allow_tf32 is tf32
+        assert torch.backends.cudnn.benchmark is not deterministic
+        assert torch.backends.cudnn.deterministic is deterministic
+    assert torch.backends.cudnn.allow_tf32 is before
+
+
 def test_validation_every_k_epochs_and_after_the_last(data: PretrainData) -> None:
     result = run(data, epochs=5, validation__every_epochs=2)
     assert [row["epoch"] for row in result.validation] == [2, 4, 5]
@@ -291,6 +318,7 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     monkeypatch.setattr(encode, "loader", read)
     monkeypatch.setattr(knn, "accuracy", lambda *_: 0.5)  # a number, which no counted tensor has
     monkeypatch.setattr(Session, "gather_rows", lambda session, rows: torch.cat([rows] * session.world_size))
+    monkeypatch.setattr(Session, "broadcast", lambda _, value: value)
     monkeypatch.setattr(Trainer, "_pause", lambda _: None)
     monkeypatch.setattr(placement, "place_model", lambda model, *_: model)
     with counted() as peak, CUDA:
@@ -361,6 +389,19 @@ def test_what_changes_the_last_bits_is_of_the_identity(
     before = pretrain.identity(recipe(), data, ALONE)
     monkeypatch.setenv(name, value)
     assert pretrain.identity(recipe(), data, ALONE).difference(before).startswith("other platform")
+
+
+def test_auto_is_bf16_where_a_gpu_has_it(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a checkpoint of the one precision is not taken up in the other."""
+    on_gpu = Session(rank=0, world_size=1, device=torch.device("cuda"))
+    identities = []
+    for has_it in (False, True):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda has_it=has_it, **_: has_it)
+        for precision, expected in (("auto", has_it), ("bf16", True), ("fp32", False)):
+            assert in_bf16(recipe(precision=precision).parameters, on_gpu.device) is expected
+        identities.append(pretrain.identity(recipe(), data, on_gpu))
+    assert not in_bf16(recipe().parameters, ALONE.device)
+    assert identities[0].difference(identities[1]).startswith("other platform (bf16 ")
 
 
 def on_rank_natively(session: Session, *arguments: Any) -> Any:

@@ -84,7 +84,7 @@ def recipe_rows(values: Mapping[str, Any]) -> Rows:
         *_window(values),
         *_penalties(values),
         *_early_stopping(values),
-        ("Precision", f"{_quoted(values, 'pretrain.precision')} (auto is bf16 on a GPU, fp32 on a CPU)"),
+        ("Precision", f"{_quoted(values, 'pretrain.precision')} (auto is bf16 on a GPU that has it, else fp32)"),
         ("Seed", _quoted(values, "pretrain.seed")),
     ]
 

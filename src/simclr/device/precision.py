@@ -1,9 +1,14 @@
-"""Matrix products in full precision, for results that TF32 or bf16 would spoil."""
+"""bfloat16 where a GPU has it, and matrix products in full precision, for results that TF32 or bf16 would spoil."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether `device` is a GPU that computes in bfloat16; those before Ampere emulate it, slower than float32."""
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 @contextmanager

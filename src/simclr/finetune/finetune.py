@@ -17,6 +17,7 @@ from simclr.core.errors import UserError
 from simclr.core.printable import join_names
 from simclr.data.beton import Beton
 from simclr.data.sampling import Indices
+from simclr.device.precision import has_bf16
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features.encode import representations
@@ -94,10 +95,10 @@ class FineTuning:
         return FinetuneResult(top1, top5, rate)
 
     def _train(self, method: Classifier, train: Beton, epochs: int, steps: int, lr: float, bar: progress.Bar) -> None:
-        peak, on_gpu = scaled_lr(lr, self.parameters.batch_size, "linear"), self.session.device.type == "cuda"
+        peak = scaled_lr(lr, self.parameters.batch_size, "linear")
         classifier.fit(
             method, self.parameters, train, self.transform, self.parameters.seed, epochs, steps, self.session, bar,
-            drop_last=True, lr=peak, bf16=on_gpu,
+            drop_last=True, lr=peak, bf16=has_bf16(self.session.device),
         )  # fmt: skip
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from simclr.learning.method import Method
 from simclr.tracking import progress
 from simclr.training import loaded_encoder
 from simclr.training.early_stopping import EarlyStopping
-from simclr.training.pretrain_params import PretrainParams, process_refusals, validation_refusals
+from simclr.training.pretrain_params import PretrainParams, in_bf16, process_refusals, validation_refusals
 from simclr.training.pretrain_result import PretrainResult
 from simclr.training.recipe import Recipe, refusals, refusals_without_labels
 from simclr.training.run_context import PretrainData, RunContext
@@ -40,6 +40,7 @@ def identity(recipe: Recipe, data: PretrainData, session: Session) -> Identity:
             "platform": {
                 "torch": torch.__version__,
                 "device": session.device.type,
+                "bf16": in_bf16(recipe.parameters, session.device),
                 "instructions": processor.mode(),
                 "threads": processor.threads(),
             },

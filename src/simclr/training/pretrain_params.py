@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
+
 from simclr.core import options, params
 from simclr.core.errors import UserError
 from simclr.data import converted
+from simclr.device.precision import has_bf16
 from simclr.learning.optimizer import OptimizerParams
 from simclr.learning.penalty import PenaltyParams
 from simclr.training import validation
@@ -37,6 +40,11 @@ class PretrainParams:
     validation: ValidationParams
     online_probe: OnlineProbeParams
     early_stopping: EarlyStoppingParams
+
+
+def in_bf16(parameters: PretrainParams, device: torch.device) -> bool:
+    """Whether the forward pass is computed in bfloat16 on `device`."""
+    return parameters.precision == "bf16" or (parameters.precision == "auto" and has_bf16(device))
 
 
 def pieces(parameters: PretrainParams) -> int:

@@ -23,7 +23,7 @@ from simclr.tracking import progress
 from simclr.training import validation
 from simclr.training.collapse import CollapseAlarm
 from simclr.training.online_probe import OnlineProbe
-from simclr.training.pretrain_params import pieces
+from simclr.training.pretrain_params import in_bf16, pieces
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer_state import TrainerState
@@ -67,7 +67,7 @@ class Trainer:
             session=session,
             pieces=pieces(parameters),
             between=self._between_pieces,
-            bf16=parameters.precision == "bf16" or (parameters.precision == "auto" and session.device.type == "cuda"),
+            bf16=in_bf16(parameters, session.device),
             clip_grad_norm=optimizer_params.clip_grad_norm,
             penalties=lambda outputs: penalties(parameters.penalty, outputs[0], groups),
         )

@@ -123,8 +123,8 @@ FLOAT = 4
 
 
 DECODE_SECONDS = 2 / 4020
-"""Seconds of a core to decode a JPEG with sides of 256 to 512 px: benchmarks/results/amd-epyc-2-cores.md at revision
-fc30d7d, two cores. At 868eef5, when that machine was slower, it was 2 / 3526, and 1603 below in place of 2165."""
+"""Seconds of a core to decode a JPEG with sides of 256 to 512 px: benchmarks/results/amd-epyc-2-cores.md of revision
+874698e, two cores. In f912639, when that machine was slower, it was 2 / 3526, and 1603 below in place of 2165."""
 CUT_SECONDS = (2 / 2165 - 2 / 4020) / (2 * 224**2)
 """To cut a pixel of a view out of it: the rest of two cut and mirrored views of 224 px, there."""
 DRAW_SECONDS = 1.70e-3 / 512

@@ -14,12 +14,15 @@ from simclr.core import signals
 @pytest.mark.parametrize("number", signals.SIGNALS)
 def test_a_signal_is_noted_and_the_handlers_come_back(number: signal.Signals) -> None:
     before = {each: signal.getsignal(each) for each in signals.SIGNALS}
-    with signals.catch_signals(multi_process=True) as noted:
+    with signals.catch_signals(multi_process=False) as noted:
         assert noted.number == 0
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), signal.SIGUSR1)
         assert noted.number == number  # the first
         noted.acknowledge()
+    assert {each: signal.getsignal(each) for each in signals.SIGNALS} == before
+    with signals.catch_signals(multi_process=True):
+        assert signal.getsignal(number) != before[number]
     assert {each: signal.getsignal(each) for each in signals.SIGNALS} == before
 
 
@@ -38,6 +41,19 @@ with signals.catch_signals(multi_process=False) as noted:
     time.sleep(30)
 """)
     assert (result.returncode, result.stdout) == (-signal.SIGINT, "15\n")
+
+
+@pytest.mark.parametrize("second", signals.SIGNALS)
+def test_among_others_a_second_signal_does_not_end_a_process_that_says_why_it_stops(second: signal.Signals) -> None:
+    """As srun sends one when SLURM has sent another."""
+    result = in_a_process(f"""
+with signals.catch_signals(multi_process=True) as noted:
+    os.kill(os.getpid(), signal.SIGTERM)
+    noted.acknowledge()
+os.kill(os.getpid(), {second.value})
+print("stopped at step 4")
+""")
+    assert (result.returncode, result.stdout) == (0, "stopped at step 4\n")
 
 
 STUCK = """

@@ -36,7 +36,8 @@ def catch_signals(*, multi_process: bool) -> Iterator[Interruption]:
 
     A single process ends at once on a second SIGINT; other signals may repeat, as a scheduler's and that of
     `exit_with_parent`. With `multi_process` the process exits if nobody acknowledges the signal within 20 seconds:
-    it may be waiting for a dead one.
+    it may be waiting for a dead one; and after a signal the next ones are ignored for good, because SLURM and its srun
+    each send one, and the second would end the process before it has said why it stops.
     """
     interruption = Interruption()
 
@@ -51,7 +52,7 @@ def catch_signals(*, multi_process: bool) -> Iterator[Interruption]:
             yield interruption
         finally:
             for number, handler in before.items():
-                signal.signal(number, handler)
+                signal.signal(number, signal.SIG_IGN if multi_process and interruption.number else handler)
 
 
 @contextmanager

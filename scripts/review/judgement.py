@@ -97,8 +97,10 @@ def judge(
         is_same = are_accuracies and values[0] == values[1] and not images_changed
         if is_same and (is_one_group or None in several):
             judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "unchanged"))
-        elif are_accuracies and (votes := _changed_votes(metric, before, after)):
-            judgements.append(Judgement(metric, values[0], values[1], 0.0, votes, "not compared"))
+        elif are_accuracies and (
+            changed := _changed_votes(metric, before, after) or _changed_images(metric, first, second)
+        ):
+            judgements.append(Judgement(metric, values[0], values[1], 0.0, changed, "not compared"))
         elif known and is_one_group:
             judgements.append(_of_one_group(metric, one[0], one[1], samples[0]))
         elif known and not is_same_encoder:
@@ -108,9 +110,8 @@ def judge(
         elif images and are_accuracies:
             judgements.append(_by_count(metric, values[0], values[1], images))
         elif are_accuracies:
-            judgements.append(
-                Judgement(metric, values[0], values[1], 0.0, _counts(metric, first, second), "not compared")
-            )
+            unknown = f"{_count_of(metric)} is unknown"
+            judgements.append(Judgement(metric, values[0], values[1], 0.0, unknown, "not compared"))
     gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
     for metric in sorted(gone):
         mean = seeds_before[metric].mean if metric in seeds_before else first[metric]
@@ -140,15 +141,21 @@ def _changed_votes(metric: str, before: Revision, after: Revision) -> str:
 
 def _images(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> int:
     """How many images the accuracy is of; 0 where that is not known, or where they are not as many."""
-    counts = {values.get(f"convert.{split(metric)}.images") for values in (before, after)}
+    counts = {values.get(_count_of(metric)) for values in (before, after)}
     return max(0, int(next(iter(counts)) or 0)) if len(counts) == 1 else 0
 
 
-def _counts(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """How many images the accuracy was and is of, where they are not as many, in words."""
-    key = f"convert.{split(metric)}.images"
-    first, second = (f"{values[key]:.12g}" if key in values else "unknown" for values in (before, after))
-    return f"{key} is unknown" if first == second else f"{key} was {first}, is {second}"
+def _changed_images(metric: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """How many images the accuracy was and is of, in words; empty where that is the same, or not known."""
+    first, second = (values.get(_count_of(metric)) for values in (before, after))
+    if first is None or second is None or first == second:
+        return ""
+    return f"{_count_of(metric)} was {first:.12g}, is {second:.12g}"
+
+
+def _count_of(metric: str) -> str:
+    """What the number of images is called that the accuracy is of."""
+    return f"convert.{split(metric)}.images"
 
 
 def _by_images(item: verdict.Verdict) -> Judgement:
@@ -202,6 +209,7 @@ def _judged(metric: str, before: float, after: float, margin: float, basis: str)
 
 def explained(judgements: list[Judgement]) -> str:
     """What the noise is, in words."""
+    judgements = [item for item in judgements if item.word != "not compared"]
     if not judgements:
         return ""
     said = ["Intervals of 95 %."]

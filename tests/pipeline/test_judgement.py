@@ -273,7 +273,7 @@ def test_accuracies_of_other_neighbors_are_not_compared(
     [
         ({"images": 60}, ("60 images", "better")),
         ({"images": 600000}, ("convert.test.images was 60, is 600000", "not compared")),
-        ({}, ("convert.test.images was 60, is unknown", "not compared")),
+        ({}, ("convert.test.images is unknown", "not compared")),
     ],
 )
 def test_accuracies_of_unequal_numbers_of_images_are_not_compared(
@@ -289,6 +289,12 @@ def test_accuracies_of_unequal_numbers_of_images_are_not_compared(
     measure(repository, "convert", {"test": images})
     measure(repository, "embed", {"knn_top1": 90.0})
     assert judged(review, repository, monkeypatch)[-1] == found
+    before, after = review.revision.resolve("base"), review.revision.resolve("workspace")
+    of_seeds = {"embed.knn_top1": review.seeds.Sample(50.0, 1.0, 3)}  # which are of as many images as the base
+    item = review.judgement.judge(before, after, of_seeds, {})[-1]
+    assert (item.word == "not compared") == ("was 60, is 6" in found[0])
+    only = [item for item in [item] if item.word == "not compared"]
+    assert review.judgement.explained(only) == ""
 
 
 @pytest.mark.parametrize("accuracy", [150.0, -1.0, 1e299])

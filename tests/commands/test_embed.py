@@ -77,9 +77,24 @@ def test_links_are_followed_unless_they_lead_back(run: Run) -> None:
     Path("x/same").symlink_to("more")
     Path("x/up").symlink_to("..")
     Path("other/back").symlink_to("../x")
+    pictures(Path("deep"), ["within/3.png", "4.png"])
+    Path("x/within").symlink_to("../deep/within")
+    Path("deep/within/up").symlink_to("..")  # to a folder that it lies in, by another path than this
     Path("x/z.png").symlink_to("1.png")
     run("embed", "x", *ENCODER)
-    assert table("x.npy")[0] == ["1.png", "more/2.png", "same/2.png", "z.png"]
+    assert table("x.npy")[0] == ["1.png", "more/2.png", "same/2.png", "within/3.png", "z.png"]
+
+
+def test_folders_with_links_to_each_other_come_to_an_end(run: Run) -> None:
+    count = 12
+    for number in range(count):
+        pictures(Path("x"), [f"{number}/1.png"])
+        for other in set(range(count)) - {number}:
+            Path(f"x/{number}/{other}").symlink_to(f"../{other}")
+    run("embed", "x", *ENCODER)
+    names = table("x.npy")[0]
+    assert {f"{number}/1.png" for number in range(count)} < set(names)
+    assert len(names) <= count**2 * 2
 
 
 def test_unreadable_images_are_named_and_nothing_is_written_or_they_are_left_out(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from simclr.images.names import but_others, count_by_suffix, escape, is_image, n
 MEGAPIXELS = 128
 """The largest image; `fetch.max_megapixels` as it is shipped."""
 
+_Identity = tuple[int, int]
+"""The device and the inode of a folder."""
 _log = logging.getLogger(__name__)
 
 
@@ -24,12 +27,23 @@ class ImageFolder:
     names: list[str]
 
 
+@dataclass(frozen=True)
+class _Visit:
+    """A folder to be read, by its path relative to the root."""
+
+    folder: str
+    above: frozenset[_Identity]
+    """The folders that it lies in, by its path and really."""
+    again: bool
+    """Whether it lies in a folder that is read once more."""
+
+
 def find(root: Path) -> ImageFolder:
     """The image files in and below `root`, in natural order (2 before 10).
 
     Left out are hidden files and folders, and files without the suffix of a format that Pillow opens, which are counted
-    and named. Links are followed, but for those to a folder that they lie in; a folder that is reached by two paths is
-    read under both.
+    and named. Links are followed, but for those to a folder that they lie in. A folder that is reached by two paths is
+    read under both; of the links in it, those to other such folders are not followed once more.
 
     Raises:
         UserError: a folder is missing or cannot be read, or there are no images.
@@ -38,13 +52,19 @@ def find(root: Path) -> ImageFolder:
         raise UserError(f"{root}: is a file, not a folder" if root.exists() else f"{root}: no such folder")
     images: list[str] = []
     others: list[str] = []
-    pending = [("", frozenset(map(_identity, root.resolve().parents)))]
+    seen: set[_Identity] = set()
+    pending = [_Visit("", _parents(root), again=False)]
     while pending:
-        folder, above = pending.pop()
+        visit = pending.pop()
+        folder, above, again = visit.folder, visit.above, visit.again
         try:
             own = _identity(root / folder)
-            if own in above:
-                continue
+            if folder and os.path.islink(root / folder):
+                if own in above or (again and own in seen):
+                    continue
+                again = again or own in seen
+                above = above | _parents(root / folder)
+            seen.add(own)
             with os.scandir(root / folder) as entries:
                 visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
         except OSError as error:
@@ -53,7 +73,7 @@ def find(root: Path) -> ImageFolder:
         for name in sorted(visible, key=natural_key, reverse=True):
             path = os.path.join(folder, name)
             if visible[name]:
-                pending.append((path, above | {own}))
+                pending.append(_Visit(path, above | {own}, again))
             else:
                 (images if is_image(name) else others).append(path)
     if not images:
@@ -63,9 +83,18 @@ def find(root: Path) -> ImageFolder:
     return ImageFolder(root, sorted(images, key=lambda path: [natural_key(part) for part in path.split(os.sep)]))
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _identity(folder: Path) -> _Identity:
     status = os.stat(folder)
     return status.st_dev, status.st_ino
+
+
+def _parents(folder: Path) -> frozenset[_Identity]:
+    """The folders that `folder` really lies in, as far as they can be looked at."""
+    found = set()
+    for parent in Path(os.path.realpath(folder)).parents:
+        with suppress(OSError):
+            found.add(_identity(parent))
+    return frozenset(found)
 
 
 def read(path: Path) -> Pixels:

@@ -47,6 +47,7 @@ from simclr.report import figure
 from simclr.report.figure import COLORS
 from simclr.tracking import progress
 from simclr.training import pretrain
+from simclr.training.pretrain_params import in_bf16
 from simclr.training.recipe import Recipe
 from simclr.training.run_context import PretrainData, RunContext
 
@@ -237,9 +238,7 @@ def _lightly(given: Given, chosen: Recipe, session: Session) -> Encoder:
     warmup = round(rule.warmup_epochs * len(order) / parameters.epochs)
     pictures = TwoViews(loader.thumbnails(given.train, np.arange(count), parameters.views.resolution), opened, both)
     transform = _transform(given, chosen)
-    on_gpu = session.device.type == "cuda"
-    is_half = parameters.precision == "bf16" or (parameters.precision == "auto" and on_gpu)
-    half = torch.autocast(session.device.type, torch.bfloat16, enabled=is_half)
+    half = torch.autocast(session.device.type, torch.bfloat16, enabled=in_bf16(parameters, session.device))
     with progress.bar(len(order), "step", "lightly") as bar:
         for step, views in enumerate(DataLoader(pictures, batch_sampler=order, **WORKERS)):
             for group in solver.param_groups:

@@ -108,6 +108,15 @@ def test_a_full_disk_under_stdout_is_one_line(unbuffered: str, tmp_path: Path) -
     assert (done.returncode, done.stderr) == (1, said)
 
 
+@pytest.mark.parametrize(("main", "code"), [("lambda: None", 0), ("lambda: sys.exit(3)", 3)])
+def test_a_stdout_that_is_closed_is_no_matter(main: str, code: int, tmp_path: Path) -> None:
+    program = f"import sys; from simclr.core import entry; entry.run('stage', {main})"
+    command = ["bash", "-c", 'exec "$@" >&-', "bash", sys.executable, "-c", program]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
 def test_a_full_quota_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> None:
     def main() -> None:
         raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "out.csv")

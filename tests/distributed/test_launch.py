@@ -130,11 +130,16 @@ def test_gpus_that_torch_cannot_use_are_an_error_with_its_cure(
     assert not started
 
 
-def test_the_environment_chooses_on_a_cpu_too(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("nodes", [None, "1"])
+def test_the_environment_chooses_on_a_cpu_too(
+    nodes: str | None, started: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_machine(monkeypatch, devices=0)
     monkeypatch.setenv("PET_NPROC_PER_NODE", "2")
+    if nodes:
+        monkeypatch.setenv("PET_NNODES", nodes)
     with pytest.raises(SystemExit):
-        launch.on_every_gpu()
+        launch.on_every_gpu(256, on_every_node=True)
     assert started[0].nproc_per_node == "2"
 
 

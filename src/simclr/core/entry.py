@@ -47,9 +47,9 @@ def run(stage: str, main: Callable[[], None]) -> None:
         try:
             main()
         except SystemExit:  # as of argparse, after its help
-            sys.stdout.flush()
+            _flush_stdout()
             raise
-        sys.stdout.flush()
+        _flush_stdout()
     except UserError as error:
         _exit_with(f"{stage}: error: {error}", 1)
     except Stopped as stop:
@@ -66,6 +66,11 @@ def run(stage: str, main: Callable[[], None]) -> None:
         if not _report_to_agent(f"{type(error).__name__}: {error}", traceback.format_exc()):
             raise
         sys.exit(1)
+
+
+def _flush_stdout() -> None:
+    if sys.stdout is not None:  # as it is where the caller has closed it
+        sys.stdout.flush()
 
 
 def _give_up_stdout_if_full() -> None:

@@ -81,7 +81,7 @@ def on_every_gpu(batch_size: int = 0, *, piece_size: int | None = None, on_every
         _log.info(f"srun starts {os.environ['PET_NPROC_PER_NODE']} process(es) on {each}")
         slurm.run(nodes)
         sys.exit()
-    if by_hand:
+    if nodes > 1:
         node, *place = (os.environ[name] for name in torchrun_options.MEETING)
         _log.info(f"node {node} of {nodes}, counted from 0, waits for the others at {':'.join(place)}")
     _become_agent(again)

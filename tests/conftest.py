@@ -1,4 +1,6 @@
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """GPUs are for `pytest -m gpu` alone: all other tests, and what they start, are about a CPU, wherever they run."""
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(autouse=True)
+def _restored_log() -> Iterator[None]:
+    """`entry.run` gives the library's logger a handler for the stderr of its time, which is closed in the next test."""
+    logger = logging.getLogger("simclr")
+    before = logger.handlers, logger.level
+    yield
+    logger.handlers, logger.level = before
 
 
 @pytest.fixture(scope="session")

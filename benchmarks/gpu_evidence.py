@@ -486,8 +486,8 @@ def main() -> None:
 def _gpu() -> str:
     """Its name by the driver, without a context of CUDA's here, which a GPU in exclusive mode would grant no other."""
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    with suppress(OSError):
-        if names := subprocess.run(query, capture_output=True, text=True).stdout.splitlines():
+    with suppress(OSError, subprocess.CalledProcessError):  # it fails on stdout
+        if names := subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines():
             return names[0]
     return "A GPU"
 

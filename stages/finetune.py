@@ -45,7 +45,7 @@ def main() -> None:
     labels, names = splits["train"].labels, partial(converted.load_names, BETON)
     subsets = list(label_subsets(parameters, labels, names)) if info.labelled else []
     metrics: dict[str, dict[str, Any]] = {}
-    with open_session(memory_keys="finetune.batch_size") as session:
+    with open_session(memory_hint="set a smaller finetune.batch_size") as session:
         fine_tuning = FineTuning(parameters, transform, splits, len(info.classes), session)
         for subset in subsets:
             results = {

@@ -28,6 +28,8 @@ BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 FEATURES, SCORES = Path("data/features"), Path("data/scores.safetensors")
 REPORTS = Path("reports/linear_eval")
 
+HINT = "if the augmented probe was at work, set a smaller linear_eval.augmented.batch_size"
+
 
 def main() -> None:
     parameters = params.load("linear_eval", LinearEvalParams)
@@ -41,7 +43,7 @@ def main() -> None:
     launch.on_every_gpu()
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
-    with open_session(memory_keys="linear_eval.augmented.batch_size if that probe was at work") as session:
+    with open_session(memory_hint=HINT) as session:
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {
             "pretrained": lambda: {name: feature_file.load(FEATURES, name, session) for name in splits},

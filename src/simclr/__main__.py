@@ -20,7 +20,8 @@ SUBCOMMANDS = {
 
 
 def main() -> None:
-    entry.run(next((word for word in sys.argv[1:2] if word in SUBCOMMANDS), "simclr"), _run)
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    entry.run(name if name in SUBCOMMANDS else "simclr", _run)
 
 
 def _run() -> None:

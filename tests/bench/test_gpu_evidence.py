@@ -100,7 +100,8 @@ def test_every_finding_is_written_at_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("program", "name"), [("echo NVIDIA H100; echo NVIDIA H100", "NVIDIA H100"), ("exit 9", "A GPU"), (None, "A GPU")]
+    ("program", "name"),
+    [("echo NVIDIA H100; echo NVIDIA H100", "NVIDIA H100"), ("echo failed; exit 9", "A GPU"), (None, "A GPU")],
 )
 def test_a_gpu_is_named_by_its_driver(
     program: str | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -243,12 +243,12 @@ def test_a_signal_before_the_end_queues_the_job_again_and_it_goes_on_to_the_same
     nodes: int, used: int, cluster: Cluster, whole: Path, alone: Path, folder: Path
 ) -> None:
     """On the first of two nodes alone, too, where the batch does not divide among both."""
-    undisturbed = whole if used == 2 else alone
-    if used < nodes:
-        odd = TINY | {"pretrain__epochs": EPOCHS, "pretrain__batch_size": 255}
+    if used == nodes:
+        undisturbed = {1: alone, 2: whole}[nodes]
+    else:
         undisturbed = shutil.copytree(folder, folder.parent / "undisturbed", symlinks=True)
         for repository in (folder, undisturbed):
-            change(repository, **odd)
+            change(repository, **TINY | {"pretrain__epochs": EPOCHS, "pretrain__batch_size": 255})
         cluster.command("dvc", *TRAIN, folder=undisturbed)
     job = cluster.submit(REQUEUE, *TRAIN, folder=folder, nodes=nodes)
     await_checkpoint(folder)
@@ -348,7 +348,7 @@ def test_a_lost_node_ends_the_step_and_another_job_goes_on_when_it_is_back(
     until(lambda: not running(folder), WITHIN)
     assert not (folder / ENCODER).exists()
     # srun ends when SLURM takes the node for dead, which ends the job too: the stage may have no time left for its line
-    own_line = "pretrain: error: node 1 of the job's 2, counted from 0, ended without a word"
+    own_line = "pretrain: error: node 1 of the step's 2, counted from 0, ended without a word"
     assert own_line in said(folder) or "DUE TO NODE FAILURE" in said(folder)
     cluster.recover()  # cancels the job too, which SLURM may have queued again
     job = cluster.submit(RUN, *TRAIN, folder=folder)

@@ -28,12 +28,9 @@ def simclr(code: str, folder: Path) -> str:
 
 
 @pytest.mark.parametrize("unbuffered", [False, True])
-@pytest.mark.parametrize(
-    "command",
-    ["simclr --help", "simclr embed --help", "simclr.lr_range --help", "benchmarks.gpu_evidence --help"],
-)
-def test_it_ends_without_a_word_where_nobody_reads_on(command: str, unbuffered: bool) -> None:
-    done = unread(sys.executable, "-m", *command.split(), folder=ROOT, unbuffered=unbuffered)
+@pytest.mark.parametrize("arguments", ["simclr --help", "simclr embed --help", "simclr.lr_range --help"])
+def test_it_ends_without_a_word_where_nobody_reads_on(arguments: str, unbuffered: bool) -> None:
+    done = unread(sys.executable, "-m", *arguments.split(), folder=ROOT, unbuffered=unbuffered)
     # argparse takes no notice of what it cannot print at once
     assert (done.returncode, done.stderr) == (0 if unbuffered else 128 + signal.SIGPIPE, "")
 

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,9 +39,6 @@ def test_autocast_has_no_say() -> None:
 def test_gpus_before_ampere_have_no_bf16(
     capability: tuple[int, int], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("torch.cuda.current_device", lambda: 0)
-    properties = SimpleNamespace(major=capability[0], minor=capability[1])
-    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: properties)
-    assert precision.has_bf16(torch.device("cuda", 0)) is expected
+    monkeypatch.setattr("torch.cuda.get_device_capability", {torch.device("cuda", 1): capability}.get)
+    assert precision.has_bf16(torch.device("cuda", 1)) is expected
     assert not precision.has_bf16(CPU)

@@ -66,17 +66,25 @@ CUDA_SAYS = (
 
 
 @pytest.mark.parametrize(
-    ("keys", "said", "line"),
+    ("hint", "kind", "said", "line"),
     [
-        ("a.b", CUDA_SAYS, "the GPU's memory does not suffice: lower a.b (Tried to allocate 2.00 GiB. GPU 0 has a "
-         "total capacity of 79.11 GiB of which 1.20 GiB is free)"),
-        ("", "no more", "the GPU's memory does not suffice: end other programs there, or run the stage without it "
-         "(CUDA_VISIBLE_DEVICES=) (no more)"),
+        ("set a smaller a.b", torch.OutOfMemoryError, CUDA_SAYS, "set a smaller a.b, or end other programs there "
+         "(Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.20 GiB is free)"),
+        ("", RuntimeError, "CUDA error: out of memory\nCUDA kernel errors", "run the stage without it "
+         "(CUDA_VISIBLE_DEVICES=), or end other programs there (CUDA error: out of memory)"),
+        ("set b", RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", "set b, "
+         "or end other programs there (CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`)"),
     ],
 )  # fmt: skip
-def test_a_gpu_without_memory_is_told_in_one_line(keys: str, said: str, line: str) -> None:
-    with pytest.raises(UserError, match=f"^{re.escape(line)}$"), open_session(memory_keys=keys):
-        raise torch.OutOfMemoryError(said)
+def test_a_gpu_without_memory_is_told_in_one_line(hint: str, kind: type[RuntimeError], said: str, line: str) -> None:
+    told = f"the GPU's memory does not suffice: {line}"
+    with pytest.raises(UserError, match=f"^{re.escape(told)}$"), open_session(memory_hint=hint):
+        raise kind(said)
+
+
+def test_other_errors_within_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="device-side assert"), open_session():
+        raise RuntimeError("CUDA error: device-side assert triggered")
 
 
 @pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2)])

@@ -247,9 +247,9 @@ ENDS = {  # by task, what it reports (None: nothing) and its exit code: the erro
     "error": ([((0, "params.yaml: no"), 1), ((15, "; again"), 0)], "params.yaml: no"),
     "lost by the other": ([((0, f"rank 0 failed: {LOST}"), 1), ((0, "rank 1 was killed"), 1)], "rank 1 was killed"),
     "both lost": ([((0, f"rank 0 failed: {LOST}"), 1), ((0, f"rank 1 failed: {LOST}"), 1)], f"rank 0 failed: {LOST}"),
-    "silent, lost": ([((0, f"rank 0 failed: {LOST}"), 1), (None, 9)], "node 1 of the job's 2, counted from 0, ended"),
-    "silent, stopped": ([((15, "; again"), 0), (None, 9)], "node 1 of the job's 2, counted from 0, ended without a"),
-    "silent": ([(None, 3), (None, 3)], "node 0 of the job's 2, counted from 0, ended without a word"),
+    "silent, lost": ([((0, f"rank 0 failed: {LOST}"), 1), (None, 9)], "node 1 of the step's 2, counted from 0, ended"),
+    "silent, stopped": ([((15, "; again"), 0), (None, 9)], "node 1 of the step's 2, counted from 0, ended without a"),
+    "silent": ([(None, 3), (None, 3)], "node 0 of the step's 2, counted from 0, ended without a word"),
 }
 
 

@@ -90,7 +90,7 @@ def present() -> Iterator[None]:
     empty = torch.empty
     replaced = {
         "torch.empty": lambda *args, pin_memory=False, **kwargs: empty(*args, **kwargs),
-        "torch.cuda.is_bf16_supported": lambda **_: True,
+        "torch.cuda.get_device_capability": lambda _: (9, 0),
         "torch.cuda.Stream": mock.Mock(),
         "torch.cuda.stream": lambda _: nullcontext(),
         "torch.cuda.current_stream": mock.Mock(),

@@ -340,7 +340,7 @@ def test_what_lies_beside_the_splits_is_named(images, tmp_path, caplog):
     (images / "labels.csv").touch()
     caplog.set_level("INFO", "simclr")
     run("folder", tmp_path / "raw", images)
-    assert caplog.messages == ["left out, in none of train, test, val, unlabelled: Test/, validation/, 4.png"]
+    assert caplog.messages == ["left out, in none of train, test, val, unlabelled: 4.png, Test/, validation/"]
 
 
 def test_classes_are_in_natural_order(images, tmp_path):

@@ -321,6 +321,7 @@ def test_on_a_gpu_a_validation_takes_few_gigabytes_whatever_the_batch(
     monkeypatch.setattr(Session, "broadcast", lambda _, value: value)
     monkeypatch.setattr(Trainer, "_pause", lambda _: None)
     monkeypatch.setattr(placement, "place_model", lambda model, *_: model)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda _: (8, 0))
     with counted() as peak, CUDA:
         session = Session(rank=0, world_size=world, device=CUDA)
         data = PretrainData(split, split, split, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, DIGESTS))
@@ -396,7 +397,7 @@ def test_auto_is_bf16_where_a_gpu_has_it(data: PretrainData, monkeypatch: pytest
     on_gpu = Session(rank=0, world_size=1, device=torch.device("cuda"))
     identities = []
     for has_it in (False, True):
-        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda has_it=has_it, **_: has_it)
+        monkeypatch.setattr("torch.cuda.get_device_capability", lambda _, has_it=has_it: (8 if has_it else 7, 5))
         for precision, expected in (("auto", has_it), ("bf16", True), ("fp32", False)):
             assert in_bf16(recipe(precision=precision).parameters, on_gpu.device) is expected
         identities.append(pretrain.identity(recipe(), data, on_gpu))

@@ -69,11 +69,12 @@ def find(root: Path) -> ImageFolder:
                 visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
         except OSError as error:
             raise UserError(f"{escape(str(root / folder))}: cannot be read ({error.strerror})") from error
+        below = above | {own}
         # the last is the next to be read
         for name in sorted(visible, key=natural_key, reverse=True):
             path = os.path.join(folder, name)
             if visible[name]:
-                pending.append(_Visit(path, above | {own}, again))
+                pending.append(_Visit(path, below, again))
             else:
                 (images if is_image(name) else others).append(path)
     if not images:

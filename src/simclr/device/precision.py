@@ -8,7 +8,7 @@ import torch
 
 def has_bf16(device: torch.device) -> bool:
     """Whether `device` is a GPU that computes in bfloat16; those before Ampere emulate it, slower than float32."""
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 @contextmanager

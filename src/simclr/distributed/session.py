@@ -86,7 +86,7 @@ class Session:
 
 @contextmanager
 def open_session(
-    *, deterministic: bool = False, benchmark: bool = False, tf32: bool = True, memory_keys: str = ""
+    *, deterministic: bool = False, benchmark: bool = False, tf32: bool = True, memory_hint: str = ""
 ) -> Iterator[Session]:
     """Join the process group that torchrun describes in the environment; without one, open a session of one process.
 
@@ -99,8 +99,8 @@ def open_session(
     On a CPU torch has `processor.threads` threads, so that results do not depend on the number of cores.
 
     Raises:
-        UserError: WORLD_SIZE is set without MASTER_ADDR; or what is done within runs out of the GPU's memory, which
-            lower values of the `memory_keys` of params.yaml, named in words, would save.
+        UserError: WORLD_SIZE is set without MASTER_ADDR; or the GPU's memory does not suffice for what is done within:
+            says what takes less, by the `memory_hint`.
     """
     torch.set_num_threads(processor.threads())  # importing ffcv sets it to 1
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -108,13 +108,12 @@ def open_session(
     if world_size > 1 and "MASTER_ADDR" not in os.environ:
         raise UserError(f"environment: WORLD_SIZE = {world_size} without MASTER_ADDR; torchrun sets both, or unset it")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if gpus:
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus)
-        torch.cuda.set_device(device)
-    else:
-        device = torch.device("cpu")
-        malloc.keep_freed_memory()
-    with _precision_flags(deterministic, benchmark, tf32), _out_of_memory_in_one_line(memory_keys):
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus) if gpus else torch.device("cpu")
+    with _precision_flags(deterministic, benchmark, tf32), _out_of_memory_in_one_line(memory_hint):
+        if gpus:
+            torch.cuda.set_device(device)
+        else:
+            malloc.keep_freed_memory()
         if world_size == 1:
             yield Session(rank=0, world_size=1, device=device)
             return
@@ -128,15 +127,18 @@ def open_session(
 
 
 @contextmanager
-def _out_of_memory_in_one_line(keys: str) -> Iterator[None]:
+def _out_of_memory_in_one_line(hint: str) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        figures = re.search(r"Tried to allocate .*? is free", str(error), re.DOTALL)
-        way_out = (
-            f"lower {keys}" if keys else "end other programs there, or run the stage without it (CUDA_VISIBLE_DEVICES=)"
-        )
-        raise UserError(f"the GPU's memory does not suffice: {way_out} ({figures[0] if figures else error})") from error
+    except RuntimeError as error:  # of torch's allocator, of CUDA itself, or of cuBLAS
+        if not re.search(r"CUDA.*out of memory|ALLOC_FAILED", str(error)):
+            raise
+        said = re.search(r"Tried to allocate .*? is free", str(error), re.DOTALL)
+        way_out = hint or "run the stage without it (CUDA_VISIBLE_DEVICES=)"
+        figures = said[0] if said else str(error).partition("\n")[0]
+        raise UserError(
+            f"the GPU's memory does not suffice: {way_out}, or end other programs there ({figures})"
+        ) from error
 
 
 @contextmanager

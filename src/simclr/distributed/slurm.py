@@ -202,7 +202,7 @@ def _raise_reported(reports: dict[int, tuple[int, str]], count: int, code: int, 
         raise Stopped(received or number, message)
     if silent and (code or reports):
         raise UserError(
-            f"node {silent[0]} of the job's {count}, counted from 0, ended without a word (killed, down or out of "
+            f"node {silent[0]} of the step's {count}, counted from 0, ended without a word (killed, down or out of "
             f"memory?), and srun with exit code {code}{GOES_ON}"
         )
     if errors:

@@ -12,13 +12,14 @@ from simclr.core import thread_pool
 from simclr.core.errors import UserError
 from simclr.core.prefetch import prefetch
 from simclr.images import decode_image, file_list, source_images
-from simclr.images.image_reader import ImageReader
+from simclr.images.folder_reader import FolderReader
 from simclr.images.image_tree import DiskTree, ImageTree, ListedTree
 from simclr.images.names import NAMED, but_others, count_by_suffix, list_names, list_unreadable, natural_key
 from simclr.sources import FetchParams
 from simclr.tracking import progress
 
-_FOLDERS = ("train", "test", "val", "unlabelled")
+_LABELLED = ("train", "test", "val")
+_FOLDERS = (*_LABELLED, "unlabelled")
 
 _log = logging.getLogger(__name__)
 
@@ -34,8 +35,8 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     The root holds train/<class>/* and test/<class>/*; val/ is the test split where there is no test/, else the
     validation split; unlabelled/ is optional. Images may lie deeper. A root without any of train/, test/ and val/
     holds images without labels: one split, train, and no classes. Left out are hidden files and folders, files without
-    the suffix of an image format, and class folders without files. Classes are in natural order (2 before 10) under the
-    NFC form of their names, the files of each in the order of their names.
+    the suffix of an image format, class folders without files, and what lies beside train/ and the like. Classes are in
+    natural order (2 before 10) under the NFC form of their names, the files of each in the order of their names.
 
     Raises:
         UserError: a folder is missing or has no images, a class is not in train, images are unreadable or not those of
@@ -45,7 +46,7 @@ def fetch(parameters: FetchParams, output: Path, downloads: Path) -> source_imag
     listed = file_list.read(origin) if origin.is_file() else None
     if listed and not listed.root.is_dir():
         raise UserError(f"{origin}: its folder {listed.root} is gone; make a list of the new one with `simclr list`")
-    reader = ImageReader(ListedTree(listed) if listed else DiskTree(origin))
+    reader = FolderReader(ListedTree(listed) if listed else DiskTree(origin))
     root = reader.tree.root
     try:
         classes, samples = _samples(reader)
@@ -87,17 +88,17 @@ def _check_digests(origin: Path, listed: file_list.FileList, digests: Mapping[st
         )
 
 
-def _samples(reader: ImageReader) -> tuple[list[str], dict[str, Samples]]:
+def _samples(reader: FolderReader) -> tuple[list[str], dict[str, Samples]]:
     """The classes, none of images without labels, and the samples of each split."""
     tree, root = reader.tree, reader.tree.root
-    if any(tree.has_folder(name) for name in ("train", "test", "val")):
+    if any(map(tree.has_folder, _LABELLED)):
         return _labelled_samples(root, reader)
     samples = _unlabelled_samples(root, reader)
     _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels")
     return [], {"train": samples}
 
 
-def _unlabelled_samples(root: Path, reader: ImageReader) -> Samples:
+def _unlabelled_samples(root: Path, reader: FolderReader) -> Samples:
     if not root.is_dir():
         raise UserError(f"{root}: no such folder, nor a list of files{_hint_at_original(root)}")
     paths = reader.images("")
@@ -109,7 +110,7 @@ def _unlabelled_samples(root: Path, reader: ImageReader) -> Samples:
     return [(path, source_images.UNLABELLED) for path in paths]
 
 
-def _labelled_samples(root: Path, reader: ImageReader) -> tuple[list[str], dict[str, Samples]]:
+def _labelled_samples(root: Path, reader: FolderReader) -> tuple[list[str], dict[str, Samples]]:
     """The classes, and the samples of each split."""
     tree = reader.tree
     folders, has_unlabelled = _split_folders(tree), tree.has_folder("unlabelled")

@@ -54,7 +54,7 @@ def open_session_for(parameters: PretrainParams) -> AbstractContextManager[Sessi
         deterministic=parameters.deterministic,
         benchmark=not parameters.deterministic,
         tf32=parameters.precision != "fp32",
-        memory_keys="pretrain.piece_size or pretrain.batch_size",
+        memory_hint="set a smaller pretrain.piece_size or pretrain.batch_size",
     )
 
 

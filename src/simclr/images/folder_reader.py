@@ -9,7 +9,7 @@ from simclr.images.image_tree import ImageTree
 from simclr.images.names import but_others, escape, is_image
 
 
-class ImageReader:
+class FolderReader:
     """Reads the folders of `tree`; all paths are relative to its root.
 
     Attributes:
@@ -65,9 +65,9 @@ class ImageReader:
         return sorted(paths)
 
     def find_beside(self, splits: Sequence[str]) -> None:
-        """Note what lies in the root beside the folders of the `splits`."""
+        """Note the images and folders that lie in the root beside the folders of the `splits`."""
         folders, files = self.tree.entries("")
-        self.beside = [f"{name}/" for name in folders if name not in splits] + list(filter(is_image, files))
+        self.beside = [*filter(is_image, files), *(f"{name}/" for name in folders if name not in splits)]
 
     def _entries(self, folder: str) -> tuple[list[str], list[str]]:
         """The sorted names of the folders and of the image files in `folder`."""

@@ -31,8 +31,9 @@ def simclr(code: str, folder: Path) -> str:
 @pytest.mark.parametrize("arguments", ["simclr --help", "simclr embed --help", "simclr.lr_range --help"])
 def test_it_ends_without_a_word_where_nobody_reads_on(arguments: str, unbuffered: bool) -> None:
     done = unread(sys.executable, "-m", *arguments.split(), folder=ROOT, unbuffered=unbuffered)
-    # argparse takes no notice of what it cannot print at once
-    assert (done.returncode, done.stderr) == (0 if unbuffered else 128 + signal.SIGPIPE, "")
+    assert done.stderr == ""
+    # the argparse of some Pythons takes no notice of what it cannot print at once
+    assert done.returncode in {128 + signal.SIGPIPE, 0 if unbuffered else 128 + signal.SIGPIPE}
 
 
 def test_help_imports_nothing_large(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def options(environment: dict[str, str], nodes: int = 2) -> dict[str, str]:
 
 def test_a_step_has_one_task_on_each_node_and_all_of_the_environment() -> None:
     given = options(JOB | {"SLURM_JOB_CPUS_PER_NODE": "8(x2)"})
-    assert {"nodes": "2", "ntasks": "2", "ntasks-per-node": "1", "cpus-per-task": "8"}.items() <= given.items()
+    assert {"nodes": "2", "relative": "0", "ntasks": "2", "ntasks-per-node": "1"}.items() <= given.items()
+    assert given["cpus-per-task"] == "8"
     assert {"export": "ALL", "kill-on-bad-exit": "1", "mpi": "none"}.items() <= given.items()
     assert not {"overlap", "gpus-per-node"} & set(given)
 

@@ -1,11 +1,13 @@
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import simclr  # noqa: F401 (it holds the libraries that tests load afterwards to one instruction set)
+from simclr.core.signals import SIGNALS
 from tests.helpers.programs import STAGES, TINY, change, run
 
 
@@ -22,6 +24,15 @@ def _restored_log() -> Iterator[None]:
     before = logger.handlers, logger.level
     yield
     logger.handlers, logger.level = before
+
+
+@pytest.fixture(autouse=True)
+def _restored_signals() -> Iterator[None]:
+    """`catch_signals` leaves signals ignored when one came, which programs that later tests start would inherit."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

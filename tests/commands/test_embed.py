@@ -184,11 +184,8 @@ def test_ctrl_c_leaves_what_was_there(run: Run, monkeypatch: pytest.MonkeyPatch)
         return represent(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(folder_encoder.FolderEncoder, "_represent", interrupted)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
-    try:
-        assert run.error("embed", "x", *ENCODER, code=130) == "interrupted"
-    finally:
-        signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore the signal
+    assert run.error("embed", "x", *ENCODER, code=130) == "interrupted"
     assert next(calls) == 26
     assert not [thread for thread in threading.enumerate() if "prefetch" in thread.name]
     assert len(table("x.npy")[0]) == 20

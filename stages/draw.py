@@ -6,6 +6,7 @@ from pathlib import Path
 from simclr.core import arrays, entry, fingerprint, tables
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
+from simclr.core.interval import limits
 from simclr.data import converted, loader
 from simclr.data.beton import Beton
 from simclr.linear_eval.confusion import confusion
@@ -26,7 +27,13 @@ TITLES = {
     "robustness": "Top-1 accuracy on test by the strength of an augmentation, %",
     "verification": "Are two test images of one class? True positives by false positives, %",
 }
-PROBES = {"pretrained": "pretrained encoder", "untrained": "untrained encoder", "raw_pixels": "raw pixels"}
+REFERENCE = "other_image"  # of invariance
+PROBES = {
+    "pretrained": "pretrained encoder",
+    "augmented": "pretrained encoder, augmented images",
+    "untrained": "untrained encoder",
+    "raw_pixels": "raw pixels",
+}
 
 
 def main() -> None:
@@ -87,12 +94,13 @@ def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
     charts.confusion_matrix(REPORTS / "confusion.png", counts["pretrained"], classes, "Linear probe on test: confusion")
     with Board(run_folder("draw")) as board:
         board.picture("linear_eval/confusion", REPORTS / "confusion.png")
-    charts.accuracy_bars(
-        REPORTS / "probes.png",
-        list(PROBES.values()),
-        [100 * matrix.trace() / matrix.sum() for matrix in counts.values()],
-        "Top-1 accuracy of the linear probe on test, %",
-    )
+    accuracies = [
+        {"probe": PROBES[name], "accuracy": top1, **limits("accuracy", top1, len(scores["labels"]))}
+        for name, matrix in counts.items()
+        for top1 in [100 * matrix.trace() / matrix.sum()]
+    ]
+    columns = {key: [row[key] for row in accuracies] for key in accuracies[0]}
+    charts.table_chart(REPORTS / "probes.png", columns, "Top-1 accuracy of the linear probe on test, %")
 
 
 def draw_evaluations() -> None:
@@ -102,7 +110,7 @@ def draw_evaluations() -> None:
         folder.mkdir()
         for path in sorted(TABLES.glob("*.csv")):
             title = TITLES.get(path.stem, path.stem)
-            charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title)
+            charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title, REFERENCE)
         if finetuned := finetune_columns():
             title = "Top-1 accuracy on test by the share of the labels that were trained on, %"
             charts.table_chart(folder / "finetune.png", finetuned, title)
@@ -116,7 +124,9 @@ def finetune_columns() -> dict[str, list[float] | list[str]]:
         metrics = json.loads(FINETUNE.read_text(encoding="utf-8"))
         networks = {"fine-tuned": "finetuned", "from scratch": "from_scratch"}
         columns = {
-            name: [float(figures[key]["top1"]) for figures in metrics.values()] for name, key in networks.items()
+            f"{name}{end}": [float(figures[key][f"top1{end}"]) for figures in metrics.values()]
+            for name, key in networks.items()
+            for end in ("", "_low", "_high")
         }
         names = [f"{key.replace('_percent', ' %')} ({figures['labels']})" for key, figures in metrics.items()]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

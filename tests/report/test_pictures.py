@@ -64,11 +64,17 @@ def confusion_matrix(path, seed=0, classes=5):
     charts.confusion_matrix(path, counts, names, "test")
 
 
-def accuracy_bars(path, seed=0):
-    charts.accuracy_bars(path, ["raw pixels", *NAMES[:2]], [0, 96.11, 97.5 + seed], "test top-1")
+def bars(path, seed=0):
+    columns = {"probe": ["raw pixels", *NAMES[:2]], "top1": [0, 96.11, 97.5 + seed]}
+    charts.table_chart(path, {**columns, "top1_low": [0, 94.0, 96.0], "top1_high": [2, 98.0, 99.0]}, "test top-1")
 
 
-WRITERS = [contact_sheet, neighbor_sheet, search_sheet, embedding_map, confusion_matrix, accuracy_bars]
+def lines(path, seed=0):
+    columns = {"k": [1, 5, 20], "test": [80, 90, 85 + seed], "test_low": [70, 80, 75], "test_high": [90, 95, 92]}
+    charts.table_chart(path, {**columns, "val": [70, 75, 80]}, "top-1")
+
+
+WRITERS = [contact_sheet, neighbor_sheet, search_sheet, embedding_map, confusion_matrix, bars, lines]
 
 
 @pytest.mark.parametrize("write", WRITERS)
@@ -132,7 +138,7 @@ def test_the_user_s_style_changes_nothing(write, tmp_path):
 
 
 def test_pictures_are_drawn_off_the_main_thread_too(tmp_path):
-    thread = threading.Thread(target=accuracy_bars, args=[tmp_path / "1.png"])
+    thread = threading.Thread(target=bars, args=[tmp_path / "1.png"])
     thread.start()
     thread.join()
     opened(tmp_path / "1.png")
@@ -140,7 +146,7 @@ def test_pictures_are_drawn_off_the_main_thread_too(tmp_path):
 
 def test_an_error_while_drawing_leaves_no_file(tmp_path):
     with pytest.raises(ValueError, match="shape mismatch"):
-        charts.accuracy_bars(tmp_path / "1.png", ["a", "b"], [1.0, 2.0, 3.0], "")
+        charts.table_chart(tmp_path / "1.png", {"probe": ["a", "b"], "top1": [1.0, 2.0, 3.0]}, "")
     assert os.listdir(tmp_path) == []
 
 
@@ -294,14 +300,37 @@ def test_confusion_matrix_is_shaded_by_row(tmp_path):
     assert x > 300
 
 
-def test_bars_are_as_long_as_the_accuracies(tmp_path):
-    charts.accuracy_bars(tmp_path / "1.png", ["a", "b"], [40, 80], "")
-    picture = opened(tmp_path / "1.png").astype(int)
-    blue = np.abs(picture - np.array([0x3F, 0x90, 0xDA])).sum(axis=2) < 12
-    gray = np.abs(picture - round(0.72 * 255)).sum(axis=2) < 6
-    longest = blue.sum(axis=1).max()
+BLUE = (0x3F, 0x90, 0xDA)
+
+
+def places(path, color):
+    """Of all pixels of about a `color`: their y and x."""
+    return np.nonzero(np.abs(opened(path).astype(int) - np.array(color)).sum(axis=2) < 12)
+
+
+def test_bars_are_as_long_as_their_values_and_the_reference_is_gray(tmp_path):
+    path = tmp_path / "1.png"
+    charts.table_chart(path, {"of": ["one", "two", "other"], "share": [0.5, 1.0, 0.25]}, "", reference="other")
+    rows, _ = places(path, BLUE)
+    lengths = np.bincount(rows)
+    longest = lengths.max()
     assert longest > 400
-    assert np.bincount(gray.sum(axis=1)[gray.any(axis=1)]).argmax() == pytest.approx(longest / 2, abs=2)
+    assert lengths[: lengths.argmax()].max() == pytest.approx(longest / 2, abs=3)  # the line of the reference is on it
+    gray, _ = places(path, [round(0.72 * 255)] * 3)
+    assert np.bincount(gray).max() == pytest.approx(longest / 4, abs=3)
+
+
+def test_intervals_are_drawn_where_there_are_some(tmp_path):
+    top1 = {"top1": [50.0, 100.0], "top1_low": [30.0, 90.0], "top1_high": [70.0, 100.0 - 1e-14]}
+    for keys in (["a", "b"], [1.0, 2.0]):
+        without = {"key": keys, "top1": top1["top1"]}
+        charts.table_chart(tmp_path / "with.png", {"key": keys, **top1}, "")
+        charts.table_chart(tmp_path / "without.png", without, "")
+        assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
+    _, x = places(tmp_path / "with.png", [255 - round(0.15 * (255 - part)) for part in BLUE])  # the band of the line
+    assert len(x) > 20_000
+    charts.table_chart(tmp_path / "low.png", {"key": keys, "top1_low": top1["top1"]}, "")  # a name like any other
+    assert len(places(tmp_path / "low.png", BLUE)[0]) > 1000
 
 
 def test_the_first_of_each_class_come_by_label():

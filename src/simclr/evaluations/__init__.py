@@ -95,4 +95,5 @@ class Findings:
     metrics: Mapping[str, float]
     """By name; accuracies in percent."""
     table: Sequence[Mapping[str, float | str]] = field(default=())
-    """Rows for a picture, or none. The first column is the horizontal axis of the others, or names for bars."""
+    """Rows for a picture, or none. The first column is the horizontal axis of the others, or names for bars; <name>_low
+    and <name>_high are the interval of <name>."""

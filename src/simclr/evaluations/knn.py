@@ -2,8 +2,8 @@
 
 top1_k<k> is the accuracy on test in percent, with _low and _high, its 95 % interval over the images (Wilson 1927);
 val_top1_k<k> is that on val. A k larger than the smallest class of train is replaced by the size of that class, since
-no more neighbors can be of it; the name has the k that was used. The table is the accuracy on test by k, up to the
-largest.
+no more neighbors can be of it; the name has the k that was used. The table is the accuracy on test by k, with its
+interval, up to the largest k.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,11 @@ def evaluate(parameters: Params, subject: Subject) -> Findings:
         for k in sizes:
             name = f"{prefix}top1_k{k}"
             metrics |= {name: accuracies[k], **limits(name, accuracies[k], subject.features[split].count)}
-    return Findings(metrics, [{"neighbors": k, "accuracy": accuracy} for k, accuracy in on_test.items()])
+    images = subject.features["test"].count
+    return Findings(
+        metrics,
+        [{"neighbors": k, "accuracy": top1, **limits("accuracy", top1, images)} for k, top1 in on_test.items()],
+    )
 
 
 def _accuracies(subject: Subject, split: str, sizes: list[int], temperature: float) -> dict[int, float]:

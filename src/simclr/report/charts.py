@@ -1,8 +1,10 @@
 """Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
+from operator import sub
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,25 @@ from numpy.typing import NDArray
 
 from simclr.report.class_names import drawable, shorten
 from simclr.report.figure import COLORS, open_figure, text_width
+
+_MARKED = 12
+"""Points of a line at most that are marked as what was measured."""
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Numbers of a chart, and their intervals if there are any."""
+
+    values: list[float]
+    low: list[float] | None
+    high: list[float] | None
+
+    def errors(self) -> list[list[float]] | None:
+        """The lengths (2, n) of the intervals on both sides of the values; none is below 0, as by rounding at 100 %."""
+        if self.low is None or self.high is None:
+            return None
+        sides = map(sub, self.values, self.low), map(sub, self.high, self.values)
+        return [[max(0.0, length) for length in side] for side in sides]
 
 
 def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[str], title: str) -> None:
@@ -46,39 +67,58 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[
                 axes.text(column, row, str(number), color=color, size=7, ha="center", va="center_baseline")
 
 
-def table_chart(path: Path, columns: Mapping[str, Sequence[float] | Sequence[str]], title: str) -> None:
+def table_chart(
+    path: Path, columns: Mapping[str, Sequence[float] | Sequence[str]], title: str, reference: str = ""
+) -> None:
     """A table as lines over its first column or, where that has texts, as bars beside them.
 
     Args:
         path: the PNG file; its parent folders are made.
-        columns: two or more, by name, of one length; all but the first are numbers.
+        columns: two or more, by name, of one length; all but the first are numbers. <name>_low and <name>_high are the
+            interval of <name>.
         title: stands above the chart.
+        reference: the text of a bar that the others are read against: it is gray, and a line across them.
     """
     (first, keys), *others = columns.items()
-    series = {name: [float(value) for value in values] for name, values in others}
+    numbers = {name: [float(value) for value in values] for name, values in others}
+    series = {
+        name: _Series(values, numbers.get(f"{name}_low"), numbers.get(f"{name}_high"))
+        for name, values in numbers.items()
+        if name.removesuffix("_low").removesuffix("_high") not in numbers.keys() - {name}
+    }
     if isinstance(keys[0], str):
-        _bars(path, [str(key) for key in keys], series, title)
+        _bars(path, [str(key) for key in keys], series, title, reference)
         return
+    places = [float(key) for key in keys]
+    marker = "o" if len(places) <= _MARKED else ""
     with open_figure(path, 760, 420) as figure:
         axes = figure.add_subplot(title=title, xlabel=_label(first))
         axes.grid()
-        for color, (name, values) in zip(cycle(COLORS), series.items(), strict=False):
-            axes.plot([float(key) for key in keys], values, color=color, linewidth=1.5, label=_label(name))
+        for color, (name, own) in zip(cycle(COLORS), series.items(), strict=False):
+            axes.plot(places, own.values, color=color, linewidth=1.5, marker=marker, markersize=3.5, label=_label(name))
+            if own.low and own.high:
+                axes.fill_between(places, own.low, own.high, color=color, alpha=0.15, linewidth=0)
         _name(series, axes.set_ylabel, axes.legend)
 
 
-def _bars(path: Path, names: Sequence[str], series: Mapping[str, Sequence[float]], title: str) -> None:
-    values = [value for own in series.values() for value in own]
-    low, high, thickness = min(0.0, *values), max(0.0, *values), 0.7 / len(series)
-    with open_figure(path, 760, 90 + 30 * len(values) + 30 * (len(series) > 1)) as figure:
+def _bars(path: Path, names: Sequence[str], series: Mapping[str, _Series], title: str, reference: str) -> None:
+    ends = [end for own in series.values() for end in (*own.values, *(own.low or ()), *(own.high or ()))]
+    low, high, thickness = min(0.0, *ends), max(0.0, *ends), 0.7 / len(series)
+    with open_figure(path, 760, 90 + 30 * len(names) * len(series) + 30 * (len(series) > 1)) as figure:
         axes = figure.add_subplot(title=title, xlim=(low * 1.12, high * 1.12 or 1.0))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
         axes.tick_params(axis="y", length=0)
         for number, (color, (name, own)) in enumerate(zip(cycle(COLORS), series.items(), strict=False)):
             places = [place + (number + 0.5) * thickness - 0.35 for place in range(len(names))]
-            bars = axes.barh(places, own, height=0.9 * thickness, color=color, label=_label(name))
-            axes.bar_label(bars, [f"{value:.{3 if high <= 1 else 2}f}" for value in own], padding=4)
+            colors = ["0.72" if text == reference else color for text in names]
+            bars = axes.barh(
+                places, own.values, height=0.9 * thickness, color=colors, label=_label(name),
+                xerr=own.errors(), error_kw={"ecolor": "0.3", "elinewidth": 1, "capsize": 2},
+            )  # fmt: skip
+            axes.bar_label(bars, [f"{value:.{3 if high <= 1 else 2}f}" for value in own.values], padding=4)
+            if reference in names:
+                axes.axvline(own.values[names.index(reference)], color="0.5", linestyle="--", linewidth=1)
         axes.set_yticks(range(len(names)), [shorten(name, 40) for name in drawable([_label(name) for name in names])])
         axes.invert_yaxis()
         # a legend outside, because bars leave no place
@@ -95,27 +135,6 @@ def _name(series: Mapping[str, object], label: Callable[[str], object], legend: 
 
 def _label(name: str) -> str:
     return name.replace("_", " ")
-
-
-def accuracy_bars(path: Path, names: Sequence[str], values: Sequence[float], title: str) -> None:
-    """Accuracies side by side, the first one on top, the highest in color.
-
-    Args:
-        path: the PNG file; its parent folders are made.
-        names: the names of the bars.
-        values: in percent.
-        title: stands above the bars.
-    """
-    with open_figure(path, 900, 90 + 46 * len(names)) as figure:
-        axes = figure.add_subplot(title=title, xlabel="accuracy (%)", xlim=(0, 108), xticks=range(0, 101, 20))
-        axes.grid(axis="x")
-        axes.spines["left"].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-        colors = [COLORS[0] if value == max(values) else "0.72" for value in values]
-        bars = axes.barh(range(len(names)), values, height=0.62, color=colors)
-        axes.bar_label(bars, [f"{value:.2f}" for value in values], padding=4)
-        axes.set_yticks(range(len(names)), [shorten(name, 40) for name in names])
-        axes.invert_yaxis()
 
 
 def notice(path: Path, text: str) -> None:

@@ -123,6 +123,28 @@ def test_it_ends_without_a_word_where_nobody_reads_on(repository: Path) -> None:
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
+def test_without_knowing_what_is_meant_it_changes_nothing(repository: Path) -> None:
+    edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
+    before = (repository / "dvc.lock").read_bytes()
+    for argument, code in (("--help", 0), ("convert", 2)):
+        assert run(repository, sys.executable, str(ROOT / "scripts" / "relock"), argument).returncode == code
+    assert (repository / "dvc.lock").read_bytes() == before
+
+
+def test_what_dvc_refuses_ends_it(repository: Path, tmp_path: Path) -> None:
+    edit(repository / "src/simclr/data/beton.py", '"""', '"""Another sentence. ')
+    status = run(repository, "dvc", "status", "--json").stdout
+    program = tmp_path / "bin" / "dvc"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n[ $1 = commit ] && echo no >&2 && exit 7\necho '{status}'")
+    program.chmod(0o755)
+    done = run(
+        repository, "env", f"PATH={program.parent}:{os.environ['PATH']}", sys.executable,
+        str(ROOT / "scripts" / "relock"),
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (7, "", "no\n")
+
+
 def test_without_the_environment_it_says_so(repository: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-I", "-S", str(ROOT / "scripts" / "relock")], cwd=repository, capture_output=True, text=True

@@ -260,6 +260,11 @@ def test_an_older_page_stays_where_none_can_be_written(clone: Path) -> None:
     assert run(clone, str(SCRIPT), "after", "--output", "params.yaml/x", check=False).stderr.startswith(
         "report-page: params.yaml/x: cannot be written ("
     )
+    for output in (".", "", "/", "reports"):
+        done = run(clone, str(SCRIPT), "after", "--output", output, check=False)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.endswith(": cannot be written (Is a directory)\n")
+    assert not list(clone.rglob("*.part"))
     assert (clone / "runs/report.html").read_text() == text
 
 

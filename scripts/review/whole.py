@@ -1,0 +1,24 @@
+"""Files that appear whole or not at all."""
+
+import errno
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` to `path`; its folders are made.
+
+    Raises:
+        OSError: it cannot be written; the old file is as it was.
+    """
+    if not path.name:  # such as . and /
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    partial = path.with_name(f".{path.name}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        partial.write_text(text, encoding="utf-8", errors="replace")
+        partial.replace(path)
+    finally:
+        with suppress(OSError):  # it has become `path`
+            partial.unlink()

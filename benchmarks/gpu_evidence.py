@@ -36,6 +36,7 @@ import torch
 
 from benchmarks import contest, table
 from benchmarks.contest import milliseconds
+from benchmarks.images import class_folders
 from benchmarks.loading import views_of
 from benchmarks.loss import dense, ours
 from simclr import presets
@@ -465,6 +466,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             PARTS[arguments.part].show(Scale(device, Path(folder), arguments.images))
         return
+    if arguments.images is not None:
+        class_folders(arguments.images / "train")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the part ends too: see `section`
     output = None
     if device.type == "cuda":
         name = _gpu()

@@ -138,6 +138,8 @@ def _read(reference: str) -> Outcome:
     splits = converted.files_of(parameters["split"])
     samples = sum(reports["convert"][split]["images"] for split in splits) // batch * batch
     probes = reports["linear_eval"]
+    if not probes:
+        raise UserError("these images have no labels, so that nothing can be compared")
     return Outcome(
         linear=probes["pretrained"]["top1"],
         knn=reports["embed"]["knn_top1"],

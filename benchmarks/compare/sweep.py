@@ -26,7 +26,7 @@ from ruamel.yaml.error import YAMLError
 
 from simclr import check, presets
 from simclr.core import params_file
-from simclr.core.errors import UserError
+from simclr.core.errors import UserError, raise_all
 from simclr.core.printable import join_names, one_line
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
@@ -103,7 +103,8 @@ def values(changes: Sequence[str], origin: str) -> dict[str, Any]:
     """All of params.yaml after `changes`, which DVC itself applies; `origin` names them in errors.
 
     Raises:
-        UserError: an override is malformed, of no parameter, or of several values; or as `check.pipeline`.
+        UserError: an override is malformed, of no parameter, or of several values; or as `check.pipeline`; or a file
+            that is named is not there.
     """
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder, params_file.FILE)
@@ -115,7 +116,7 @@ def values(changes: Sequence[str], origin: str) -> dict[str, Any]:
         except (InvalidArgumentError, HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{origin}: {one_line(error.__cause__ or error, 200)}") from error
         content = params_file.read(changed)
-    check.pipeline(content, origin)
+    raise_all(check.missing_files(check.pipeline(content, origin)))
     return content
 
 

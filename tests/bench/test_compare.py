@@ -242,7 +242,7 @@ def test_what_a_list_and_a_file_of_weights_hold_counts_too(tmp_path: Path) -> No
     identities = set()
     for contents in (("1", "1"), ("2", "1"), ("2", "2")):
         for path, content in zip((listed, weights), contents, strict=True):
-            path.write_text(content)
+            path.write_text(f"# 1 files of /pictures\n{content * 32}  1.png\n")
         identities |= {planned.identity for planned in experiment.plan(Sweep("s", common, {"a": (), "b": ()}), 1)}
     assert len(identities) == 3
 
@@ -329,6 +329,19 @@ def test_what_is_recorded_is_read_and_not_run_again(repository: Path) -> None:
     assert experiment.outcome(named) == expected
     with pytest.raises(FailedError):
         experiment.outcome(experiment.plan(SWEEP, seeds=1)[0])
+
+
+def test_images_without_labels_cannot_be_compared(repository: Path) -> None:
+    write_json(Path("reports/linear_eval/metrics.json"), {})
+    subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qam", "all"], check=True)
+    with pytest.raises(UserError, match="these images have no labels, so that nothing can be compared"):
+        experiment._read("HEAD")
+
+
+def test_files_that_are_missing_are_named_before_any_run(repository: Path) -> None:
+    changes = ("fetch.source=folder", "fetch.folder=/nowhere")
+    with pytest.raises(UserError, match=r"fetch\.folder: /nowhere does not exist"):
+        experiment.plan(Sweep("s", changes, {"a": ()}), 1)
 
 
 def test_a_run_on_train_and_val_together_is_read(repository: Path) -> None:

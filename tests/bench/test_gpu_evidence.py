@@ -1,6 +1,7 @@
 """What `make gpu-evidence` does, rehearsed on a CPU."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from benchmarks.gpu_evidence import PARTS, Found, Scale, section
 from ruamel.yaml import YAML
 
 from simclr.core.errors import UserError
+from tests.helpers.programs import ROOT
 
 CPU = torch.device("cpu")
 
@@ -80,6 +82,32 @@ def test_the_command_names_the_parts_that_failed(
     with pytest.raises(UserError, match=r"of 3 parts, these did not come to their end: machine, views$"):
         gpu_evidence.main()
     assert capsys.readouterr().out.endswith("machine\n\nloss\n\nviews\n\n")
+
+
+def test_a_folder_without_images_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu_evidence", "--images", str(tmp_path)])
+    with pytest.raises(UserError, match=r"train: no class folder is in it; --images takes a folder with train/"):
+        gpu_evidence.main()
+
+
+def test_a_part_ends_with_the_command(tmp_path: Path) -> None:
+    part = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    program = (
+        "import sys; from unittest import mock; from benchmarks import gpu_evidence\n"
+        f"command = [sys.executable, '-c', {part!r}, sys.argv[1]]\n"
+        "section = gpu_evidence.section\n"
+        "with mock.patch.object(gpu_evidence, 'section', lambda *_: section('x', command, 60, {})):\n"
+        "    sys.argv = ['gpu_evidence', '--only', 'machine']\n"
+        "    gpu_evidence.main()\n"
+    )
+    said = tmp_path / "pid"
+    command = subprocess.Popen([sys.executable, "-c", program, str(said)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not said.exists() or not said.read_text():
+        assert command.poll() is None
+        time.sleep(0.1)
+    command.terminate()
+    assert command.wait(60) == 128 + signal.SIGTERM
+    assert not Path("/proc", said.read_text()).exists()
 
 
 def test_every_finding_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

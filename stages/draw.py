@@ -72,6 +72,9 @@ def draw_samples(name: str, split: Beton, classes: list[str]) -> None:
 
 
 def draw_embedding(embedding: arrays.Arrays, train: Beton, test: Beton, classes: list[str]) -> None:
+    for name, split in {"samples": test, "queries": test, "nearest": train}.items():
+        if not all(0 <= index < len(split) for index in embedding[name].ravel().tolist()):
+            raise UserError(f"{EMBEDDING}: damaged, or of other images; the embed stage writes it")
     map_picture.embedding_map(
         REPORTS / "map.png",
         embedding["points"],

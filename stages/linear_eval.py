@@ -36,13 +36,13 @@ def main() -> None:
     linear_eval_params.check(parameters, str(params_file.FILE))
     info = converted.load_info(BETON)
     classes = info.classes
+    encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}
     if not info.labelled:
         leave_out(digests)
         return
     launch.on_every_gpu()
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
     with open_session(memory_hint=HINT) as session:
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {

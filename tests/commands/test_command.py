@@ -122,3 +122,14 @@ def test_report_without_the_repository_is_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(report, "_SCRIPT", tmp_path / "report-page")
     with pytest.raises(UserError, match="report-page: is not there; the page is made in a clone of the repository"):
         report.main()
+
+
+@pytest.mark.parametrize("subcommand", ["embed", "search", "list"])
+def test_an_empty_folder_s_name_is_not_the_working_directory(
+    subcommand: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["simclr", subcommand, "", *["query.png"] * (subcommand == "search")])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    assert end.value.code == 2
+    assert "argument FOLDER: it is empty; name a folder" in capsys.readouterr().err

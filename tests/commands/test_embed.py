@@ -105,10 +105,11 @@ def test_unreadable_images_are_named_and_nothing_is_written_or_they_are_left_out
     os.mkfifo("x/6.png")
     Path("x/7.png").symlink_to("nowhere")
     Path(os.fsdecode(b"x/8\xff.png")).write_bytes(whole)
+    Path("x/9.png").symlink_to("9.png")
     named = (
-        "5 of 8 images are unreadable: x/2.png: the file is empty; x/4\\n.png: not a readable image (image file is "
+        "6 of 9 images are unreadable: x/2.png: the file is empty; x/4\\n.png: not a readable image (image file is "
         "truncated); x/6.png: not a regular file; x/7.png: cannot be read (No such file or directory); "
-        "x/8\\xff.png: the name is not UTF-8; rename it"
+        "x/8\\xff.png: the name is not UTF-8; rename it; x/9.png: cannot be read (Too many levels of symbolic links)"
     )
     assert run.error("embed", "x", *ENCODER) == f"{named}; --skip-unreadable leaves them out"
     assert run.log("embed", "x", *ENCODER, "--skip-unreadable") == f"embed: left out: {named}\n"

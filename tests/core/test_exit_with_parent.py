@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from simclr.core import exit_with_parent
+
 CHILD = (
     "import time; from simclr.core import exit_with_parent; exit_with_parent.watch(); "
     "print('up', flush=True); time.sleep(60)"
@@ -36,3 +38,17 @@ def test_killing_the_parent_ends_the_child(variable: str, ends: bool) -> None:
         if not ends:
             os.killpg(parent.pid, signal.SIGKILL)
         parent.stdout.close()
+
+
+@pytest.mark.parametrize(("variable", "ends"), [("DVC_STAGE", True), ("OTHER", False)])
+def test_a_parent_that_was_killed_during_the_imports_ends_it_too(variable: str, ends: bool) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    code = (
+        "import os, time; from simclr.core import exit_with_parent as e; e.watch(); "
+        "print(e.PARENT in os.environ, flush=True); time.sleep(2)"
+    )
+    environment = os.environ | {variable: "pretrain", exit_with_parent.PARENT: str(gone.pid)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (-signal.SIGTERM if ends else 0)
+    assert ends or done.stdout == "False\n"  # those that it starts have another parent

@@ -40,6 +40,7 @@ def test_a_missing_description(tmp_path: Path) -> None:
         b'"text"',
         json.dumps({"classes": ["cat"], "mean": [0, 0, 0]}).encode(),
         json.dumps({"classes": [], "mean": [], "std": [], "size": 3}).encode(),
+        json.dumps(dataclasses.asdict(DESCRIPTION) | {"classes": None}).encode(),
     ],
 )
 def test_a_damaged_description(tmp_path: Path, content: bytes) -> None:

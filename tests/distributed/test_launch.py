@@ -25,7 +25,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     options: list[Any] = []
     monkeypatch.setattr(launch.run, "run", options.append)
     monkeypatch.setattr("sys.argv", ["stages/pretrain.py"])
-    for name in ("PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE"):
+    for name in ("PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE", "SIMCLR_PARENT"):
         monkeypatch.setenv(name, "")  # so that it is removed again afterwards
         monkeypatch.delenv(name)
     return options
@@ -44,6 +44,7 @@ def test_several_gpus_get_a_process_each(started: list[Any], monkeypatch: pytest
     assert end.value.code is None
     assert (started[0].nproc_per_node, started[0].nnodes) == ("3", "1:1")
     assert started[0].training_script == "stages/pretrain.py"
+    assert os.environ["SIMCLR_PARENT"] == str(os.getpid())
 
 
 @pytest.mark.parametrize("processes", ["abc", "0", "-1", "", "gpu"])
@@ -210,6 +211,27 @@ def test_a_signal_to_the_agent_or_to_every_worker_stops_in_good_order(
         with pytest.raises(Stopped) as stop:
             launch.on_every_gpu()
         assert str(stop.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("PET_RDZV_BACKEND", "x", "'x' is not registered"), ("PET_TEE", "x", "x"), ("PET_LOG_DIR", "/proc/x", "/proc/x")],
+)
+def test_options_that_torchrun_refuses_are_one_line(name: str, value: str, said: str, tmp_path: Path) -> None:
+    program = tmp_path / "stage.py"
+    program.write_text(
+        "from simclr.core import entry\nfrom simclr.distributed import launch\n"
+        "entry.run('stage', lambda: launch.on_every_gpu(on_every_node=True))\n"
+    )
+    own = {"PYTHONPATH": str(ROOT / "src"), "PET_NPROC_PER_NODE": "2", name: value}
+    ended = subprocess.run(
+        [sys.executable, str(program)], env=os.environ | own, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 1
+    line = ended.stderr.splitlines()[-1]  # torch may warn of the same before
+    assert line.startswith("stage: error: torchrun cannot begin with the PET_ variables of the environment: ")
+    assert said in line
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_failing_worker_is_one_line(tmp_path: Path) -> None:

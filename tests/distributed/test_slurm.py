@@ -62,7 +62,13 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.chdir(tmp_path)
-    for name in ("PET_NODE_RANK", "PET_NPROC_PER_NODE", "PET_SHUTDOWN_TIMEOUT", "PET_SIGNALS_TO_HANDLE"):
+    for name in (
+        "PET_NODE_RANK",
+        "PET_NPROC_PER_NODE",
+        "PET_SHUTDOWN_TIMEOUT",
+        "PET_SIGNALS_TO_HANDLE",
+        "SIMCLR_PARENT",
+    ):
         monkeypatch.setenv(name, "")  # so that it is removed again afterwards
         monkeypatch.delenv(name)
     return tmp_path

@@ -150,6 +150,14 @@ def test_any_missing_emptied_or_shortened_file_is_noticed(storage, request, tmp_
             shutil.rmtree(copy)
 
 
+@pytest.mark.parametrize("change", [{"splits": None}, {"splits": []}, {"classes": None}])
+def test_another_type_is_noticed(change, array_folder):
+    path = array_folder / "dataset.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match="missing or damaged"):
+        source_images.open_dataset(array_folder)
+
+
 def test_wrong_count_is_noticed(array_folder):
     path = array_folder / "dataset.json"
     content = json.loads(path.read_text())

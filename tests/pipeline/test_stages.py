@@ -19,6 +19,7 @@ from PIL import Image
 from ruamel.yaml import YAML
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from simclr.core import arrays
 from simclr.core.errors import Stopped, UserError
 from simclr.core.interval import wilson
 from simclr.core.signals import Interruption
@@ -182,6 +183,28 @@ def test_nothing_is_drawn_from_arrays_that_are_missing_or_damaged(name: str, don
     (tmp_path / path).write_bytes((done / path).read_bytes()[:-1])
     assert run("draw", tmp_path).error == f"{path}: damaged; {writes}"
     assert made(tmp_path).keys() == {path}
+
+
+def test_nothing_is_drawn_of_images_that_are_not_there(done: Path, tmp_path: Path) -> None:
+    ready("draw", done, tmp_path)
+    path = tmp_path / "data/embedding.safetensors"
+    embedding = arrays.load(path, ["samples", "points", "queries", "nearest"], "embed")
+    for name, index in (("samples", -1), ("queries", 360), ("nearest", 1 << 40)):
+        changed = embedding[name].copy()
+        changed.flat[0] = index
+        path.unlink()
+        arrays.save(path, {**embedding, name: changed})
+        assert run("draw", tmp_path).error == (
+            "data/embedding.safetensors: damaged, or of other images; the embed stage writes it"
+        )
+
+
+@pytest.mark.parametrize("stage", ["embed", "linear_eval", "finetune", "evaluate", "card"])
+def test_without_an_encoder_no_stage_that_reads_it_begins(stage: str, done: Path, tmp_path: Path) -> None:
+    ready(stage, done, tmp_path)
+    (tmp_path / "models").unlink()
+    missing = r"models/encoder\.safetensors: cannot be read \(No such file or directory\)"
+    assert re.match(missing, run(stage, tmp_path).error)
 
 
 def test_the_card_is_that_of_what_the_stages_wrote(done: Path, tmp_path: Path) -> None:

@@ -9,10 +9,18 @@ from simclr.core.errors import UserError
 def add_encoding(parser: argparse.ArgumentParser) -> None:
     """Add what is needed to encode a folder of images."""
     parser.add_argument(
-        "folder", type=Path, metavar="FOLDER", help="its images, at any depth; hidden files are left out"
+        "folder", type=folder, metavar="FOLDER", help="its images, at any depth; hidden files are left out"
     )
     add_encoder(parser)
     parser.add_argument("--skip-unreadable", action="store_true", help="leave out images that cannot be read")
+
+
+def folder(text: str) -> Path:
+    """The path `text`. What an unset variable of a shell leaves empty is refused: pathlib takes it for the working
+    directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; name a folder")
+    return Path(text)
 
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:

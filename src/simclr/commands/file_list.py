@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from simclr.commands import arguments
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -11,7 +13,9 @@ def main() -> None:
         "one file instead of at all images, which of a million takes minutes. Make it anew when images are added, "
         "removed or changed.",
     )
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with train/<class>/* and test/<class>/* (or val/)")
+    parser.add_argument(
+        "folder", type=arguments.folder, metavar="FOLDER", help="with train/<class>/* and test/<class>/* (or val/)"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="default: the folder's name and .b2sum, in the working directory"
     )

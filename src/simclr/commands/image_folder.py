@@ -9,7 +9,7 @@ from pathlib import Path
 from simclr.core.errors import UserError
 from simclr.core.rgb import Pixels
 from simclr.images import decode_image
-from simclr.images.names import but_others, count_by_suffix, escape, is_image, natural_key
+from simclr.images.names import but_others, count_by_suffix, escape, is_image, natural_key, visible
 
 MEGAPIXELS = 128
 """The largest image; `fetch.max_megapixels` as it is shipped."""
@@ -65,15 +65,14 @@ def find(root: Path) -> ImageFolder:
                 again = again or own in seen
                 above = above | _parents(root / folder)
             seen.add(own)
-            with os.scandir(root / folder) as entries:
-                visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
+            entries = visible(root / folder)
         except OSError as error:
             raise UserError(f"{escape(str(root / folder))}: cannot be read ({error.strerror})") from error
         below = above | {own}
         # the last is the next to be read
-        for name in sorted(visible, key=natural_key, reverse=True):
+        for name in sorted(entries, key=natural_key, reverse=True):
             path = os.path.join(folder, name)
-            if visible[name]:
+            if entries[name]:
                 pending.append(_Visit(path, below, again))
             else:
                 (images if is_image(name) else others).append(path)

@@ -9,6 +9,8 @@ import signal
 import threading
 import time
 
+PARENT = "SIMCLR_PARENT"
+"""A process that starts this one leaves its number here: this one's imports take seconds, in which it may go."""
 _SECONDS = 0.5
 
 
@@ -17,8 +19,9 @@ def watch() -> None:
 
     A process started by hand may outlive its shell.
     """
+    parent = int(os.environ.pop(PARENT, os.getppid()))  # it is none of those that this process starts
     if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
-        threading.Thread(target=_wait, args=(os.getppid(),), name="orphan", daemon=True).start()
+        threading.Thread(target=_wait, args=(parent,), name="orphan", daemon=True).start()
 
 
 def _wait(parent: int) -> None:

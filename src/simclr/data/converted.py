@@ -61,7 +61,10 @@ def load_info(folder: Path) -> DatasetInfo:
     """
     path = folder / _INFO
     try:
-        return DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+        info = DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(info.classes, list):
+            raise TypeError("classes")
+        return info
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the convert stage writes it") from error
     except (ValueError, TypeError) as error:

@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import warnings
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from signal import SIGTERM, Signals
 
@@ -20,6 +21,7 @@ from torch.distributed import run
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from simclr.core import exit_with_parent
 from simclr.core.errors import Stopped, UserError
 from simclr.core.signals import SIGNALS
 from simclr.distributed import slurm, torchrun_options
@@ -119,10 +121,15 @@ def _become_agent(again: str) -> None:
     """
     for name in _SAY_THE_SAME:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    os.environ[exit_with_parent.PARENT] = str(os.getpid())
     try:
         run.run(run.parse_args(sys.argv))
     except dist.DistError as error:
         raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
+    except (ValueError, OSError) as error:  # workers fail in other ways
+        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+            raise
+        raise UserError(f"torchrun cannot begin with the PET_ variables of the environment: {error}") from None
     except SignalException as stop:
         raise Stopped(stop.sigval, again) from None
     except ChildFailedError as error:

@@ -10,7 +10,7 @@ from dvc.ignore import DvcIgnoreFilter
 
 from simclr.core.errors import UserError
 from simclr.images.file_list import FileList
-from simclr.images.names import escape
+from simclr.images.names import escape, visible
 
 
 class ImageTree(Protocol):
@@ -49,12 +49,11 @@ class DiskTree:
 
     def entries(self, folder: str) -> tuple[list[str], list[str]]:
         try:
-            with os.scandir(self.root / folder) as entries:
-                visible = {entry.name: entry.is_dir() for entry in entries if not entry.name.startswith(".")}
+            entries = visible(self.root / folder)
         except OSError as error:
             raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
-        folders = sorted(name for name, is_folder in visible.items() if is_folder)
-        return folders, sorted(visible.keys() - folders)
+        folders = sorted(name for name, is_folder in entries.items() if is_folder)
+        return folders, sorted(entries.keys() - folders)
 
     def has_folder(self, folder: str) -> bool:
         return (self.root / folder).is_dir()

@@ -4,6 +4,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image
 
@@ -14,6 +15,23 @@ KINDS, EXAMPLES = 5, 2  # the most suffixes in a message on skipped files, and f
 def is_image(name: str) -> bool:
     """Whether `name` has the suffix of a format that Pillow opens."""
     return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in Image.OPEN
+
+
+def visible(folder: Path) -> dict[str, bool]:
+    """The names in `folder` that are not hidden, and whether each is a folder's, or that of a link to one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with os.scandir(folder) as entries:
+        return {entry.name: _is_folder(entry) for entry in entries if not entry.name.startswith(".")}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself; reading it as a file fails too, and names it
+        return False
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

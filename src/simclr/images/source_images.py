@@ -132,6 +132,8 @@ def open_dataset(folder: Path) -> Dataset:
     """
     try:
         content = json.loads((folder / "dataset.json").read_text(encoding="ascii"))
+        if not isinstance(content["classes"], list) or not isinstance(content["splits"], dict):
+            raise TypeError("dataset.json")
         splits = {name: _open(folder, name, entry) for name, entry in content["splits"].items()}
         return Dataset(content["source"], content["classes"], splits)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:

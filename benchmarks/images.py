@@ -117,14 +117,16 @@ def shrunk(files: Sequence[Path], count: int, size: int = 32, seed: int = 0) -> 
 
 
 def stored_files(path: Path, files: Sequence[Path]) -> Beton:
-    """The JPEG `files` as a .beton, byte for byte."""
-    stored = []
-    for file in files:
+    """The JPEG `files` as a .beton, byte for byte; they are read one at a time."""
+
+    def stored(file: Path) -> StoredImage:
         content = file.read_bytes()
         size = plain_jpeg(content)
         assert size is not None
-        stored.append(StoredImage(JPEG, *size, content))
-    beton.write(path, stored, np.zeros(len(files), np.int64), largest=max(len(image.data) for image in stored))
+        return StoredImage(JPEG, *size, content)
+
+    largest = max(file.stat().st_size for file in set(files))
+    beton.write(path, map(stored, files), np.zeros(len(files), np.int64), largest)
     return beton.read(path)
 
 

@@ -33,5 +33,11 @@ def place(metric: str) -> tuple[int, int]:
     return _index(tuple(WORDS), metric), _index(STAGES, stage)
 
 
+def order(metric: str) -> tuple[tuple[int, int], list[tuple[float, str]]]:
+    """Sorts metrics as `place`, and those of one place by name, in which numbers count as such (2 before 10)."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", metric)
+    return place(metric), [(float(part), "") if index % 2 else (0.0, part) for index, part in enumerate(parts)]
+
+
 def _index(names: Sequence[str], name: str) -> int:
     return names.index(name) if name in names else len(names)

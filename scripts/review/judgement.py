@@ -83,7 +83,7 @@ def judge(
     is_same_encoder = encoders[0] is not None and encoders[0] == encoders[1]  # that of a seed, whichever
     judgements = []
     compared = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
-    for metric in sorted(compared, key=lambda name: (headline.place(name), name)):
+    for metric in sorted(compared, key=headline.order):
         images = _images(metric, first, second)
         several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
         values = [side.get(metric, math.nan) for side in (first, second)]
@@ -125,8 +125,18 @@ def _predictions(revision: Revision) -> str:
 
 def _judged_metrics(before: Revision, after: Revision, metrics: Iterable[str]) -> set[str]:
     """Those of the `metrics` that are judged; none on val where one side has been trained on it."""
-    trained_on = any(results.parameters(side).get("pretrain.split") == "all" for side in (before, after))
-    return {metric for metric in metrics if split(metric) in ({"test"} if trained_on else {"test", "val"})}
+    parameters = [results.parameters(side) for side in (before, after)]
+    trained_on = any(values.get("pretrain.split") == "all" for values in parameters)
+    once = {metric for metric in metrics if not all(_is_embed_s(metric, values) for values in parameters)}
+    return {metric for metric in once if split(metric) in ({"test"} if trained_on else {"test", "val"})}
+
+
+def _is_embed_s(metric: str, parameters: Mapping[str, object]) -> bool:
+    """Whether a kNN accuracy of evaluate is that of embed by another name."""
+    found = re.fullmatch(r"evaluate\.knn\.top1_k(\d+)", metric)
+    names = ("embed.neighbors", "embed.temperature", "evaluations.knn.temperature")
+    neighbors, *temperatures = (parameters.get(name) for name in names)
+    return found is not None and str(neighbors) == found[1] and temperatures[0] == temperatures[1]
 
 
 def _changed_votes(metric: str, before: Revision, after: Revision) -> str:
@@ -188,7 +198,11 @@ def _by_seeds(metric: str, before: Sample, after: Sample) -> Judgement:
         spread = several[0].sd * math.sqrt(1 + 1 / several[0].runs)
         freedom = several[0].runs - 1
     margin = _quantile(freedom) * spread
-    return _judged(metric, before.mean, after.mean, margin, f"{before.runs} and {after.runs} seeds")
+    return _judged(metric, before.mean, after.mean, margin, f"{_runs(before)} and {_runs(after)}")
+
+
+def _runs(sample: Sample) -> str:
+    return f"mean of {sample.runs} seeds" if sample.runs > 1 else "one run"
 
 
 def _of_one_group(metric: str, before: Sample, after: Sample, group: Sample) -> Judgement:
@@ -216,7 +230,7 @@ def explained(judgements: list[Judgement]) -> str:
     if any("seeds" in item.basis for item in judgements):
         said.append(
             "Where the spread over seeds is known, by Student's t: of two means, of a mean and one more run, or of two "
-            "runs of one group. Each side is then a mean, where it has several runs."
+            "runs of one group."
         )
     if any("gained" in item.basis for item in judgements):
         said.append(

@@ -48,7 +48,7 @@ def test_two_groups_of_seeds_are_compared_by_welchs_t(after: list[float], review
     # whole degrees of freedom, rounded down, make it wider
     assert (high - low) / 2 <= found.margin < 1.5 * (high - low)
     assert (found.word != "within noise") == (abs(found.after - found.before) > found.margin)
-    assert found.basis == f"3 and {len(after)} seeds"
+    assert found.basis == f"mean of 3 seeds and mean of {len(after)} seeds"
 
 
 @pytest.mark.parametrize("alone", ["before", "after"])
@@ -135,7 +135,7 @@ def judged(review: ModuleType, repository: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(repository)
     before, after = review.revision.resolve("base"), review.revision.resolve("workspace")
     samples = [review.seeds.samples(side, []) for side in (before, after)]
-    return [(item.basis.partition(" of ")[0], item.word) for item in review.judgement.judge(before, after, *samples)]
+    return [(item.basis.partition(" of 60 ")[0], item.word) for item in review.judgement.judge(before, after, *samples)]
 
 
 def test_recorded_seeds_of_the_base_tell_what_is_noise(
@@ -143,9 +143,9 @@ def test_recorded_seeds_of_the_base_tell_what_is_noise(
 ) -> None:
     """Where the images alone would call it worse; the workspace has results that the file is not about."""
     have(repository, 88.0, 20)
-    assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
+    assert judged(review, repository, monkeypatch) == [("mean of 3 seeds and one run", "within noise")]
     (repository / "reports/seeds.json").unlink()
-    assert judged(review, repository, monkeypatch) == [("3 and 1 seeds", "within noise")]
+    assert judged(review, repository, monkeypatch) == [("mean of 3 seeds and one run", "within noise")]
 
 
 def test_the_same_results_are_unchanged(repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_seeds_of_the_pretraining_are_no_noise_of_one_encoder(
     monkeypatch.chdir(repository)
     sides = [review.revision.resolve(name) for name in ("locked", "workspace")]
     have(repository, 88.0, 20)
-    for encoder, basis in (("a", "0 gained, 10 lost of 60 images"), ("b", "3 and 1 seeds")):
+    for encoder, basis in (("a", "0 gained, 10 lost of 60 images"), ("b", "mean of 3 seeds and one run")):
         lock(encoder)
         (found,) = review.judgement.judge(*sides, {METRIC: review.seeds.Sample(95.0, 2.0, 3)}, {})
         assert found.basis.startswith(basis)
@@ -266,6 +266,30 @@ def test_accuracies_of_other_neighbors_are_not_compared(
     (repository / "params.yaml").write_text(voting.format(neighbors))
     measure(repository, "embed", {"knn_top1": 50.0})
     assert judged(review, repository, monkeypatch)[-1] == found
+
+
+@pytest.mark.parametrize(
+    ("neighbors", "temperature", "listed"), [(20, 0.1, [5, 125]), (5, 0.1, [20, 125]), (20, 0.5, [5, 20, 125])]
+)
+def test_an_accuracy_that_two_stages_measure_is_judged_once_and_numbers_are_in_order(
+    neighbors: int,
+    temperature: float,
+    listed: list[int],
+    repository: Path,
+    review: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measure(repository, "embed", {"knn_top1": 90.0})
+    measure(repository, "evaluate", {"knn": {f"top1_k{k}": 90.0 for k in (125, 20, 5)}})
+    (repository / "params.yaml").write_text(
+        f"pretrain: {{seed: 0}}\nembed: {{neighbors: {neighbors}, temperature: 0.1}}\n"
+        f"evaluations: {{knn: {{temperature: {temperature}}}}}\n"
+    )
+    amend(repository)
+    monkeypatch.chdir(repository)
+    before, after = review.revision.resolve("base"), review.revision.resolve("workspace")
+    metrics = [item.metric for item in review.judgement.judge(before, after, {}, {})]
+    assert metrics == [METRIC, "embed.knn_top1", *(f"evaluate.knn.top1_k{k}" for k in listed)]
 
 
 @pytest.mark.parametrize(

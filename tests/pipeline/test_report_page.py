@@ -112,7 +112,7 @@ def test_two_commits_side_by_side(clone: Path) -> None:
     assert rows(text, "parameters-that-differ")[1:] == [["pretrain.epochs", "3", "5", "how often each image"]]
     # of the two experiments too, which differ in seeds alone
     assert rows(text, "verdict")[1:] == [
-        ["after", "within noise", "linear probe", "66.67", "85.56", "+18.89 ± 25.30", "1 and 3 seeds"]
+        ["after", "within noise", "linear probe", "66.67", "85.56", "+18.89 ± 25.30", "one run and mean of 3 seeds"]
     ]
     assert ["cat, 30 images", "66.6667", "86.6667", "+20"] in rows(text, "classes")
     mistakes = rows(text, "mistakes")[1:]

@@ -467,8 +467,10 @@ def main() -> None:
             PARTS[arguments.part].show(Scale(device, Path(folder), arguments.images))
         return
     if arguments.images is not None:
-        class_folders(arguments.images / "train")
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the part ends too: see `section`
+        for split in ("train", "test" if (arguments.images / "test").is_dir() else "val"):
+            class_folders(arguments.images / split)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the part ends too: see `section`
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     output = None
     if device.type == "cuda":
         name = _gpu()

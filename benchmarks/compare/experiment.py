@@ -139,7 +139,7 @@ def _read(reference: str) -> Outcome:
     samples = sum(reports["convert"][split]["images"] for split in splits) // batch * batch
     probes = reports["linear_eval"]
     if not probes:
-        raise UserError("these images have no labels, so that nothing can be compared")
+        raise UserError("images without labels cannot be compared")
     return Outcome(
         linear=probes["pretrained"]["top1"],
         knn=reports["embed"]["knn_top1"],

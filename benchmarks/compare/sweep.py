@@ -104,7 +104,7 @@ def values(changes: Sequence[str], origin: str) -> dict[str, Any]:
 
     Raises:
         UserError: an override is malformed, of no parameter, or of several values; or as `check.pipeline`; or a file
-            that is named is not there.
+            that is named is not there, or the images have no labels.
     """
     with tempfile.TemporaryDirectory() as folder:
         changed = Path(folder, params_file.FILE)
@@ -116,7 +116,11 @@ def values(changes: Sequence[str], origin: str) -> dict[str, Any]:
         except (InvalidArgumentError, HydraException, OmegaConfBaseException) as error:
             raise UserError(f"{origin}: {one_line(error.__cause__ or error, 200)}") from error
         content = params_file.read(changed)
-    raise_all(check.missing_files(check.pipeline(content, origin)))
+    checked = check.pipeline(content, origin)
+    raise_all(UserError(f"{origin}: {error}") for error in check.missing_files(checked))
+    pictures = Path(str(checked.fetch.folder))
+    if checked.fetch.source == "folder" and pictures.is_dir() and not (pictures / "train").is_dir():
+        raise UserError(f"{origin}: fetch.folder: {pictures} has no train/: images without labels cannot be compared")
     return content
 
 

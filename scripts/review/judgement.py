@@ -127,16 +127,21 @@ def _judged_metrics(before: Revision, after: Revision, metrics: Iterable[str]) -
     """Those of the `metrics` that are judged; none on val where one side has been trained on it."""
     parameters = [results.parameters(side) for side in (before, after)]
     trained_on = any(values.get("pretrain.split") == "all" for values in parameters)
-    once = {metric for metric in metrics if not all(_is_embed_s(metric, values) for values in parameters)}
-    return {metric for metric in once if split(metric) in ({"test"} if trained_on else {"test", "val"})}
+    named = {metric for metric in metrics if split(metric) in ({"test"} if trained_on else {"test", "val"})}
+    if "embed.knn_top1" in named:
+        measured = map(results.metrics, (before, after))
+        twice = [
+            {name for name in named if _is_embed_s(name, *side)} for side in zip(measured, parameters, strict=True)
+        ]
+        named -= twice[0] & twice[1]
+    return named
 
 
-def _is_embed_s(metric: str, parameters: Mapping[str, object]) -> bool:
+def _is_embed_s(metric: str, metrics: Mapping[str, float], parameters: Mapping[str, object]) -> bool:
     """Whether a kNN accuracy of evaluate is that of embed by another name."""
-    found = re.fullmatch(r"evaluate\.knn\.top1_k(\d+)", metric)
-    names = ("embed.neighbors", "embed.temperature", "evaluations.knn.temperature")
-    neighbors, *temperatures = (parameters.get(name) for name in names)
-    return found is not None and str(neighbors) == found[1] and temperatures[0] == temperatures[1]
+    temperatures = [parameters.get(name) for name in ("embed.temperature", "evaluations.knn.temperature")]
+    own = metric == f"evaluate.knn.top1_k{metrics.get('embed.knn_neighbors', 0):.0f}"
+    return own and temperatures[0] is not None and temperatures[0] == temperatures[1]
 
 
 def _changed_votes(metric: str, before: Revision, after: Revision) -> str:

@@ -334,14 +334,18 @@ def test_what_is_recorded_is_read_and_not_run_again(repository: Path) -> None:
 def test_images_without_labels_cannot_be_compared(repository: Path) -> None:
     write_json(Path("reports/linear_eval/metrics.json"), {})
     subprocess.run(["git", "-c", "user.name=n", "-c", "user.email=e", "commit", "-qam", "all"], check=True)
-    with pytest.raises(UserError, match="these images have no labels, so that nothing can be compared"):
+    with pytest.raises(UserError, match="images without labels cannot be compared"):
         experiment._read("HEAD")
 
 
 def test_files_that_are_missing_are_named_before_any_run(repository: Path) -> None:
     changes = ("fetch.source=folder", "fetch.folder=/nowhere")
-    with pytest.raises(UserError, match=r"fetch\.folder: /nowhere does not exist"):
+    with pytest.raises(UserError, match=r"^s: a: fetch\.folder: /nowhere does not exist"):
         experiment.plan(Sweep("s", changes, {"a": ()}), 1)
+    Path("pictures").mkdir()
+    Path("pictures/1.png").touch()
+    with pytest.raises(UserError, match=r"^s: a: fetch\.folder: pictures has no train/: images without labels cannot"):
+        experiment.plan(Sweep("s", ("fetch.source=folder", "fetch.folder=pictures"), {"a": ()}), 1)
 
 
 def test_a_run_on_train_and_val_together_is_read(repository: Path) -> None:

@@ -86,11 +86,14 @@ def test_the_command_names_the_parts_that_failed(
 
 def test_a_folder_without_images_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_evidence", "--images", str(tmp_path)])
-    with pytest.raises(UserError, match=r"train: no class folder is in it; --images takes a folder with train/"):
-        gpu_evidence.main()
+    for split in ("train", "val"):
+        with pytest.raises(UserError, match=rf"{split}: no class folder is in it; --images takes a folder with train/"):
+            gpu_evidence.main()
+        (tmp_path / split / "cat").mkdir(parents=True)
 
 
-def test_a_part_ends_with_the_command(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_part_ends_with_the_command(number: signal.Signals, tmp_path: Path) -> None:
     part = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
     program = (
         "import sys; from unittest import mock; from benchmarks import gpu_evidence\n"
@@ -102,11 +105,13 @@ def test_a_part_ends_with_the_command(tmp_path: Path) -> None:
     )
     said = tmp_path / "pid"
     command = subprocess.Popen([sys.executable, "-c", program, str(said)], cwd=ROOT, stdout=subprocess.DEVNULL)
+    give_up = time.monotonic() + 60
     while not said.exists() or not said.read_text():
         assert command.poll() is None
+        assert time.monotonic() < give_up
         time.sleep(0.1)
-    command.terminate()
-    assert command.wait(60) == 128 + signal.SIGTERM
+    command.send_signal(number)
+    assert command.wait(60) == 128 + number
     assert not Path("/proc", said.read_text()).exists()
 
 

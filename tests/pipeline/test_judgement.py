@@ -269,20 +269,21 @@ def test_accuracies_of_other_neighbors_are_not_compared(
 
 
 @pytest.mark.parametrize(
-    ("neighbors", "temperature", "listed"), [(20, 0.1, [5, 125]), (5, 0.1, [20, 125]), (20, 0.5, [5, 20, 125])]
+    ("neighbors", "temperature", "listed"),
+    [(20, 0.1, [5, 125]), (5, 0.1, [20, 125]), (20, 0.5, [5, 20, 125]), (20, "null", [5, 20, 125])],
 )
 def test_an_accuracy_that_two_stages_measure_is_judged_once_and_numbers_are_in_order(
     neighbors: int,
-    temperature: float,
+    temperature: float | str,
     listed: list[int],
     repository: Path,
     review: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    measure(repository, "embed", {"knn_top1": 90.0})
+    measure(repository, "embed", {"knn_top1": 90.0, "knn_neighbors": neighbors})
     measure(repository, "evaluate", {"knn": {f"top1_k{k}": 90.0 for k in (125, 20, 5)}})
     (repository / "params.yaml").write_text(
-        f"pretrain: {{seed: 0}}\nembed: {{neighbors: {neighbors}, temperature: 0.1}}\n"
+        f"pretrain: {{seed: 0}}\nembed: {{temperature: {0.1 if temperature != 'null' else 'null'}}}\n"
         f"evaluations: {{knn: {{temperature: {temperature}}}}}\n"
     )
     amend(repository)

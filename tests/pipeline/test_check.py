@@ -267,7 +267,7 @@ def launch(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]
     (folder / "stages" / "check.py").write_text("import sys; print('CHECKED=' + sys.argv[1], 'A=1')")
     (folder / "stages" / "name.py").write_text(
         "import os, sys; print(*(os.environ[name] for name in ('CHECKED', 'A', 'PYTHONPATH')), sys.prefix)\n"
-        "assert int(os.environ['SIMCLR_PARENT']) == os.getppid()"
+        "assert os.environ['SIMCLR_PARENT'] == f'{os.getpid()}:{os.getppid()}'"
     )
     command = [str(ROOT / "scripts" / "stage"), "name"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -329,8 +329,13 @@ def test_intervals_are_drawn_where_there_are_some(tmp_path):
         assert (tmp_path / "with.png").read_bytes() != (tmp_path / "without.png").read_bytes()
     _, x = places(tmp_path / "with.png", [255 - round(0.15 * (255 - part)) for part in BLUE])  # the band of the line
     assert len(x) > 20_000
-    charts.table_chart(tmp_path / "low.png", {"key": keys, "top1_low": top1["top1"]}, "")  # a name like any other
-    assert len(places(tmp_path / "low.png", BLUE)[0]) > 1000
+    one = {name: values[:1] for name, values in {"key": keys, **top1}.items()}
+    charts.table_chart(tmp_path / "one.png", one, "")
+    y, _ = places(tmp_path / "one.png", BLUE)
+    assert np.ptp(y) > 150  # from the low to the high
+    for name in ("top1_low", "top1_high_low"):  # a name like any other
+        charts.table_chart(tmp_path / "low.png", {"key": keys, "top1": top1["top1"], name: [20.0, 30.0]}, "")
+        assert len(places(tmp_path / "low.png", (0xFF, 0xA9, 0x0E))[0]) > 1000
 
 
 def test_the_first_of_each_class_come_by_label():

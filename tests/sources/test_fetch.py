@@ -518,6 +518,12 @@ def test_linked_folders(path, images, tmp_path):
     refuses(images, tmp_path, f"images/{path}: a linked folder, behind which DVC sees no change; name the real one ")
 
 
+@pytest.mark.parametrize("path", ["train/fox", "train/cat/fox.png"])
+def test_a_link_to_itself_is_named_and_no_class_is_lost(path: str, images: Path, tmp_path: Path) -> None:
+    (images / path).symlink_to(Path(path).name)
+    refuses(images, tmp_path, rf"images/{path}: cannot be read \(Too many levels of symbolic links\)")
+
+
 @pytest.mark.parametrize("path", [b"train/caf\xe9", b"train/cat/caf\xe9.png", b"test/cat/caf\xe9"])
 def test_names_that_are_not_utf_8(path, images, tmp_path):
     save(images / (os.fsdecode(path) + ("" if path.endswith(b".png") else "/1.png")))

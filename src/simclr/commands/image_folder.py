@@ -67,7 +67,7 @@ def find(root: Path) -> ImageFolder:
             seen.add(own)
             entries = visible(root / folder)
         except OSError as error:
-            raise UserError(f"{escape(str(root / folder))}: cannot be read ({error.strerror})") from error
+            raise UserError(f"{escape(str(error.filename))}: cannot be read ({error.strerror})") from error
         below = above | {own}
         # the last is the next to be read
         for name in sorted(entries, key=natural_key, reverse=True):

@@ -10,7 +10,9 @@ import threading
 import time
 
 PARENT = "SIMCLR_PARENT"
-"""A process that starts this one leaves its number here: this one's imports take seconds, in which it may go."""
+"""What starts this process leaves the number of its parent here, since that may go during the seconds that this one
+imports: `<this>:<parent>`, or `:<parent>` where its own is not known before. Without it, or where a program that starts
+this one lies between, the parent is that of now."""
 _SECONDS = 0.5
 
 
@@ -19,9 +21,12 @@ def watch() -> None:
 
     A process started by hand may outlive its shell.
     """
-    parent = int(os.environ.pop(PARENT, os.getppid()))  # it is none of those that this process starts
+    own, _, parent = os.environ.pop(PARENT, "").partition(":")  # not for those that this process starts
+    known = own in ("", str(os.getpid())) and parent.isdecimal()
     if "DVC_STAGE" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ:
-        threading.Thread(target=_wait, args=(parent,), name="orphan", daemon=True).start()
+        threading.Thread(
+            target=_wait, args=(int(parent) if known else os.getppid(),), name="orphan", daemon=True
+        ).start()
 
 
 def _wait(parent: int) -> None:

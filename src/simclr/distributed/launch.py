@@ -121,15 +121,18 @@ def _become_agent(again: str) -> None:
     """
     for name in _SAY_THE_SAME:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ[exit_with_parent.PARENT] = str(os.getpid())
+    os.environ[exit_with_parent.PARENT] = f":{os.getpid()}"
+    options = run.parse_args(sys.argv)
     try:
-        run.run(run.parse_args(sys.argv))
-    except dist.DistError as error:
-        raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
-    except (ValueError, OSError) as error:  # workers fail in other ways
+        run.config_from_args(options)
+    except (ValueError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
             raise
-        raise UserError(f"torchrun cannot begin with the PET_ variables of the environment: {error}") from None
+        raise UserError(f"torchrun refuses the PET_ variables of the environment: {error}") from None
+    try:
+        run.run(options)
+    except dist.DistError as error:
+        raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
     except SignalException as stop:
         raise Stopped(stop.sigval, again) from None
     except ChildFailedError as error:

@@ -21,7 +21,7 @@ def visible(folder: Path) -> dict[str, bool]:
     """The names in `folder` that are not hidden, and whether each is a folder's, or that of a link to one.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, or a link in it cannot be followed whose name is not an image's.
     """
     with os.scandir(folder) as entries:
         return {entry.name: _is_folder(entry) for entry in entries if not entry.name.startswith(".")}
@@ -30,8 +30,10 @@ def visible(folder: Path) -> dict[str, bool]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself; reading it as a file fails too, and names it
-        return False
+    except OSError:  # such as a link to itself
+        if not is_image(entry.name):
+            raise
+        return False  # reading it as a file fails too, and names it
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

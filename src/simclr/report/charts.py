@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle
+from itertools import chain, cycle
 from operator import sub
 from pathlib import Path
 
@@ -23,8 +23,8 @@ class _Series:
     """Numbers of a chart, and their intervals if there are any."""
 
     values: list[float]
-    low: list[float] | None
-    high: list[float] | None
+    low: list[float] | None = None
+    high: list[float] | None = None
 
     def errors(self) -> list[list[float]] | None:
         """The lengths (2, n) of the intervals on both sides of the values; none is below 0, as by rounding at 100 %."""
@@ -81,10 +81,12 @@ def table_chart(
     """
     (first, keys), *others = columns.items()
     numbers = {name: [float(value) for value in values] for name, values in others}
+    bounded = {name: [f"{name}_low", f"{name}_high"] for name in numbers}
+    bounded = {name: limits for name, limits in bounded.items() if numbers.keys() >= set(limits)}
     series = {
-        name: _Series(values, numbers.get(f"{name}_low"), numbers.get(f"{name}_high"))
+        name: _Series(values, *(numbers[limit] for limit in bounded.get(name, [])))
         for name, values in numbers.items()
-        if name.removesuffix("_low").removesuffix("_high") not in numbers.keys() - {name}
+        if name not in chain(*bounded.values())
     }
     if isinstance(keys[0], str):
         _bars(path, [str(key) for key in keys], series, title, reference)
@@ -95,7 +97,10 @@ def table_chart(
         axes = figure.add_subplot(title=title, xlabel=_label(first))
         axes.grid()
         for color, (name, own) in zip(cycle(COLORS), series.items(), strict=False):
-            axes.plot(places, own.values, color=color, linewidth=1.5, marker=marker, markersize=3.5, label=_label(name))
+            axes.errorbar(
+                places, own.values, own.errors() if len(places) == 1 else None, capsize=2,
+                color=color, linewidth=1.5, marker=marker, markersize=3.5, label=_label(name),
+            )  # fmt: skip
             if own.low and own.high:
                 axes.fill_between(places, own.low, own.high, color=color, alpha=0.15, linewidth=0)
         _name(series, axes.set_ylabel, axes.legend)

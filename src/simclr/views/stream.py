@@ -57,15 +57,19 @@ class ViewStream:
             count, batch_size, self.views[0].seed, epoch, session.rank, session.world_size,
             drop_last=drop_last, pieces=pieces, window=self.window,
         )  # fmt: skip
+        for number, parcel in enumerate(self.parcels(shares, epoch, batch_size, first), first):
+            yield self.batch(parcel, min(batch_size, count - number * batch_size))
+
+    def parcels(self, shares: list[Indices], epoch: int, batch_size: int, first: int = 0) -> Iterator[Parcel]:
+        """The host's work for an epoch: what `load` gives for each of the `shares` of batches of `batch_size`, from the
+        `first` on, loaded in the background while the one before is used."""
 
         def load(number: int) -> Parcel:
             if self.window and not fits_memory(self.source):
                 self._read_ahead(shares, number, first, max(1, self.window // batch_size))
             return self.load(shares[number], epoch)
 
-        loaded = prefetch.prefetch(load, range(first, len(shares)), loader.prefetch_batches(self.device))
-        for number, parcel in enumerate(loaded, first):
-            yield self.batch(parcel, min(batch_size, count - number * batch_size))
+        return prefetch.prefetch(load, range(first, len(shares)), loader.prefetch_batches(self.device))
 
     def _read_ahead(self, shares: list[Indices], number: int, first: int, ahead: int) -> None:
         """At the first batch of each window, of `ahead` batches, ask for the next window; at the `first` batch of all,

@@ -25,10 +25,9 @@ from benchmarks.contest import CORES, recipe
 from benchmarks.loading import views_of
 from simclr.core import entry
 from simclr.core.errors import UserError
-from simclr.data import readahead
-from simclr.data.batch import Batch
-from simclr.data.beton import Beton
-from simclr.distributed.session import Session, open_session
+from simclr.data import beton, readahead, sampling
+from simclr.device.transfer import Parcel
+from simclr.distributed.session import open_session
 from simclr.tracking import progress
 from simclr.views.compose import Views
 from simclr.views.stream import ViewStream
@@ -41,21 +40,17 @@ _GB = 10**9
 
 def main() -> None:
     arguments = _arguments()
-    views = views_of(recipe("imagenet"))
-    views = Views([each for each in views.augmentations if each.name in ("crop", "flip")], 2, 224, views.seed)
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, open_session() as session:
-        file = _stored(Path(folder), arguments.gigabytes)
-        print(f"{len(file)} JPEG files, {len(file.data) / _GB:.1f} GB, {CORES} cores\n")
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, open_session():
+        path = _stored(Path(folder), arguments.gigabytes)
         print("| order | images/s | kB read for an image |\n|---|--:|--:|", flush=True)
         for window in (None, *arguments.windows):
             order = f"windows of {window}" if window else "random"
-            stream = ViewStream(file, (views,), torch.device("cpu"), window)
-            rate, kilobytes = measured(stream, session, arguments.seconds, order)
+            rate, kilobytes = measured(path, window, arguments.seconds, order)
             print(f"| {order} | {rate:.0f} | {kilobytes:.0f} |", flush=True)
 
 
-def _stored(folder: Path, gigabytes: float) -> Beton:
-    """A .beton of so many gigabytes in `folder`.
+def _stored(folder: Path, gigabytes: float) -> Path:
+    """A .beton of so many gigabytes in `folder`, and on the disk.
 
     Raises:
         UserError: memory can hold it.
@@ -66,30 +61,38 @@ def _stored(folder: Path, gigabytes: float) -> Beton:
     file = images.stored_files(folder / "train.beton", files * repeats)
     if readahead.fits_memory(file):
         raise UserError(f"--gigabytes {gigabytes}: more than half of the memory that this process may use is needed")
-    return file
+    print(f"{len(file)} JPEG files, {len(file.data) / _GB:.1f} GB, {CORES} cores\n")
+    return file.path
 
 
-def measured(stream: ViewStream, session: Session, seconds: float, title: str) -> tuple[float, float]:
-    """The images per second of `stream`, and the kilobytes that are read from the disk for each of them."""
-    with stream.source.path.open("rb") as file:
+def measured(path: Path, window: int | None, seconds: float, title: str) -> tuple[float, float]:
+    """The images per second that are loaded from the .beton at `path`, and the kilobytes that are read from the disk
+    for each of them."""
+    with path.open("rb") as file:  # nothing maps it now, so that the kernel can forget all of it
+        os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    with closing(_batches(stream, session)) as batches, progress.bar(round(2 * seconds), "s", title) as bar:
-        _used(batches, seconds, bar)
+    with closing(_parcels(path, window)) as parcels, progress.bar(round(2 * seconds), "s", title) as bar:
+        _used(parcels, seconds, bar)
         began, read = time.perf_counter(), _bytes_read()
-        count = _used(batches, seconds, bar)
+        count = _used(parcels, seconds, bar)
         return count / (time.perf_counter() - began), (_bytes_read() - read) / 1000 / count
 
 
-def _batches(stream: ViewStream, session: Session) -> Generator[Batch]:
+def _parcels(path: Path, window: int | None) -> Generator[Parcel]:
+    chosen = views_of(recipe("imagenet"))
+    cut = [each for each in chosen.augmentations if each.name in ("crop", "flip")]
+    file = beton.read(path)
+    stream = ViewStream(file, (Views(cut, 2, 224, chosen.seed),), torch.device("cpu"), window)
     for epoch in itertools.count(1):
-        yield from stream.epoch(epoch, _BATCH, session, drop_last=True)
+        shares = sampling.shuffled_batches(len(file), _BATCH, chosen.seed, epoch, drop_last=True, window=window)
+        yield from stream.parcels(shares, epoch, _BATCH)
 
 
-def _used(batches: Iterator[Batch], seconds: float, bar: progress.Bar) -> int:
-    """Take `batches` for so many seconds; returns the number of their images."""
+def _used(parcels: Iterator[Parcel], seconds: float, bar: progress.Bar) -> int:
+    """Take `parcels` for so many seconds; returns the number of their images."""
     began, start, count = time.perf_counter(), bar.n, 0
     while (passed := time.perf_counter() - began) < seconds:
-        next(batches)
+        next(parcels)
         count += _BATCH
         bar.update(start + int(passed) - bar.n)
     return count
@@ -120,7 +123,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _writable(text: str) -> Path:
-    if not os.access(Path(text, "."), os.W_OK):
+    if not (text and os.access(os.path.join(text, "."), os.W_OK)):  # "." is in folders alone
         raise argparse.ArgumentTypeError(f"{text!r} is no folder that can be written to")
     return Path(text)
 

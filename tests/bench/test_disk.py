@@ -3,28 +3,53 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from benchmarks import disk, images
-from benchmarks.contest import recipe
-from benchmarks.loading import views_of
 
 from simclr.core.errors import UserError
-from simclr.views.stream import ViewStream
-from tests.helpers.ranks import ALONE
+from simclr.data.beton import Beton
+from simclr.data.sampling import Indices
+from simclr.views import stream
 
 
 @pytest.mark.parametrize("window", [None, 64])
-def test_a_rate_and_what_was_read(tmp_path: Path, window: int | None) -> None:
-    files = images.cut(tmp_path, 4)
-    file = images.stored_files(tmp_path / "x.beton", files * 16)
-    assert [
-        file.data[start:][:size].tobytes() for start, size in zip(file.starts[4:], file.sizes[4:], strict=True)
-    ] == [each.read_bytes() for each in files * 15]
-    stream = ViewStream(file, (views_of(recipe("cifar10_smoke")),), torch.device("cpu"), window)
-    rate, kilobytes = disk.measured(stream, ALONE, 0.05, "test")
-    assert rate > 0
-    assert 0 <= kilobytes < 1000
+def test_the_rate_and_what_was_read_are_of_the_second_half(
+    tmp_path: Path, window: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = images.stored_files(tmp_path / "x.beton", images.cut(tmp_path, 4) * 32)
+    batches, asked = [], []
+
+    def used(parcels: object, *_: object) -> int:
+        batches.append(next(parcels))  # type: ignore[call-overload]
+        return 500
+
+    def read_ahead(_: Beton, samples: Indices) -> None:
+        asked.append(len(samples))
+
+    monkeypatch.setattr(disk, "_used", used)
+    monkeypatch.setattr(disk, "_bytes_read", iter([7_000, 1_007_000]).__next__)
+    monkeypatch.setattr(disk.time, "perf_counter", iter([10.0, 15.0]).__next__)
+    monkeypatch.setattr(stream, "fits_memory", lambda _: False)
+    monkeypatch.setattr(stream, "read_ahead", read_ahead)
+    assert disk.measured(file.path, window, 0.1, "test") == (100, 2)
+    assert [batch["pixels.0"].shape for batch in batches] == [(64, 2, 224, 224, 3)] * 2
+    assert not np.array_equal(batches[0]["samples"], batches[1]["samples"])
+    assert bool(asked) is bool(window)
+
+
+def test_it_goes_on_from_epoch_to_epoch_until_the_time_is_over(tmp_path: Path) -> None:
+    file = images.stored_files(tmp_path / "x.beton", images.cut(tmp_path, 4) * 16)
+    rate, kilobytes = disk.measured(file.path, None, 0.5, "test")
+    assert rate > 64 / 0.5  # more than the one batch of an epoch
+    assert kilobytes >= 0
+
+
+def test_a_file_of_the_same_images_again_and_again(tmp_path: Path) -> None:
+    files = images.cut(tmp_path, 3)
+    file = images.stored_files(tmp_path / "x.beton", files * 2)
+    stored = [file.data[start : start + size].tobytes() for start, size in zip(file.starts, file.sizes, strict=True)]
+    assert stored == [each.read_bytes() for each in files] * 2
 
 
 def test_a_file_that_memory_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -37,16 +62,18 @@ def test_a_file_that_memory_can_hold_is_refused(monkeypatch: pytest.MonkeyPatch,
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("--gigabytes nan", "'nan' is no number above 0"),
-        ("--seconds x", "'x' is no number above 0"),
-        ("--windows 128 63", "at least a batch, 64"),
-        ("--folder nowhere", "'nowhere' is no folder that can be written to"),
+        (["--gigabytes", "nan"], "'nan' is no number above 0"),
+        (["--seconds", "x"], "'x' is no number above 0"),
+        (["--windows", "128", "63"], "at least a batch, 64"),
+        (["--folder", "nowhere"], "'nowhere' is no folder that can be written to"),
+        (["--folder", __file__], "is no folder that can be written to"),
+        (["--folder", ""], "'' is no folder that can be written to"),
     ],
 )
 def test_arguments_that_are_refused(
-    given: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    given: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["disk", *given.split()])
+    monkeypatch.setattr(sys, "argv", ["disk", *given])
     with pytest.raises(SystemExit):
         disk.main()
     assert said in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """The measurement of loading from a disk, on a file that memory holds."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -38,10 +39,18 @@ def test_the_rate_and_what_was_read_are_of_the_second_half(
     assert bool(asked) is bool(window)
 
 
-def test_it_goes_on_from_epoch_to_epoch_until_the_time_is_over(tmp_path: Path) -> None:
+def test_it_goes_on_from_epoch_to_epoch(tmp_path: Path) -> None:
     file = images.stored_files(tmp_path / "x.beton", images.cut(tmp_path, 4) * 16)
-    rate, kilobytes = disk.measured(file.path, None, 0.5, "test")
-    assert rate > 64 / 0.5  # more than the one batch of an epoch
+    with closing(disk._parcels(file.path, None)) as parcels:
+        orders = [next(parcels)["samples"].tolist() for _ in range(3)]  # of an epoch each
+    assert [sorted(order) for order in orders] == [list(range(64))] * 3
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_it_ends_when_the_time_is_over(tmp_path: Path) -> None:
+    file = images.stored_files(tmp_path / "x.beton", images.cut(tmp_path, 4) * 16)
+    rate, kilobytes = disk.measured(file.path, None, 0.1, "test")
+    assert rate > 0
     assert kilobytes >= 0
 
 

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import table
 from benchmarks.contest import CORES, WORKERS, MissingError, peer, recipe
-from benchmarks.images import LAYOUT, class_folders, first
+from benchmarks.images import LAYOUT, class_folders, first, held_out
 from benchmarks.loading import TwoViews, lightly_transform, opened, views_of
 from simclr import presets
 from simclr.core import entry, params
@@ -119,7 +119,7 @@ def small_images(images: Path, count: int, tested: int, size: int, folder: Path)
         UserError: a folder or a class is missing, or a class has too few images.
     """
     train, classes = _split(images / "train", count, size)
-    test, tested_classes = _split(images / ("test" if (images / "test").is_dir() else "val"), tested, size)
+    test, tested_classes = _split(held_out(images), tested, size)
     if classes != tested_classes:
         raise UserError(f"{images}: train has the classes {', '.join(classes)}, test {', '.join(tested_classes)}")
     channels = train.reshape(-1, 3) / 255

@@ -36,7 +36,7 @@ import torch
 
 from benchmarks import contest, table
 from benchmarks.contest import milliseconds
-from benchmarks.images import class_folders
+from benchmarks.images import class_folders, held_out
 from benchmarks.loading import views_of
 from benchmarks.loss import dense, ours
 from simclr import presets
@@ -467,8 +467,8 @@ def main() -> None:
             PARTS[arguments.part].show(Scale(device, Path(folder), arguments.images))
         return
     if arguments.images is not None:
-        for split in ("train", "test" if (arguments.images / "test").is_dir() else "val"):
-            class_folders(arguments.images / split)
+        for split in (arguments.images / "train", held_out(arguments.images)):
+            class_folders(split)
     for number in (signal.SIGTERM, signal.SIGHUP):  # so that the part ends too: see `section`
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     output = None

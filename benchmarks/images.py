@@ -89,6 +89,11 @@ def class_folders(split: Path) -> list[Path]:
     return classes
 
 
+def held_out(folder: Path) -> Path:
+    """Its test split: test/, or val/ where there is none."""
+    return folder / ("test" if (folder / "test").is_dir() else "val")
+
+
 def first(folder: Path, count: int) -> list[Path]:
     """The first `count` images in the `folder` of a class, by name.
 

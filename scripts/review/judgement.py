@@ -83,6 +83,8 @@ def judge(
     is_same_encoder = encoders[0] is not None and encoders[0] == encoders[1]  # that of a seed, whichever
     judgements = []
     compared = {*by_images, *_judged_metrics(before, after, first.keys() & second.keys())}
+    if "embed.knn_top1" in compared:
+        compared -= _names_in_evaluate(before, first) & _names_in_evaluate(after, second)
     for metric in sorted(compared, key=headline.order):
         images = _images(metric, first, second)
         several = [seeds.get(metric) for seeds in (seeds_before, seeds_after)]
@@ -125,23 +127,17 @@ def _predictions(revision: Revision) -> str:
 
 def _judged_metrics(before: Revision, after: Revision, metrics: Iterable[str]) -> set[str]:
     """Those of the `metrics` that are judged; none on val where one side has been trained on it."""
-    parameters = [results.parameters(side) for side in (before, after)]
-    trained_on = any(values.get("pretrain.split") == "all" for values in parameters)
-    named = {metric for metric in metrics if split(metric) in ({"test"} if trained_on else {"test", "val"})}
-    if "embed.knn_top1" in named:
-        measured = map(results.metrics, (before, after))
-        twice = [
-            {name for name in named if _is_embed_s(name, *side)} for side in zip(measured, parameters, strict=True)
-        ]
-        named -= twice[0] & twice[1]
-    return named
+    trained_on = any(results.parameters(side).get("pretrain.split") == "all" for side in (before, after))
+    return {metric for metric in metrics if split(metric) in ({"test"} if trained_on else {"test", "val"})}
 
 
-def _is_embed_s(metric: str, metrics: Mapping[str, float], parameters: Mapping[str, object]) -> bool:
-    """Whether a kNN accuracy of evaluate is that of embed by another name."""
+def _names_in_evaluate(revision: Revision, metrics: Mapping[str, float]) -> set[str]:
+    """What evaluate calls the kNN accuracy of embed, if it measures the same."""
+    parameters = results.parameters(revision)
     temperatures = [parameters.get(name) for name in ("embed.temperature", "evaluations.knn.temperature")]
-    own = metric == f"evaluate.knn.top1_k{metrics.get('embed.knn_neighbors', 0):.0f}"
-    return own and temperatures[0] is not None and temperatures[0] == temperatures[1]
+    if temperatures[0] is None or temperatures[0] != temperatures[1]:
+        return set()
+    return {f"evaluate.knn.top1_k{metrics.get('embed.knn_neighbors', 0):.0f}"}
 
 
 def _changed_votes(metric: str, before: Revision, after: Revision) -> str:

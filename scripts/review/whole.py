@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all; without `simclr.core.atomic`, since a review runs where DVC alone is."""
 
 import errno
 import os

@@ -6,7 +6,7 @@ from pathlib import Path
 from simclr.core import arrays, entry, fingerprint, tables
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
-from simclr.core.interval import limits
+from simclr.core.interval import wilson
 from simclr.data import converted, loader
 from simclr.data.beton import Beton
 from simclr.linear_eval.confusion import confusion
@@ -97,12 +97,14 @@ def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
     charts.confusion_matrix(REPORTS / "confusion.png", counts["pretrained"], classes, "Linear probe on test: confusion")
     with Board(run_folder("draw")) as board:
         board.picture("linear_eval/confusion", REPORTS / "confusion.png")
-    accuracies = [
-        {"probe": PROBES[name], "accuracy": top1, **limits("accuracy", top1, len(scores["labels"]))}
-        for name, matrix in counts.items()
-        for top1 in [100 * matrix.trace() / matrix.sum()]
-    ]
-    columns = {key: [row[key] for row in accuracies] for key in accuracies[0]}
+    right, images = [int(matrix.trace()) for matrix in counts.values()], len(scores["labels"])
+    bounds = [wilson(count, images) for count in right]
+    columns: dict[str, list[float] | list[str]] = {
+        "probe": list(PROBES.values()),
+        "accuracy": [100 * count / images for count in right],
+        "accuracy_low": [100 * low for low, _ in bounds],
+        "accuracy_high": [100 * high for _, high in bounds],
+    }
     charts.table_chart(REPORTS / "probes.png", columns, "Top-1 accuracy of the linear probe on test, %")
 
 

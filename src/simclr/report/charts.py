@@ -20,17 +20,17 @@ _MARKED = 12
 
 @dataclass(frozen=True)
 class _Series:
-    """Numbers of a chart, and their intervals if there are any."""
+    """Numbers of a chart, and the low and the high `limits` of their intervals, if there are any."""
 
     values: list[float]
-    low: list[float] | None = None
-    high: list[float] | None = None
+    limits: tuple[list[float], list[float]] | None
 
     def errors(self) -> list[list[float]] | None:
         """The lengths (2, n) of the intervals on both sides of the values; none is below 0, as by rounding at 100 %."""
-        if self.low is None or self.high is None:
+        if not self.limits:
             return None
-        sides = map(sub, self.values, self.low), map(sub, self.high, self.values)
+        low, high = self.limits
+        sides = map(sub, self.values, low), map(sub, high, self.values)
         return [[max(0.0, length) for length in side] for side in sides]
 
 
@@ -81,13 +81,13 @@ def table_chart(
     """
     (first, keys), *others = columns.items()
     numbers = {name: [float(value) for value in values] for name, values in others}
-    bounded = {name: [f"{name}_low", f"{name}_high"] for name in numbers}
-    bounded = {name: limits for name, limits in bounded.items() if numbers.keys() >= set(limits)}
-    series = {
-        name: _Series(values, *(numbers[limit] for limit in bounded.get(name, [])))
-        for name, values in numbers.items()
-        if name not in chain(*bounded.values())
+    limits = {
+        name: (numbers[f"{name}_low"], numbers[f"{name}_high"])
+        for name in numbers
+        if {f"{name}_low", f"{name}_high"} <= numbers.keys()
     }
+    ends = {f"{name}_{end}" for name in limits for end in ("low", "high")}
+    series = {name: _Series(values, limits.get(name)) for name, values in numbers.items() if name not in ends}
     if isinstance(keys[0], str):
         _bars(path, [str(key) for key in keys], series, title, reference)
         return
@@ -101,13 +101,13 @@ def table_chart(
                 places, own.values, own.errors() if len(places) == 1 else None, capsize=2,
                 color=color, linewidth=1.5, marker=marker, markersize=3.5, label=_label(name),
             )  # fmt: skip
-            if own.low and own.high:
-                axes.fill_between(places, own.low, own.high, color=color, alpha=0.15, linewidth=0)
+            if own.limits:
+                axes.fill_between(places, *own.limits, color=color, alpha=0.15, linewidth=0)
         _name(series, axes.set_ylabel, axes.legend)
 
 
 def _bars(path: Path, names: Sequence[str], series: Mapping[str, _Series], title: str, reference: str) -> None:
-    ends = [end for own in series.values() for end in (*own.values, *(own.low or ()), *(own.high or ()))]
+    ends = [end for own in series.values() for end in chain(own.values, *(own.limits or ()))]
     low, high, thickness = min(0.0, *ends), max(0.0, *ends), 0.7 / len(series)
     with open_figure(path, 760, 90 + 30 * len(names) * len(series) + 30 * (len(series) > 1)) as figure:
         axes = figure.add_subplot(title=title, xlim=(low * 1.12, high * 1.12 or 1.0))

@@ -110,11 +110,13 @@ def test_what_changes_results_is_left_to_dvc(change: str, repository: Path) -> N
     assert "changed deps" in run(repository, "dvc", "status").stdout
 
 
-def test_all_data_that_parameters_name_are_known() -> None:
+def test_all_data_that_parameters_name_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    relock = runpy.run_path(str(ROOT / "scripts" / "relock"))
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values()
     named = re.compile(r"\$\{([\w.]+)\}/?")
     found = {match[1] for stage in stages for dep in stage["deps"] if (match := named.fullmatch(dep))}
-    assert found == set(runpy.run_path(str(ROOT / "scripts" / "relock"))["DATA"])
+    assert found == set(relock["DATA"])
 
 
 def test_it_ends_without_a_word_where_nobody_reads_on(repository: Path) -> None:
@@ -147,7 +149,7 @@ def test_what_dvc_refuses_ends_it(repository: Path, tmp_path: Path) -> None:
 
 def test_without_the_environment_it_says_so(repository: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-I", "-S", str(ROOT / "scripts" / "relock")], cwd=repository, capture_output=True, text=True
+        [sys.executable, "-E", "-S", str(ROOT / "scripts" / "relock")], cwd=repository, capture_output=True, text=True
     )
     said = "relock: needs the environment (No module named 'simclr'): make relock\n"
     assert (done.returncode, done.stderr) == (1, said)

@@ -128,6 +128,7 @@ def parts(clone: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], ModuleTy
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(clone)
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    monkeypatch.setattr("sys.argv", [str(SCRIPT)])
 
     def load() -> ModuleType:
         for name in [name for name in sys.modules if name.partition(".")[0] == "review"]:
@@ -253,12 +254,6 @@ def test_it_ends_without_a_word_where_nobody_reads_on(unbuffered: bool, clone: P
     assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
 
 
-@pytest.mark.parametrize("name", ["drop-killed", "report-page", "seeds"])
-def test_so_do_other_programs(name: str, tmp_path: Path) -> None:
-    done = unread(sys.executable, str(ROOT / "scripts" / name), "--help", folder=tmp_path, unbuffered=True)
-    assert (done.returncode, done.stderr) == (-signal.SIGPIPE, "")
-
-
 def test_metrics_that_cannot_be_read_are_mentioned(clone: Path, parts: Callable[[], ModuleType]) -> None:
     clone.joinpath("reports/metrics.json").unlink()
     metrics = parts().table("metrics", "slow").split("\n\n")
@@ -307,7 +302,7 @@ def test_an_invalid_pipeline_ends_in_one_line(clone: Path, file: str, old: str, 
 
 def test_an_unknown_base_ends_in_one_line(clone: Path) -> None:
     for base in ("nowhere", ""):
-        assert failure(clone, base).startswith(f"there is no Git revision {base} here; ")
+        assert failure(clone, base).startswith(f"there is no Git revision '{base}' here; ")
     done = run(clone, str(SCRIPT), check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].endswith("the following arguments are required: BASE")

@@ -97,7 +97,7 @@ def judge(
         images_changed = metric in by_images and by_images[metric].margin > 0
         are_accuracies = all(0 <= value <= 100 for value in values)
         is_same = are_accuracies and values[0] == values[1] and not images_changed
-        if is_same and (is_one_group or None in several):
+        if is_same and (is_same_encoder or is_one_group or None in several):
             judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "unchanged"))
         elif are_accuracies and (
             changed := _changed_votes(metric, before, after) or _changed_images(metric, first, second)
@@ -233,6 +233,8 @@ def explained(judgements: list[Judgement]) -> str:
             "Where the spread over seeds is known, by Student's t: of two means, of a mean and one more run, or of two "
             "runs of one group."
         )
+    if any("mean of" in item.basis for item in judgements):
+        said.append("Of a side with several seeds the accuracy is their mean, and not that of the run itself.")
     if any("gained" in item.basis for item in judgements):
         said.append(
             "Linear probes: McNemar's exact test on the images that one side alone has right; noise if "

@@ -83,7 +83,8 @@ def _verdicts(columns: Sequence[Column], judged: Sequence[Sequence[Judgement] | 
             rows.append([column.name, word, headline.words(item.metric) or item.metric, *item.cells, item.basis])
     if not rows:
         return Markup("")
-    header = ["", "verdict", "accuracy, %", first.name, "here", "difference", "judged by"]
+    other = columns[1].name if len(columns) == 2 else "the other"
+    header = ["", "verdict", "accuracy, %", first.name, other, "difference", "judged by"]
     note = judgement.explained(
         [item for judgements in judged if not isinstance(judgements, str) for item in judgements]
     )

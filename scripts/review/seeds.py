@@ -77,24 +77,26 @@ def sample(commits: Sequence[str], name: str) -> Sample | None:
 
 def samples(revision: Revision, experiments: Iterable[Experiment]) -> dict[str, Sample]:
     """The metrics of a revision over it and the runs that differ from it in seeds alone: of the experiments that are
-    here, or by reports/seeds.json, if that is about this very result."""
-    commit = revision.commit or _unchanged()
+    here, or by reports/seeds.json of one of these runs, if that is about its very result and of more runs."""
+    commit, group = revision.commit or _unchanged(), []
     if commit:
         own = Experiment(commit[:10], commit, commit, "")
         group = [item.commit for item in groups([own, *experiments]).get(but_for_seeds(commit), [])]
-        if len(group) > 1:
-            found = ((name, sample(group, name)) for name in metrics(commit))
-            return {name: over_runs for name, over_runs in found if over_runs}
-    return _recorded(revision)
+    found = {name: over_runs for name in metrics(commit) if (over_runs := sample(group, name))} if group else {}
+    for side in (revision, *(Revision(item, item) for item in group)):
+        for name, over_runs in recorded(side).items():
+            if name not in found or over_runs.runs > found[name].runs:
+                found[name] = over_runs
+    return found
 
 
 def _unchanged() -> str:
     """The last commit, if the workspace has its code, parameters and results; else nothing."""
-    changed = git("status", "--porcelain", "--", *_CODE, "params.yaml", "dvc.lock", "reports")
+    changed = git("status", "--porcelain", "--", *_CODE, "params.yaml", "dvc.lock", "reports", f":(exclude){FILE}")
     return "" if changed else git("rev-parse", "--verify", "--quiet", "HEAD").strip()
 
 
-def _recorded(revision: Revision) -> dict[str, Sample]:
+def recorded(revision: Revision) -> dict[str, Sample]:
     """What reports/seeds.json of a revision says, if its commit had the metrics that the revision has. An author writes
     that file: what is no accuracy over some runs is left out."""
     own, found = results.metrics(revision), {}

@@ -192,6 +192,20 @@ def test_seeds_of_the_pretraining_are_no_noise_of_one_encoder(
         assert found.basis.startswith(basis)
 
 
+def test_what_one_encoder_came_to_twice_is_unchanged_whatever_is_known_of_its_seeds(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after scripts/seeds, with other seeds than before."""
+    outs = [{"path": "models/encoder.safetensors", "md5": "a"}]
+    (repository / "dvc.lock").write_text(json.dumps({"stages": {"pretrain": {"deps": [], "outs": outs}}}))
+    commit(repository, "locked")
+    monkeypatch.chdir(repository)
+    sides = [review.revision.resolve(name) for name in ("locked", "workspace")]
+    samples = [{METRIC: review.seeds.Sample(95.0, 2.0, runs)} for runs in (3, 2)]
+    (found,) = review.judgement.judge(*sides, *samples)
+    assert (found.cells, found.word) == (["96.00", "96.00", "="], "unchanged")
+
+
 def test_two_runs_that_differ_in_seeds_alone_are_judged_by_the_spread_of_all(
     repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

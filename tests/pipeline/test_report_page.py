@@ -312,6 +312,26 @@ def test_mean_and_deviation_over_seeds_are_a_file_of_metrics(clone: Path) -> Non
     assert file.read_bytes() == content
 
 
+@pytest.mark.parametrize(("seeds_recorded", "basis"), [(2, "mean of 3 seeds"), (5, "mean of 5 seeds")])
+def test_noise_is_that_of_more_seeds_whether_they_are_here_or_recorded(
+    seeds_recorded: int, basis: str, clone: Path
+) -> None:
+    """A clone with experiments of its own says what any other clone does."""
+    recorded = {"mean": 86.0, "sd": 1.0, "seeds": seeds_recorded, "commit": 86.6667}
+    file = clone / "reports/seeds.json"
+    file.write_text(json.dumps({"metrics": {"linear_eval.pretrained.top1": recorded}}))
+    (row,) = [row for row in rows(page(clone, "before", "workspace"), "verdict") if row[2] == "linear probe"]
+    assert row[-1] == f"one run and {basis}"
+
+
+def test_fewer_seeds_than_were_recorded_are_mentioned(clone: Path) -> None:
+    recorded = {"mean": 86.0, "sd": 1.0, "seeds": 5, "commit": 86.6667}
+    (clone / "reports/seeds.json").write_text(json.dumps({"metrics": {"linear_eval.pretrained.top1": recorded}}))
+    last = "It had 5 seeds: `git checkout reports/seeds.json` brings back those of the last commit"
+    assert seeds(clone).splitlines()[-1] == last
+    assert last not in seeds(clone)
+
+
 def test_a_name_of_two_things_is_refused(clone: Path) -> None:
     base = run(clone, "git", "rev-parse", "after").stdout.strip()
     run(clone, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/before", "seed-1")

@@ -5,6 +5,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -15,12 +16,28 @@ CHILD = (
     "print('up', flush=True); time.sleep(60)"
 )
 PARENT = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
+BEHIND_A_SHELL = (
+    "import os, subprocess, sys, time; "
+    f"os.environ['{exit_with_parent.PARENT}'] = str(os.getpid()); "
+    "subprocess.Popen(['bash', '-c', '\"$@\"; exit', 'bash', sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
+)
+"""A program that starts another one by a shell, which outlives it."""
 
 
-@pytest.mark.parametrize(("variable", "ends"), [("DVC_STAGE", True), ("TORCHELASTIC_RUN_ID", True), ("OTHER", False)])
-def test_killing_the_parent_ends_the_child(variable: str, ends: bool) -> None:
+@pytest.mark.parametrize(
+    ("program", "variable", "ends"),
+    [
+        (PARENT, "DVC_STAGE", True),
+        (PARENT, "TORCHELASTIC_RUN_ID", True),
+        (PARENT, "OTHER", False),
+        (BEHIND_A_SHELL, "DVC_STAGE", True),
+        (BEHIND_A_SHELL, "TORCHELASTIC_RUN_ID", True),
+        (BEHIND_A_SHELL, "OTHER", False),
+    ],
+)
+def test_killing_the_parent_ends_the_child(program: str, variable: str, ends: bool) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, CHILD],
+        [sys.executable, "-c", program, CHILD],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {variable: "pretrain"},
@@ -35,7 +52,7 @@ def test_killing_the_parent_ends_the_child(variable: str, ends: bool) -> None:
         ended, _, _ = select.select([parent.stdout], [], [], 10 if ends else 2)
         assert bool(ended) is ends
     finally:
-        if not ends:
+        with suppress(ProcessLookupError):
             os.killpg(parent.pid, signal.SIGKILL)
         parent.stdout.close()
 
@@ -43,10 +60,12 @@ def test_killing_the_parent_ends_the_child(variable: str, ends: bool) -> None:
 @pytest.mark.parametrize(
     ("variable", "parent", "ends"),
     [
-        ("DVC_STAGE", ":{gone}", True),
-        ("OTHER", ":{gone}", False),
-        ("DVC_STAGE", "1:{gone}", False),  # a wrapper of Python was meant, which lives
+        ("DVC_STAGE", "{gone}", True),
+        ("OTHER", "{gone}", False),
+        ("DVC_STAGE", "{above}", False),  # a shell lies between
         ("DVC_STAGE", "no number", False),
+        ("DVC_STAGE", "", False),
+        ("DVC_STAGE", "9" * 5000, False),
     ],
 )
 def test_a_parent_that_was_killed_during_the_imports_ends_it_too(variable: str, parent: str, ends: bool) -> None:
@@ -56,7 +75,10 @@ def test_a_parent_that_was_killed_during_the_imports_ends_it_too(variable: str, 
         "import os, time; from simclr.core import exit_with_parent as e; e.watch(); "
         "print(e.PARENT in os.environ, flush=True); time.sleep(2)"
     )
-    environment = os.environ | {variable: "pretrain", exit_with_parent.PARENT: parent.format(gone=gone.pid)}
+    environment = os.environ | {
+        variable: "pretrain",
+        exit_with_parent.PARENT: parent.format(gone=gone.pid, above=os.getppid()),
+    }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == (-signal.SIGTERM if ends else 0)
     assert ends or done.stdout == "False\n"  # those that it starts have another parent

@@ -121,7 +121,7 @@ def _become_agent(again: str) -> None:
     """
     for name in _SAY_THE_SAME:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ[exit_with_parent.PARENT] = f":{os.getpid()}"
+    os.environ[exit_with_parent.PARENT] = str(os.getpid())
     options = run.parse_args(sys.argv)
     try:
         run.config_from_args(options)

@@ -372,7 +372,7 @@ def test_a_job_that_slurm_queues_again_is_not_refused_by_the_lock_of_its_attempt
     cluster.await_silence()
     cluster.start_second()
     assert cluster.end(job) == "COMPLETED", said(folder)
-    assert "job-dvc: .dvc/tmp/rwlock is removed, which process 1 of this job's attempt before has left" in said(folder)
+    assert "job-dvc: .dvc/tmp/rwlock: removed what this job's attempt before has left" in said(folder)
     assert "pretrain: goes on from step " in said(folder)
     assert (folder / ENCODER).read_bytes() == (whole / ENCODER).read_bytes()
 

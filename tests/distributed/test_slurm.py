@@ -135,6 +135,7 @@ NODES = {
     "one": ({"SLURM_JOB_NUM_NODES": "1"}, 1),
     "no job": ({"SLURM_JOB_ID": None}, 1),
     "no number": ({"SLURM_JOB_NUM_NODES": None}, 1),
+    "none": ({"SLURM_JOB_NUM_NODES": "0"}, 1),
     "an agent": ({"SIMCLR_NODE_REPORTS": "runs/x"}, 1),
 }
 

@@ -106,7 +106,10 @@ def test_of_two_with_one_name_the_commit_tells(tmp_path: Path) -> None:
         record = {"root_dir": str(tmp_path / f".dvc/tmp/exps/standalone/tmp{digit}"), "name": "mine"}
         (tmp_path / f".dvc/tmp/exps/run/{sha}/{sha}.run").write_text(json.dumps(record))
     age(tmp_path)
-    said = "drop-killed: mine names several that stand as running; mine (aaaaaaa), mine (bbbbbbb) does\n"
+    said = (
+        "drop-killed: mine names several that stand as running: mine (aaaaaaa), mine (bbbbbbb); "
+        "give the commit of one\n"
+    )
     assert run(tmp_path, SCRIPT, "mine", check=False).stderr == said
     assert run(tmp_path, SCRIPT, "bbbbbbb").returncode == 0
     assert [path.name for path in (tmp_path / ".dvc/tmp/exps/standalone").iterdir()] == ["tmpa"]

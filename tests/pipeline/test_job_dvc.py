@@ -1,4 +1,4 @@
-"""DVC in a job of SLURM that was started again: which lock it finds, and which it leaves alone."""
+"""DVC in a job of SLURM: its check of parameters, and of a job that was started again the lock it finds."""
 
 import json
 import os
@@ -22,6 +22,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("template")
     (folder / "scripts/slurm").mkdir(parents=True)
     shutil.copy(ROOT / "scripts/slurm/job-dvc", folder / "scripts/slurm")
+    (folder / "params.yaml").write_text("a: 1\n")
+    (folder / "stages").mkdir()
+    (folder / "stages/check.py").write_text("import sys; print(sys.argv)")
     for command in ("git init -q", "dvc init -q", "dvc stage add -q -n a -o out touch out"):
         done = subprocess.run(command.split(), cwd=folder, env=environment(), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -40,11 +43,12 @@ def environment(**own: str) -> dict[str, str]:
     return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"} | own
 
 
-def lock(folder: Path, *processes: int) -> None:
+def lock(folder: Path, writing: int, *reading: int) -> None:
+    """Have `out` locked by the process `writing`, and what it is made from by those `reading`."""
     (folder / ".dvc/tmp").mkdir(exist_ok=True)
-    paths = [str(folder / name) for name in ("out", "other", "third")]
-    holders = {path: {"pid": number, "cmd": "dvc repro"} for path, number in zip(paths, processes, strict=False)}
-    (folder / ".dvc/tmp/rwlock").write_text(json.dumps({"write": holders, "read": {}}))
+    writer, *readers = ({"pid": number, "cmd": "dvc repro"} for number in (writing, *reading))
+    content = {"write": {str(folder / "out"): writer}, "read": {str(folder / "source"): readers} if readers else {}}
+    (folder / ".dvc/tmp/rwlock").write_text(json.dumps(content))
 
 
 def repro(folder: Path, **own: str) -> "subprocess.CompletedProcess[str]":
@@ -53,28 +57,68 @@ def repro(folder: Path, **own: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_job_that_is_started_again_removes_the_lock_of_its_attempt_before(repository: Path) -> None:
+REMOVED = "job-dvc: .dvc/tmp/rwlock: removed what this job's attempt before has left\n"
+
+
+@pytest.mark.parametrize("others", [[], [os.getpid(), 999_999]])
+@pytest.mark.parametrize("guarded", [False, True])
+def test_a_job_that_is_started_again_removes_the_lock_of_its_attempt_before(
+    guarded: bool, others: list[int], repository: Path
+) -> None:
+    """And no entry of another dvc, alive or killed: DVC itself leaves those of a killed one on what no stage writes."""
+    lock(repository, RUNNING, RUNNING, *others)
+    if guarded:
+        (repository / ".dvc/tmp/rwlock.lock").touch()
     (repository / ".dvc/tmp/job-7").write_text(f"{RUNNING}\n")
     done = repro(repository, SLURM_RESTART_COUNT="1")
     assert done.returncode == 0, done.stderr
     assert (repository / "out").exists()
-    said = f"job-dvc: .dvc/tmp/rwlock is removed, which process {RUNNING} of this job's attempt before has left\n"
-    assert done.stderr.startswith(said)
+    assert done.stderr.startswith(REMOVED)
+    left = json.loads((repository / ".dvc/tmp/rwlock").read_text())["read"]
+    assert [holder["pid"] for holder in left.get(str(repository / "source"), [])] == others
     assert int((repository / ".dvc/tmp/job-7").read_text()) != RUNNING
 
 
-LEFT_ALONE = {  # the dvc of the attempt before, the holders of the lock, how often the job was started again
-    "the first attempt": (RUNNING, [RUNNING], "0"),
-    "of another dvc": (999_999, [RUNNING], "1"),
-    "of another dvc too": (RUNNING, [RUNNING, os.getpid()], "1"),
-    "an attempt without a dvc": (None, [RUNNING], "2"),
+def test_another_dvc_that_writes_is_left_to_dvc(repository: Path) -> None:
+    lock(repository, os.getppid(), RUNNING)
+    (repository / ".dvc/tmp/job-7").write_text(f"{RUNNING}\n")
+    done = repro(repository, SLURM_RESTART_COUNT="1")
+    assert done.returncode == 255
+    assert done.stderr.startswith(REMOVED)
+    assert "is busy, it is being blocked by" in done.stderr
+    assert json.loads((repository / ".dvc/tmp/rwlock").read_text())["write"]
+
+
+def test_a_dvc_that_still_runs_keeps_its_lock(repository: Path) -> None:
+    with subprocess.Popen(["bash", "-c", "read", "dvc"], stdin=subprocess.PIPE) as alive:
+        lock(repository, alive.pid)
+        (repository / ".dvc/tmp/job-7").write_text(f"{alive.pid}\n")
+        done = repro(repository, SLURM_RESTART_COUNT="1")
+        alive.communicate()
+    assert done.returncode == 255
+    assert "job-dvc" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"write": []}', '{"write": {"out": 3}, "read": {}}'])
+def test_a_damaged_lock_is_left_to_dvc(content: str, repository: Path) -> None:
+    (repository / ".dvc/tmp/rwlock").write_text(content)
+    (repository / ".dvc/tmp/job-7").write_text(f"{RUNNING}\n")
+    done = repro(repository, SLURM_RESTART_COUNT="1")
+    assert re.match("ERROR: .*(rwlock|RWLock)", done.stderr)
+    assert (repository / ".dvc/tmp/rwlock").read_text() == content
+
+
+LEFT_ALONE = {  # the dvc of the attempt before, the one that holds the lock, how often the job was started again
+    "the first attempt": (RUNNING, RUNNING, "0"),
+    "of another dvc": (999_999, RUNNING, "1"),
+    "an attempt without a dvc": (None, RUNNING, "2"),
 }
 
 
 @pytest.mark.parametrize("case", LEFT_ALONE)
 def test_any_other_lock_stays(case: str, repository: Path) -> None:
-    earlier, holders, restarts = LEFT_ALONE[case]
-    lock(repository, *holders)
+    earlier, holder, restarts = LEFT_ALONE[case]
+    lock(repository, holder)
     if earlier is not None:
         (repository / ".dvc/tmp/job-7").write_text(f"{earlier}\n")
     done = repro(repository, SLURM_RESTART_COUNT=restarts)
@@ -93,13 +137,34 @@ def test_the_number_of_the_dvc_is_that_of_its_lock(own: dict[str, str], reposito
     assert holder["pid"] == int((repository / ".dvc/tmp/job-7").read_text())
 
 
+def test_a_wrong_value_ends_it_before_dvc_removes_anything(repository: Path) -> None:
+    (repository / "stages/check.py").write_text("import sys; sys.exit(f'repro: error: {sys.argv[1:]}')")
+    (repository / ".dvc/tmp/rwlock").unlink()
+    done = repro(repository)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "repro: error: ['repro']\n")
+
+
+def test_parameters_of_a_job_that_is_started_again_are_those_it_began_with(repository: Path) -> None:
+    (repository / ".dvc/tmp/rwlock").unlink()
+    assert repro(repository).returncode == 0
+    assert repro(repository, SLURM_RESTART_COUNT="1").returncode == 0
+    (repository / "params.yaml").write_text("a: 2\n")
+    done = repro(repository, SLURM_RESTART_COUNT="2")
+    said = (
+        "job-dvc: params.yaml has changed since the job began with .dvc/tmp/job-7.yaml; put that back, or submit anew\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    assert repro(repository, SLURM_JOB_ID="8").returncode == 0  # another job
+
+
 @pytest.mark.parametrize("name", ["job-dvc", "run.sbatch", "requeue.sbatch", "sweep.sbatch"])
 def test_outside_a_job_a_script_says_so(name: str, repository: Path) -> None:
     for script in (ROOT / "scripts/slurm").iterdir():
         shutil.copy(script, repository / "scripts/slurm")
     outside = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
+    shell = [] if name == "job-dvc" else ["bash"]
     done = subprocess.run(
-        ["bash", f"scripts/slurm/{name}", "repro"], cwd=repository, env=outside, capture_output=True, text=True
+        [*shell, f"scripts/slurm/{name}", "repro"], cwd=repository, env=outside, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(r"(job-dvc: )?this is no job of (SLURM|an array)[:;] [\w ]+\n", done.stderr)

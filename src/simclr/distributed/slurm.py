@@ -38,7 +38,8 @@ _MISSING = 'for path; do [ -e "$path" ] || { echo "node $SLURMD_NODENAME lacks $
 def nodes() -> int:
     """The number of nodes of this SLURM job; 1 without a job, and in an agent or worker."""
     count = os.environ.get("SLURM_JOB_NUM_NODES", "")
-    return int(count) if "SLURM_JOB_ID" in os.environ and count.isdecimal() and _REPORTS not in os.environ else 1
+    is_job = "SLURM_JOB_ID" in os.environ and count.isdecimal() and _REPORTS not in os.environ
+    return max(1, int(count)) if is_job else 1
 
 
 def check_alone() -> None:
@@ -136,7 +137,8 @@ def _address() -> str:
 def _output(*command: str) -> str:
     done = _run(list(command), os.environ)
     if done.returncode:
-        raise UserError(f"`{' '.join(command)}` failed: {' '.join(done.stderr.split()) or done.returncode}")
+        said = " ".join((done.stderr or done.stdout).split())  # scontrol says it on stdout
+        raise UserError(f"`{' '.join(command)}` failed: {said or done.returncode}")
     return done.stdout
 
 

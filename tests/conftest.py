@@ -1,6 +1,7 @@
 import logging
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,13 +9,21 @@ import pytest
 
 import simclr  # noqa: F401 (it holds the libraries that tests load afterwards to one instruction set)
 from simclr.core.signals import SIGNALS
-from tests.helpers.programs import STAGES, TINY, change, run
+from tests.helpers.programs import ROOT, STAGES, TINY, change, run
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """GPUs are for `pytest -m gpu` alone: all other tests, and what they start, are about a CPU, wherever they run."""
     if config.getoption("markexpr") != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """After failures say that params.yaml is not that of the last commit, since most tests take its values."""
+    if terminalreporter.stats.get("failed"):
+        same = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "params.yaml"], cwd=ROOT, capture_output=True)
+        if same.returncode == 1:
+            terminalreporter.write_line("params.yaml has changed since the last commit, and tests take its values")
 
 
 @pytest.fixture(autouse=True)

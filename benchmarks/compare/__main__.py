@@ -61,7 +61,8 @@ def _sweep(arguments: argparse.Namespace) -> tuple[Sweep, str]:
     compared = sweep.read(arguments.sweep)
     preset = sweep.of_preset(arguments.preset) if arguments.preset else ()
     common = (*preset, *_LEFT_OUT, *_images(arguments), *compared.common, *sweep.overrides(arguments.set, "-S"))
-    fetch = sweep.values(common, compared.name)["fetch"]
+    origin = " ".join([compared.name, *(f"-S {override}" for override in arguments.set)])
+    fetch = sweep.values(common, origin)["fetch"]
     if fetch["source"] != "folder":
         return dataclasses.replace(compared, common=common), fetch["source"]
     folder = Path(fetch["folder"]).resolve()  # a copy of the repository has no other way to it

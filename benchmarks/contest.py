@@ -2,7 +2,9 @@
 
 import importlib
 import os
+import signal
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -120,6 +122,12 @@ def compare(
             what, unit, found[OURS], name, found.get(name), more_is_better, (targets or {}).get(name),
             missing.get(name, ""),
         )  # fmt: skip
+
+
+def exit_on_signals() -> None:
+    """End on SIGTERM and SIGHUP as by sys.exit, so that contexts remove what they made and end what they started."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def finished(device: torch.device) -> float:

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import images
-from benchmarks.contest import CORES, recipe
+from benchmarks.contest import CORES, exit_on_signals, recipe
 from benchmarks.loading import views_of
 from simclr.core import entry
 from simclr.core.errors import UserError
@@ -36,10 +36,12 @@ _BATCH = 64
 _DISTINCT = 400
 """Crops of photographs, which are stored again and again."""
 _GB = 10**9
+_MOST_GB = 10**5
 
 
 def main() -> None:
     arguments = _arguments()
+    exit_on_signals()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder, open_session():
         path = _stored(Path(folder), arguments.gigabytes)
         print("| order | images/s | kB read for an image |\n|---|--:|--:|", flush=True)
@@ -117,6 +119,8 @@ def _arguments() -> argparse.Namespace:
         "--windows", type=int, nargs="*", default=[2048], metavar="SAMPLES", help="orders in windows (default: 2048)"
     )
     arguments = parser.parse_args()
+    if arguments.gigabytes > _MOST_GB:
+        parser.error(f"argument --gigabytes: {_MOST_GB} at most")
     if min(arguments.windows, default=_BATCH) < _BATCH:
         parser.error(f"argument --windows: at least a batch, {_BATCH}")
     return arguments

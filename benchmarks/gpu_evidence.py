@@ -433,15 +433,19 @@ def gather(
 def section(title: str, command: list[str], seconds: float, environment: Mapping[str, str]) -> Found:
     """What `command` printed in at most so many seconds, how long it took and, if it did not end well, its last words.
 
-    All that it started ends with it.
+    All that it started ends with it, and its temporary files are removed.
     """
     heading = f"\n## {title}\n\n"
     if seconds <= 0:
         return Found(f"{heading}No time was left for it.\n", False)
     began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as printed, tempfile.TemporaryFile("w+") as said:
+    with (
+        tempfile.TemporaryFile("w+") as printed,
+        tempfile.TemporaryFile("w+") as said,
+        tempfile.TemporaryDirectory() as own,
+    ):
         child = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=printed, stderr=said, start_new_session=True
+            command, cwd=ROOT, env={**environment, "TMPDIR": own}, stdout=printed, stderr=said, start_new_session=True
         )
         try:
             code = child.wait(seconds)
@@ -469,8 +473,7 @@ def main() -> None:
     if arguments.images is not None:
         for split in (arguments.images / "train", held_out(arguments.images)):
             class_folders(split)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the part ends too: see `section`
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    contest.exit_on_signals()  # the part ends too: see `section`
     output = None
     if device.type == "cuda":
         name = _gpu()

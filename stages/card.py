@@ -4,9 +4,8 @@ from pathlib import Path
 
 from simclr.card.model_card import Subject, model_card
 from simclr.card.recipe_rows import options_in_use
-from simclr.card.report import read_report
 from simclr.card.run_record import read_run_record
-from simclr.core import atomic, entry, fingerprint, params_file
+from simclr.core import atomic, entry, fingerprint, params_file, stage_metrics
 from simclr.data import converted
 from simclr.features import encoder_file
 from simclr.tracking import provenance
@@ -36,7 +35,7 @@ def main() -> None:
         transform=transform,
         classes=info.classes,
         images=images,
-        reports={stage: read_report(REPORTS, stage) for stage in REPORTED},
+        reports={stage: stage_metrics.read(REPORTS, stage) for stage in REPORTED},
         values=values,
         record=read_run_record(REPORTS / "pretrain" / "run.json", MODEL, md5),
     )

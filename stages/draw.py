@@ -1,9 +1,8 @@
 """Stage `draw`: all pictures, in reports/draw, from the results of the other stages."""
 
-import json
 from pathlib import Path
 
-from simclr.core import arrays, entry, fingerprint, tables
+from simclr.core import arrays, entry, fingerprint, stage_metrics, tables
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.core.interval import wilson
@@ -17,7 +16,7 @@ from simclr.tracking.tensorboard import Board, run_folder
 
 BETON, VIEWS = Path("data/beton"), Path("data/views.safetensors")
 EMBEDDING, SCORES = Path("data/embedding.safetensors"), Path("data/scores.safetensors")
-TABLES, FINETUNE = Path("reports/evaluate/tables"), Path("reports/finetune/metrics.json")
+TABLES = Path("reports/evaluate/tables")
 REPORTS = Path("reports/draw")
 ROWS, COLUMNS = 10, 12  # of a contact sheet
 TITLES = {
@@ -125,18 +124,16 @@ def draw_evaluations() -> None:
 
 def finetune_columns() -> dict[str, list[float] | list[str]]:
     """The accuracies of the finetune stage by the share of the labels; empty if it had nothing to do."""
-    try:
-        metrics = json.loads(FINETUNE.read_text(encoding="utf-8"))
-        networks = {"fine-tuned": "finetuned", "from scratch": "from_scratch"}
-        columns = {
-            f"{name}{end}": [float(figures[key][f"top1{end}"]) for figures in metrics.values()]
-            for name, key in networks.items()
-            for end in ("", "_low", "_high")
-        }
-        names = [f"{key.replace('_percent', ' %')} ({figures['labels']})" for key, figures in metrics.items()]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{FINETUNE}: missing or damaged; the finetune stage writes it") from error
-    return {"labels": names, **columns} if metrics else {}
+    metrics = stage_metrics.read(Path("reports"), "finetune")
+    shares = {key: metrics.part(key) for key in metrics.keys}
+    networks = {"fine-tuned": "finetuned", "from scratch": "from_scratch"}
+    columns = {
+        f"{name}{end}": [share.part(key).percent(f"top1{end}") for share in shares.values()]
+        for name, key in networks.items()
+        for end in ("", "_low", "_high")
+    }
+    names = [f"{key.replace('_percent', ' %')} ({share.number('labels')})" for key, share in shares.items()]
+    return {"labels": names, **columns} if shares else {}
 
 
 if __name__ == "__main__":

@@ -118,7 +118,7 @@ def report(result: PretrainResult, pretrain_recipe: Recipe) -> None:
     ]
     loss = f", loss {metrics['loss']:.3f}" if "loss" in metrics else ""
     kept = ", ".join([f"epoch {metrics['kept_epoch']} is kept", *accuracies])
-    epochs = f"{metrics['epochs']} epochs ({metrics['stopped']})"
+    epochs = f"{metrics['epochs']} epoch{'s' * (metrics['epochs'] != 1)} ({metrics['stopped']})"
     processes = list(result.starts.values())[-1]
     together = f" on {processes} processes" if processes > 1 else ""
     print(f"pretrain: {pretrain_recipe.method.name}, {epochs}{together}{loss}; {kept}")

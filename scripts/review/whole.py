@@ -7,14 +7,17 @@ from pathlib import Path
 
 
 def write(path: Path, text: str) -> None:
-    """Write `text` to `path`; its folders are made.
+    """Write `text` to `path`, or to what it is a link to; its folders are made.
 
     Raises:
-        OSError: it cannot be written; the old file is as it was.
+        OSError: it cannot be written, or it is a device or a pipe; the old file is as it was.
     """
     if not path.name:  # such as . and /
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    partial = path.with_name(f".{path.name}.part")
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "it is no file")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")  # two programs may write at once
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         partial.write_text(text, encoding="utf-8", errors="replace")

@@ -1,5 +1,7 @@
 """The measurement of loading from a disk, on a file that memory holds."""
 
+import signal
+import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +14,7 @@ from simclr.core.errors import UserError
 from simclr.data.beton import Beton
 from simclr.data.sampling import Indices
 from simclr.views import stream
+from tests.helpers.programs import ROOT
 
 
 @pytest.mark.parametrize("window", [None, 64])
@@ -86,3 +89,23 @@ def test_arguments_that_are_refused(
     with pytest.raises(SystemExit):
         disk.main()
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_its_file_goes_when_it_is_ended(number: signal.Signals, tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from unittest import mock; from benchmarks import disk\n"
+        "stored = lambda folder, _: ((folder / 'train.beton').touch(), print('written', flush=True), time.sleep(60))\n"
+        "with mock.patch.object(disk, '_stored', stored):\n"
+        "    sys.argv = ['disk', '--folder', sys.argv[1]]\n"
+        "    disk.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as running:
+        assert running.stdout is not None
+        assert running.stdout.readline() == "written\n"
+        assert list(tmp_path.rglob("train.beton"))
+        running.send_signal(number)
+        assert running.wait(60) == 128 + number
+    assert not list(tmp_path.iterdir())

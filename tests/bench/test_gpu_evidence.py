@@ -94,7 +94,10 @@ def test_a_folder_without_images_is_refused_at_once(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_part_ends_with_the_command(number: signal.Signals, tmp_path: Path) -> None:
-    part = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(60)"
+    part = (
+        "import os, sys, tempfile, time; made = tempfile.mkdtemp(); "
+        "open(sys.argv[1], 'w').write(f'{os.getpid()} {made}'); time.sleep(60)"
+    )
     program = (
         "import sys; from unittest import mock; from benchmarks import gpu_evidence\n"
         f"command = [sys.executable, '-c', {part!r}, sys.argv[1]]\n"
@@ -112,7 +115,9 @@ def test_a_part_ends_with_the_command(number: signal.Signals, tmp_path: Path) ->
         time.sleep(0.1)
     command.send_signal(number)
     assert command.wait(60) == 128 + number
-    assert not Path("/proc", said.read_text()).exists()
+    number_of_part, made = said.read_text().split()
+    assert not Path("/proc", number_of_part).exists()
+    assert not Path(made).exists()
 
 
 def test_every_finding_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,10 @@ from scipy.stats import binomtest
 
 from simclr.card.data_licences import NOT_STATED, data_licence
 from simclr.card.model_card import Subject, model_card
-from simclr.card.report import Report, read_report
 from simclr.card.run_record import RunRecord, read_run_record
 from simclr.core import options, params_file
 from simclr.core.errors import UserError
+from simclr.core.stage_metrics import StageMetrics
 from simclr.features import encoder_file
 from simclr.features.eval_transform import EvalTransform
 from simclr.models.resnet import Encoder
@@ -45,7 +45,7 @@ def subject(metrics: Mapping[str, Any] = METRICS, values: Mapping[str, Any] = VA
         "images": {"train": 1295, "val": 142, "test": TEST},
         "record": RunRecord("cpu", "held", {"torch": "2.0.0", "numpy": "2.1.0", "ffcv": "absent"}, {"0": 1}),
     }  # fmt: skip
-    reports = {stage: Report(Path(f"reports/{stage}/metrics.json"), stage, metrics[stage]) for stage in STAGES}
+    reports = {stage: StageMetrics(Path(f"reports/{stage}/metrics.json"), stage, metrics[stage]) for stage in STAGES}
     return Subject(**facts | {"reports": reports, "values": values} | changes)
 
 
@@ -304,20 +304,6 @@ def test_a_damaged_report_is_named(stage: str, key: str) -> None:
     for content in ([], 3, None):
         with pytest.raises(UserError, match=rf"^reports/{stage}/metrics\.json: damaged"):
             model_card(subject(METRICS | {stage: content}))
-
-
-def test_a_report_that_is_missing_or_no_json_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        UserError, match=r"embed/metrics\.json: cannot be read \(No such .+\); the embed stage writes it$"
-    ):
-        read_report(tmp_path, "embed")
-    (tmp_path / "embed").mkdir()
-    for content in (b"{", b"\xff", b"[" * 100_000):
-        (tmp_path / "embed/metrics.json").write_bytes(content)
-        with pytest.raises(UserError, match=r"embed/metrics\.json: damaged; the embed stage writes it$"):
-            read_report(tmp_path, "embed")
-    (tmp_path / "embed/metrics.json").write_text('{"a": 1}')
-    assert read_report(tmp_path, "embed").number("a") == 1
 
 
 def test_the_record_of_a_run_is_read_if_it_is_of_this_encoder(tmp_path: Path) -> None:

@@ -126,6 +126,21 @@ def test_a_full_quota_is_one_line_too(capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().err == "embed: error: out.csv: cannot be written (Disk quota exceeded)\n"
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENAMETOOLONG, errno.EIO])
+def test_a_file_out_of_reach_is_one_line(number: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise OSError(number, os.strerror(number), "folder/in")
+
+    with pytest.raises(SystemExit):
+        entry.run("embed", main)
+    assert capsys.readouterr().err == f"embed: error: folder/in: {os.strerror(number)}\n"
+
+
+def test_a_file_of_ours_that_is_not_there_is_a_bug() -> None:
+    with pytest.raises(FileNotFoundError):
+        entry.run("embed", lambda: Path("missing").read_text())  # type: ignore[arg-type,return-value]
+
+
 def test_a_pipe_of_our_own_that_breaks_is_a_bug() -> None:
     def main() -> None:
         raise BrokenPipeError

@@ -40,7 +40,11 @@ def test_a_missing_description(tmp_path: Path) -> None:
         b'"text"',
         json.dumps({"classes": ["cat"], "mean": [0, 0, 0]}).encode(),
         json.dumps({"classes": [], "mean": [], "std": [], "size": 3}).encode(),
-        json.dumps(dataclasses.asdict(DESCRIPTION) | {"classes": None}).encode(),
+        *(
+            json.dumps(dataclasses.asdict(DESCRIPTION) | {"classes": classes}).encode()
+            for classes in (None, [0, 1], [None], [["cat"]])
+        ),
+        b"[" * 100_000,
     ],
 )
 def test_a_damaged_description(tmp_path: Path, content: bytes) -> None:

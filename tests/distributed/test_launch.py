@@ -47,7 +47,7 @@ def test_several_gpus_get_a_process_each(started: list[Any], monkeypatch: pytest
     assert os.environ["SIMCLR_PARENT"] == str(os.getpid())
 
 
-@pytest.mark.parametrize("processes", ["abc", "0", "-1", "", "gpu"])
+@pytest.mark.parametrize("processes", ["abc", "0", "-1", "", "gpu", "1025", "999999999"])
 def test_a_number_of_processes_that_is_none_is_refused(
     processes: str, started: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,8 +56,8 @@ def test_a_number_of_processes_that_is_none_is_refused(
     with pytest.raises(UserError) as raised:
         launch.on_every_gpu()
     assert str(raised.value) == (
-        f"environment: PET_NPROC_PER_NODE = {processes} is not allowed; it takes an integer >= 1 or auto, cpu, as this "
-        "machine has no GPU"
+        f"environment: PET_NPROC_PER_NODE = {processes} is not allowed; it takes an integer from 1 to 1024 or "
+        "auto, cpu, as this machine has no GPU"
     )
     assert started == []
 
@@ -215,7 +215,15 @@ def test_a_signal_to_the_agent_or_to_every_worker_stops_in_good_order(
 
 @pytest.mark.parametrize(
     ("name", "value", "said"),
-    [("PET_RDZV_CONF", "x", "x"), ("PET_TEE", "x", "x"), ("PET_LOG_DIR", "/proc/x", "/proc/x")],
+    [
+        ("PET_RDZV_CONF", "x", "x"),
+        ("PET_TEE", "x", "x"),
+        ("PET_LOG_DIR", "/proc/x", "/proc/x"),
+        ("PET_MAX_RESTARTS", "x", "argument --max-restarts/--max_restarts: invalid int value: 'x'\n"),
+        ("PET_MONITOR_INTERVAL", "nan", "NaN"),
+        ("PET_EVENT_LOG_HANDLER", "x", "'x'"),
+        ("PET_VIRTUAL_LOCAL_RANK", "1", "exceeds available GPUs"),
+    ],
 )
 def test_options_that_torchrun_refuses_are_one_line(name: str, value: str, said: str, tmp_path: Path) -> None:
     program = tmp_path / "stage.py"

@@ -59,6 +59,17 @@ def test_a_world_without_an_address_is_refused(monkeypatch: pytest.MonkeyPatch) 
         pass
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("WORLD_SIZE", "y"), ("WORLD_SIZE", ""), ("WORLD_SIZE", "0"), ("RANK", "-1"), ("RANK", "1")]
+)
+def test_variables_of_torchrun_that_are_impossible_are_refused(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"^environment: {name} = {value} is not allowed"), open_session():
+        pass
+
+
 CUDA_SAYS = (
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB of which 1.20 GiB is "
     "free. Including non-PyTorch memory, this process has 77.90 GiB memory in use. Of the allocated memory ..."

@@ -181,3 +181,6 @@ def test_a_missing_file_is_one_line_that_says_who_writes_it(tmp_path: Path) -> N
         assert str(caught.value).endswith("; the pretrain stage writes it")
         assert "\n" not in str(caught.value)
     assert "(Is a directory)" in str(caught.value)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"cannot be read \(it is no file\); the pretrain stage writes it$"):
+        encoder_file.load(tmp_path / "pipe", "resnet")

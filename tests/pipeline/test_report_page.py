@@ -1,6 +1,7 @@
 """scripts/report-page in a scratch repository; the page is opened in Chromium where that is installed."""
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -264,8 +265,20 @@ def test_an_older_page_stays_where_none_can_be_written(clone: Path) -> None:
         done = run(clone, str(SCRIPT), "after", "--output", output, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert done.stderr.endswith(": cannot be written (Is a directory)\n")
+    os.mkfifo(clone / "pipe")
+    done = run(clone, str(SCRIPT), "after", "--output", "pipe", check=False)
+    assert (done.returncode, done.stderr) == (1, "report-page: pipe: cannot be written (it is no file)\n")
+    assert (clone / "pipe").is_fifo()
     assert not list(clone.rglob("*.part"))
     assert (clone / "runs/report.html").read_text() == text
+
+
+def test_a_link_is_written_through(clone: Path) -> None:
+    (clone / "sent.html").write_text("before")
+    (clone / "link.html").symlink_to("sent.html")
+    run(clone, str(SCRIPT), "after", "--output", "link.html")
+    assert (clone / "link.html").is_symlink()
+    assert (clone / "sent.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_experiments_of_other_code_are_not_put_together(clone: Path) -> None:

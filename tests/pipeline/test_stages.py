@@ -124,7 +124,7 @@ def test_of_no_fine_tuning_nothing_is_drawn(done: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "reports/draw/evaluations/finetune.png").exists()
 
 
-@pytest.mark.parametrize("content", ['{"10_percent": {}}', "[1]", "{"])
+@pytest.mark.parametrize("content", ['{"10_percent": {}}', '{"10_percent": {"finetuned": {"top1": NaN}}}', "[1]", "{"])
 def test_no_fine_tuning_is_drawn_from_damaged_metrics(
     content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,7 +132,7 @@ def test_no_fine_tuning_is_drawn_from_damaged_metrics(
     Path("reports/finetune").mkdir(parents=True)
     Path("reports/finetune/metrics.json").write_text(content)
     columns = runpy.run_path(str(ROOT / "stages" / "draw.py"))["finetune_columns"]
-    with pytest.raises(UserError, match=r"metrics\.json: missing or damaged; the finetune stage writes it"):
+    with pytest.raises(UserError, match=r"metrics\.json: damaged; the finetune stage writes it"):
         columns()
 
 

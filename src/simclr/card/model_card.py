@@ -9,8 +9,8 @@ from simclr.card import results
 from simclr.card.data_licences import data_licence
 from simclr.card.markdown import code, table
 from simclr.card.recipe_rows import is_trained, name, options_in_use, recipe_rows, value
-from simclr.card.report import Report
 from simclr.card.run_record import RunRecord
+from simclr.core.stage_metrics import StageMetrics
 from simclr.data.converted import files_of
 from simclr.features.encoder import Encoder
 from simclr.features.eval_transform import EvalTransform
@@ -41,7 +41,7 @@ class Subject:
     transform: EvalTransform
     classes: Sequence[str]
     images: Mapping[str, int]
-    reports: Mapping[str, Report]
+    reports: Mapping[str, StageMetrics]
     values: Mapping[str, Any]
     record: RunRecord | None
 

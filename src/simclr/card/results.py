@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from simclr.card.markdown import code, table
-from simclr.card.report import Report
 from simclr.core.interval import limits
+from simclr.core.stage_metrics import StageMetrics
 
 _PROBES = {
     "pretrained": "Linear probe on the encoder",
@@ -15,7 +15,7 @@ _PROBES = {
 """Keys of linear_eval's metrics, and what they are."""
 
 
-def accuracy_table(linear_eval: Report, embed: Report, images: int) -> str:
+def accuracy_table(linear_eval: StageMetrics, embed: StageMetrics, images: int) -> str:
     """The probes, their baselines and the kNN classifier.
 
     Args:
@@ -30,7 +30,7 @@ def accuracy_table(linear_eval: Report, embed: Report, images: int) -> str:
     return table(["", "top-1, %", "95 % interval", "top-5, %"], [*rows, [*knn, _percent(embed.percent("knn_top5"))]])
 
 
-def finetune_table(finetune: Report, images: int) -> str:
+def finetune_table(finetune: StageMetrics, images: int) -> str:
     """The top-1 accuracy of fine-tuning by the share of the labels; "" if nothing was fine-tuned.
 
     Raises:
@@ -47,7 +47,7 @@ def finetune_table(finetune: Report, images: int) -> str:
     return table(header, rows) if rows else ""
 
 
-def evaluation_table(evaluate: Report) -> str:
+def evaluation_table(evaluate: StageMetrics) -> str:
     """All that the evaluations measured, a row for each; "" without any.
 
     Raises:
@@ -58,7 +58,7 @@ def evaluation_table(evaluate: Report) -> str:
     return table(["evaluation", "metrics"], rows) if rows else ""
 
 
-def gains(linear_eval: Report) -> Mapping[str, float]:
+def gains(linear_eval: StageMetrics) -> Mapping[str, float]:
     """What the encoder's probe has above each baseline, in percentage points of top-1 accuracy.
 
     Raises:
@@ -68,11 +68,11 @@ def gains(linear_eval: Report) -> Mapping[str, float]:
     return {name: pretrained - linear_eval.part(name).percent("top1") for name in ("untrained", "raw_pixels")}
 
 
-def _figures(part: Report) -> Iterable[str]:
+def _figures(part: StageMetrics) -> Iterable[str]:
     return (f"{code(key)} {part.number(key):.4g}" for key in part.keys)
 
 
-def _accuracy(part: Report, key: str, images: int) -> tuple[str, str]:
+def _accuracy(part: StageMetrics, key: str, images: int) -> tuple[str, str]:
     """The accuracy under `key` and its interval, in percent."""
     accuracy = part.percent(key)
     return _percent(accuracy), " to ".join(map(_percent, limits(key, accuracy, images).values()))

@@ -16,8 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from simclr.core import exit_with_parent, processor
+from simclr.core import atomic, exit_with_parent, processor
 from simclr.core.errors import Stopped, UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OUT_OF_REACH = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.ESTALE,
+)  # fmt: skip
+"""Errors of a file that a stage may meet wherever it looks at one, as in a folder that it may not enter."""
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -34,9 +40,10 @@ sys.excepthook = _excepthook
 def run(stage: str, main: Callable[[], None]) -> None:
     """Run a stage, `main`; it also ends when its parent process does.
 
-    A `UserError` exits with one line and code 1, as does a full disk; a signal with one line and 128 + its number, a
-    closed stdout or stderr silently with 128 + SIGPIPE. Any other exception is a bug of ours and keeps its traceback.
-    Under torchrun, whose agent reports for all its processes, the line or traceback goes into the agent's error file.
+    A `UserError` exits with one line and code 1, as do a full disk and a file out of reach; a signal with one line and
+    128 + its number, a closed stdout or stderr silently with 128 + SIGPIPE. Any other exception is a bug of ours and
+    keeps its traceback. Under torchrun, whose agent reports for all its processes, the line or traceback goes into the
+    agent's error file.
     The line on a signal also goes into the file STOPPED_FILE, if the environment names one.
     """
     exit_with_parent.watch()
@@ -59,10 +66,12 @@ def run(stage: str, main: Callable[[], None]) -> None:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             os._exit(128 + signal.SIGPIPE)  # at once: the interpreter would try again to flush the buffers
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _FULL:
             _give_up_stdout_if_full()
             where = error.filename or "stdout or a temporary file"
             _exit_with(f"{stage}: error: {where}: cannot be written ({error.strerror})", 1)
+        if isinstance(error, OSError) and error.errno in _OUT_OF_REACH and error.filename:
+            _exit_with(f"{stage}: error: {error.filename}: {error.strerror}", 1)
         if not _report_to_agent(f"{type(error).__name__}: {error}", traceback.format_exc()):
             raise
         sys.exit(1)
@@ -123,5 +132,6 @@ def _report_to_agent(message: str, callstack: str = "") -> bool:
         return False
     # the format of torch.distributed.elastic.multiprocessing.errors.ErrorHandler, whose import takes a second
     details = {"py_callstack": callstack or message, "timestamp": str(int(time.time()))}
-    Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": details}}), encoding="utf-8")
+    report = json.dumps({"message": {"message": message, "extraInfo": details}})
+    atomic.write_bytes(Path(file), report.encode())  # the agent reads it also if this process is killed here
     return True

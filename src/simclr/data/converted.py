@@ -62,12 +62,12 @@ def load_info(folder: Path) -> DatasetInfo:
     path = folder / _INFO
     try:
         info = DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
-        if not isinstance(info.classes, list):
+        if not isinstance(info.classes, list) or not all(isinstance(name, str) for name in info.classes):
             raise TypeError("classes")
         return info
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the convert stage writes it") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged; the convert stage writes it") from error
 
 

@@ -7,10 +7,13 @@ torchrun also reads its options from the environment, as PET_ and their name in 
 `torchrun_options`.
 """
 
+import io
 import logging
 import os
 import sys
 import warnings
+from argparse import Namespace
+from contextlib import redirect_stderr
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from signal import SIGTERM, Signals
@@ -122,15 +125,11 @@ def _become_agent(again: str) -> None:
     for name in _SAY_THE_SAME:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     os.environ[exit_with_parent.PARENT] = str(os.getpid())
-    options = run.parse_args(sys.argv)
-    try:
-        run.config_from_args(options)
-    except (ValueError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
-            raise
-        raise UserError(f"torchrun refuses the PET_ variables of the environment: {error}") from None
+    options = _options()
     try:
         run.run(options)
+    except (ValueError, KeyError) as error:  # of torch alone; what a worker raises is in its report
+        raise _refusal(error) from None
     except dist.DistError as error:
         raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None
     except SignalException as stop:
@@ -143,6 +142,30 @@ def _become_agent(again: str) -> None:
         if _USER_ERROR not in message and callstack:
             print(callstack, file=sys.stderr)  # noqa: T201 (a bug of ours)
         raise UserError(describe(rank, failure, again)) from None
+
+
+def _options() -> Namespace:
+    """torchrun's options by the environment.
+
+    Raises:
+        UserError: torchrun refuses one of them.
+    """
+    usage = io.StringIO()
+    try:
+        with redirect_stderr(usage):
+            options: Namespace = run.parse_args(sys.argv)
+        run.config_from_args(options)
+    except SystemExit:
+        raise _refusal(usage.getvalue().strip().rpartition("error: ")[2]) from None
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+            raise
+        raise _refusal(error) from None
+    return options
+
+
+def _refusal(reason: object) -> UserError:
+    return UserError(f"torchrun refuses the PET_ variables of the environment: {reason}")
 
 
 def _stopped_by(failure: ProcessFailure) -> Signals | None:

@@ -99,16 +99,17 @@ def open_session(
     On a CPU torch has `processor.threads` threads, so that results do not depend on the number of cores.
 
     Raises:
-        UserError: WORLD_SIZE is set without MASTER_ADDR; or the GPU's memory does not suffice for what is done within:
-            says what takes less, by the `memory_hint`.
+        UserError: WORLD_SIZE is set without MASTER_ADDR, or one of torchrun's variables is impossible; or the GPU's
+            memory does not suffice for what is done within: says what takes less, by the `memory_hint`.
     """
     torch.set_num_threads(processor.threads())  # importing ffcv sets it to 1
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
+    world_size, rank = _of_torchrun("WORLD_SIZE", least=1), _of_torchrun("RANK")
     if world_size > 1 and "MASTER_ADDR" not in os.environ:
         raise UserError(f"environment: WORLD_SIZE = {world_size} without MASTER_ADDR; torchrun sets both, or unset it")
+    if rank >= world_size:
+        raise UserError(f"environment: RANK = {rank} is not allowed with WORLD_SIZE = {world_size}; unset both")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % gpus) if gpus else torch.device("cpu")
+    device = torch.device("cuda", _of_torchrun("LOCAL_RANK") % gpus) if gpus else torch.device("cpu")
     with _precision_flags(deterministic, benchmark, tf32), _out_of_memory_in_one_line(memory_hint):
         if gpus:
             torch.cuda.set_device(device)
@@ -117,13 +118,21 @@ def open_session(
         if world_size == 1:
             yield Session(rank=0, world_size=1, device=device)
             return
-        if int(os.environ.get("LOCAL_WORLD_SIZE", "1")) <= gpus:
+        if _of_torchrun("LOCAL_WORLD_SIZE", least=1) <= gpus:
             dist.init_process_group("nccl", device_id=device)
         else:
             dist.init_process_group("gloo")
         yield Session(rank, world_size, device, cpu_group=cast(dist.ProcessGroup, dist.new_group(backend="gloo")))
         # skipped after an exception: NCCL would wait for the ranks that are gone
         dist.destroy_process_group()
+
+
+def _of_torchrun(name: str, *, least: int = 0) -> int:
+    """The number in a variable that torchrun sets; `least` without it."""
+    value = os.environ.get(name, str(least))
+    if not re.fullmatch("[0-9]{1,9}", value) or int(value) < least:
+        raise UserError(f"environment: {name} = {value} is not allowed; torchrun sets it to a number, or unset it")
+    return int(value)
 
 
 @contextmanager

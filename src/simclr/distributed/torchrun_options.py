@@ -16,6 +16,7 @@ from simclr.core.errors import UserError
 _OF_NODES = ("PET_NNODES", "PET_NODE_RANK", "PET_MASTER_", "PET_RDZV_")
 MEETING = ("PET_NODE_RANK", "PET_MASTER_ADDR", "PET_MASTER_PORT")
 """What each of several nodes needs."""
+_MOST_PROCESSES = 1024
 _OTHER_MEETING = ("PET_RDZV_BACKEND", "PET_RDZV_ENDPOINT", "PET_STANDALONE")
 
 
@@ -35,9 +36,9 @@ def processes() -> int | None:
     asked = os.environ.get("PET_NPROC_PER_NODE")
     if asked is None or asked in words:
         return None
-    if not _is_within(asked, 1):
+    if not _is_within(asked, 1, _MOST_PROCESSES):
         without = "" if "gpu" in words else ", as this machine has no GPU"
-        raise _refusal("PET_NPROC_PER_NODE", f"an integer >= 1 or {', '.join(words)}{without}")
+        raise _refusal("PET_NPROC_PER_NODE", f"an integer from 1 to {_MOST_PROCESSES} or {', '.join(words)}{without}")
     return int(asked)
 
 

@@ -10,7 +10,7 @@ from simclr.core.errors import UserError
 
 
 @dataclass(frozen=True)
-class Report:
+class StageMetrics:
     """The content of reports/<stage>/metrics.json, or a part of it.
 
     Attributes:
@@ -29,16 +29,18 @@ class Report:
             raise self._damage()
         return list(self.content)
 
-    def part(self, key: str) -> "Report":
+    def part(self, key: str) -> "StageMetrics":
         """Raises a UserError if there is no such `key`."""
         if key not in self.keys:
             raise self._damage()
-        return Report(self.path, self.stage, self.content[key])
+        return StageMetrics(self.path, self.stage, self.content[key])
 
     def number(self, key: str) -> float:
         """Raises a UserError if there is no finite number under the `key`."""
         value = self.part(key).content
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if type(value) is int and abs(value) < 1 << 53:
+            return value
+        if not isinstance(value, float) or not math.isfinite(value):
             raise self._damage()
         return value
 
@@ -53,7 +55,7 @@ class Report:
         return UserError(f"{self.path}: damaged; the {self.stage} stage writes it")
 
 
-def read_report(reports: Path, stage: str) -> Report:
+def read(reports: Path, stage: str) -> StageMetrics:
     """Read the metrics of `stage` below the folder `reports`.
 
     Raises:
@@ -61,7 +63,7 @@ def read_report(reports: Path, stage: str) -> Report:
     """
     path = reports / stage / "metrics.json"
     try:
-        return Report(path, stage, json.loads(path.read_text(encoding="utf-8")))
+        return StageMetrics(path, stage, json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the {stage} stage writes it") from error
     except (ValueError, RecursionError) as error:

@@ -22,8 +22,8 @@ ROWS, COLUMNS = 10, 12  # of a contact sheet
 TITLES = {
     "health": "Variance of the representations of test in their first principal components, %",
     "invariance": "Cosine similarity of an image and a view of it, by augmentation",
-    "knn": "Top-1 accuracy on test by the number of nearest neighbors, %",
-    "robustness": "Top-1 accuracy on test by the strength of an augmentation, %",
+    "knn": "Top-1 accuracy on test by the number of nearest neighbors, % (95 % interval)",
+    "robustness": "Top-1 accuracy on test by the strength of an augmentation (1: that of params.yaml), %",
     "verification": "Are two test images of one class? True positives by false positives, %",
 }
 REFERENCE = "other_image"  # of invariance
@@ -104,7 +104,7 @@ def draw_probes(scores: arrays.Arrays, classes: list[str]) -> None:
         "accuracy_low": [100 * low for low, _ in bounds],
         "accuracy_high": [100 * high for _, high in bounds],
     }
-    charts.table_chart(REPORTS / "probes.png", columns, "Top-1 accuracy of the linear probe on test, %")
+    charts.table_chart(REPORTS / "probes.png", columns, "Linear probe on test: top-1, % (95 % interval)")
 
 
 def draw_evaluations() -> None:
@@ -116,7 +116,7 @@ def draw_evaluations() -> None:
             title = TITLES.get(path.stem, path.stem)
             charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title, REFERENCE)
         if finetuned := finetune_columns():
-            title = "Top-1 accuracy on test by the share of the labels that were trained on, %"
+            title = "Top-1 accuracy on test by the labels that were trained on, % (95 % interval)"
             charts.table_chart(folder / "finetune.png", finetuned, title)
         if not any(folder.iterdir()):
             (folder / ".gitkeep").touch()  # Git keeps no empty folder, and DVC wants one

@@ -11,6 +11,7 @@ small models and few images, which writes nothing.
 """
 
 import argparse
+import getpass
 import importlib.util
 import json
 import os
@@ -433,7 +434,7 @@ def gather(
 def section(title: str, command: list[str], seconds: float, environment: Mapping[str, str]) -> Found:
     """What `command` printed in at most so many seconds, how long it took and, if it did not end well, its last words.
 
-    All that it started ends with it, and its temporary files are removed.
+    All that it started ends with it, and its temporary files are removed, but for compiled kernels.
     """
     heading = f"\n## {title}\n\n"
     if seconds <= 0:
@@ -444,9 +445,11 @@ def section(title: str, command: list[str], seconds: float, environment: Mapping
         tempfile.TemporaryFile("w+") as said,
         tempfile.TemporaryDirectory() as own,
     ):
+        kernels = os.path.join(tempfile.gettempdir(), f"torchinductor_{getpass.getuser()}")  # as torch has it
         child = subprocess.Popen(
-            command, cwd=ROOT, env={**environment, "TMPDIR": own}, stdout=printed, stderr=said, start_new_session=True
-        )
+            command, cwd=ROOT, stdout=printed, stderr=said, start_new_session=True,
+            env={"TORCHINDUCTOR_CACHE_DIR": kernels, **environment, "TMPDIR": own},
+        )  # fmt: skip
         try:
             code = child.wait(seconds)
             ended = f", **ended with {code}**" if code else ""

@@ -116,8 +116,7 @@ def judge(
             judgements.append(Judgement(metric, values[0], values[1], 0.0, unknown, "not compared"))
     gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
     for metric in sorted(gone):
-        mean = seeds_before[metric].mean if metric in seeds_before else first[metric]
-        judgements.append(Judgement(metric, mean, math.nan, 0.0, "", "not measured"))
+        judgements.append(Judgement(metric, first[metric], math.nan, 0.0, "", "not measured"))
     return judgements
 
 

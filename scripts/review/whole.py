@@ -12,9 +12,9 @@ def write(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written, or it is a device or a pipe; the old file is as it was.
     """
-    if not path.name:  # such as . and /
+    path = Path(os.path.realpath(path)) if path.name else Path("/")
+    if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    path = Path(os.path.realpath(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "it is no file")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")  # two programs may write at once

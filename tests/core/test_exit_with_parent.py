@@ -18,7 +18,7 @@ CHILD = (
 PARENT = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
 BEHIND_A_SHELL = (
     "import os, subprocess, sys, time; "
-    f"os.environ['{exit_with_parent.PARENT}'] = str(os.getpid()); "
+    f"os.environ['{exit_with_parent.PARENT}'] = os.readlink('/proc/self/ns/pid') + f':{{os.getpid()}}'; "
     "subprocess.Popen(['bash', '-c', '\"$@\"; exit', 'bash', sys.executable, '-c', sys.argv[1]]); time.sleep(60)"
 )
 """A program that starts another one by a shell, which outlives it."""
@@ -60,12 +60,14 @@ def test_killing_the_parent_ends_the_child(program: str, variable: str, ends: bo
 @pytest.mark.parametrize(
     ("variable", "parent", "ends"),
     [
-        ("DVC_STAGE", "{gone}", True),
-        ("OTHER", "{gone}", False),
-        ("DVC_STAGE", "{above}", False),  # a shell lies between
-        ("DVC_STAGE", "no number", False),
+        ("DVC_STAGE", "{here}:{gone}", True),
+        ("OTHER", "{here}:{gone}", False),
+        ("DVC_STAGE", "{here}:{above}", False),  # a shell lies between
+        ("DVC_STAGE", "pid:[1]:{gone}", False),  # a number of another namespace
+        ("DVC_STAGE", ":{gone}", False),
+        ("DVC_STAGE", "{here}:no number", False),
         ("DVC_STAGE", "", False),
-        ("DVC_STAGE", "9" * 5000, False),
+        ("DVC_STAGE", "{here}:" + "9" * 5000, False),
     ],
 )
 def test_a_parent_that_was_killed_during_the_imports_ends_it_too(variable: str, parent: str, ends: bool) -> None:
@@ -77,7 +79,9 @@ def test_a_parent_that_was_killed_during_the_imports_ends_it_too(variable: str, 
     )
     environment = os.environ | {
         variable: "pretrain",
-        exit_with_parent.PARENT: parent.format(gone=gone.pid, above=os.getppid()),
+        exit_with_parent.PARENT: parent.format(
+            here=os.readlink("/proc/self/ns/pid"), gone=gone.pid, above=os.getppid()
+        ),
     }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == (-signal.SIGTERM if ends else 0)

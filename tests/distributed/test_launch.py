@@ -44,7 +44,7 @@ def test_several_gpus_get_a_process_each(started: list[Any], monkeypatch: pytest
     assert end.value.code is None
     assert (started[0].nproc_per_node, started[0].nnodes) == ("3", "1:1")
     assert started[0].training_script == "stages/pretrain.py"
-    assert os.environ["SIMCLR_PARENT"] == str(os.getpid())
+    assert os.environ["SIMCLR_PARENT"] == f"{os.readlink('/proc/self/ns/pid')}:{os.getpid()}"
 
 
 @pytest.mark.parametrize("processes", ["abc", "0", "-1", "", "gpu", "1025", "999999999"])

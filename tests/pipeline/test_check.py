@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,7 @@ def launch(folder: Path, *shell: str, **environment: str) -> subprocess.Complete
     (folder / "stages" / "check.py").write_text("import sys; print('CHECKED=' + sys.argv[1], 'A=1')")
     (folder / "stages" / "name.py").write_text(
         "import os, sys; print(*(os.environ[name] for name in ('CHECKED', 'A', 'PYTHONPATH')), sys.prefix)\n"
-        f"assert os.environ['SIMCLR_PARENT'] == '{os.getpid()}'"
+        f"assert os.environ['SIMCLR_PARENT'] == os.readlink('/proc/self/ns/pid') + ':{os.getpid()}'"
     )
     command = [*shell, str(ROOT / "scripts" / "stage"), "name"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -287,6 +288,33 @@ def test_its_parent_is_dvc_and_no_shell_between(tmp_path: Path) -> None:
     shells = ["bash", "-c", '"$@"; exit', "one", "bash", "-c", '"$@"; exit', "two"]
     done = launch(tmp_path, *shells, PATH=f"{Path(sys.executable).parent}:{BARE}", DVC_STAGE="name")
     assert (done.stdout, done.stderr) == (f"name 1 src {sys.prefix}\n", "")
+
+
+def test_its_parent_is_the_dvc_that_is_gone_when_the_check_ends(tmp_path: Path) -> None:
+    """Killed while the check runs, with a shell between that lives on."""
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/check.py").write_text(
+        "import os, time\nopen('checks', 'w').close()\nwhile not os.path.exists('goes_on'): time.sleep(0.05)\n"
+    )
+    (tmp_path / "stages/name.py").write_text(
+        "import os; open('part', 'w').write(os.environ['SIMCLR_PARENT']); os.rename('part', 'parent')"
+    )
+    shell = ["bash", "-c", '"$@"; exit', "shell", str(ROOT / "scripts" / "stage"), "name"]
+    code = f"import os, subprocess; subprocess.Popen({shell!r}, env={{**os.environ, 'DVC_STAGE': 'name'}}); input()"
+    path = {"PATH": f"{Path(sys.executable).parent}:{BARE}"}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=path, stdin=subprocess.PIPE) as dvc:
+        wait_for(tmp_path / "checks")
+        dvc.kill()
+    (tmp_path / "goes_on").touch()
+    wait_for(tmp_path / "parent")
+    assert (tmp_path / "parent").read_text().endswith(f":{dvc.pid}")
+
+
+def wait_for(file: Path) -> None:
+    give_up = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("temporary", [False, True])

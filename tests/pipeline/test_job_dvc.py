@@ -51,9 +51,9 @@ def lock(folder: Path, writing: int, *reading: int) -> None:
     (folder / ".dvc/tmp/rwlock").write_text(json.dumps(content))
 
 
-def repro(folder: Path, **own: str) -> "subprocess.CompletedProcess[str]":
+def repro(folder: Path, *options: str, **own: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        ["scripts/slurm/job-dvc", "repro"], cwd=folder, env=environment(**own), capture_output=True, text=True
+        ["scripts/slurm/job-dvc", "repro", *options], cwd=folder, env=environment(**own), capture_output=True, text=True
     )
 
 
@@ -79,10 +79,23 @@ def test_a_job_that_is_started_again_removes_the_lock_of_its_attempt_before(
     assert int((repository / ".dvc/tmp/job-7").read_text()) != RUNNING
 
 
-def test_another_dvc_that_writes_is_left_to_dvc(repository: Path) -> None:
-    lock(repository, os.getppid(), RUNNING)
+@pytest.mark.parametrize("kind", ["write", "read"])
+def test_a_lock_of_one_kind_is_released_too(kind: str, repository: Path) -> None:
+    """DVC leaves the other out, or takes it for empty."""
+    holder = {"pid": RUNNING, "cmd": "dvc repro"}
+    entries = {str(repository / "out"): holder if kind == "write" else [holder]}
+    (repository / ".dvc/tmp/rwlock").write_text(json.dumps({kind: entries}))
     (repository / ".dvc/tmp/job-7").write_text(f"{RUNNING}\n")
     done = repro(repository, SLURM_RESTART_COUNT="1")
+    assert (done.returncode, done.stderr.startswith(REMOVED)) == (0, True)
+
+
+def test_another_dvc_that_writes_is_left_to_dvc(repository: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as alive:
+        lock(repository, alive.pid, RUNNING)
+        (repository / ".dvc/tmp/job-7").write_text(f"{RUNNING}\n")
+        done = repro(repository, SLURM_RESTART_COUNT="1")
+        alive.kill()
     assert done.returncode == 255
     assert done.stderr.startswith(REMOVED)
     assert "is busy, it is being blocked by" in done.stderr
@@ -112,6 +125,7 @@ LEFT_ALONE = {  # the dvc of the attempt before, the one that holds the lock, ho
     "the first attempt": (RUNNING, RUNNING, "0"),
     "of another dvc": (999_999, RUNNING, "1"),
     "an attempt without a dvc": (None, RUNNING, "2"),
+    "no number of attempts": (RUNNING, RUNNING, ""),
 }
 
 
@@ -142,6 +156,14 @@ def test_a_wrong_value_ends_it_before_dvc_removes_anything(repository: Path) -> 
     (repository / ".dvc/tmp/rwlock").unlink()
     done = repro(repository)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "repro: error: ['repro']\n")
+    assert repro(repository, "--single-item", "a").returncode == 0  # which need not see the images
+
+
+def test_without_dvc_it_says_so(repository: Path) -> None:
+    (repository / "bin").mkdir()
+    (repository / "bin/python3").symlink_to(sys.executable)
+    done = repro(repository, PATH=f"{repository}/bin:/usr/bin:/bin")
+    assert (done.returncode, done.stderr) == (1, "job-dvc: dvc: No such file or directory\n")
 
 
 def test_parameters_of_a_job_that_is_started_again_are_those_it_began_with(repository: Path) -> None:

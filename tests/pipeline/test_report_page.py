@@ -261,7 +261,7 @@ def test_an_older_page_stays_where_none_can_be_written(clone: Path) -> None:
     assert run(clone, str(SCRIPT), "after", "--output", "params.yaml/x", check=False).stderr.startswith(
         "report-page: params.yaml/x: cannot be written ("
     )
-    for output in (".", "", "/", "reports"):
+    for output in (".", "", "/", "reports", "reports/..", "/tmp/.."):
         done = run(clone, str(SCRIPT), "after", "--output", output, check=False)
         assert (done.returncode, done.stderr.count("\n")) == (1, 1)
         assert done.stderr.endswith(": cannot be written (Is a directory)\n")
@@ -340,9 +340,13 @@ def test_noise_is_that_of_more_seeds_whether_they_are_here_or_recorded(
 def test_fewer_seeds_than_were_recorded_are_mentioned(clone: Path) -> None:
     recorded = {"mean": 86.0, "sd": 1.0, "seeds": 5, "commit": 86.6667}
     (clone / "reports/seeds.json").write_text(json.dumps({"metrics": {"linear_eval.pretrained.top1": recorded}}))
-    last = "It had 5 seeds: `git checkout reports/seeds.json` brings back those of the last commit"
+    last = "That of the last commit is of 5 seeds: `git checkout reports/seeds.json` brings it back"
+    assert last not in seeds(clone)  # it is not committed
+    (clone / "reports/seeds.json").write_text(json.dumps({"metrics": {"linear_eval.pretrained.top1": recorded}}))
+    commit(clone, "recorded")
+    run(clone, "git", "update-ref", "refs/exps/aa/" + "a" * 38 + "/exp-1", "refs/tags/seed-1")
+    run(clone, "git", "update-ref", "refs/exps/aa/" + "a" * 38 + "/exp-2", "refs/tags/seed-2")
     assert seeds(clone).splitlines()[-1] == last
-    assert last not in seeds(clone)
 
 
 def test_a_name_of_two_things_is_refused(clone: Path) -> None:

@@ -8,6 +8,7 @@ torchrun also reads its options from the environment, as PET_ and their name in 
 """
 
 import io
+import json
 import logging
 import os
 import sys
@@ -124,11 +125,13 @@ def _become_agent(again: str) -> None:
     """
     for name in _SAY_THE_SAME:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    os.environ[exit_with_parent.PARENT] = str(os.getpid())
+    os.environ[exit_with_parent.PARENT] = exit_with_parent.this_process()
     options = _options()
     try:
         run.run(options)
     except (ValueError, KeyError) as error:  # of torch alone; what a worker raises is in its report
+        if isinstance(error, json.JSONDecodeError):  # of such a report
+            raise
         raise _refusal(error) from None
     except dist.DistError as error:
         raise UserError(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}") from None

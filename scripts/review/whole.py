@@ -12,10 +12,10 @@ def write(path: Path, text: str) -> None:
     Raises:
         OSError: it cannot be written, or it is a device or a pipe; the old file is as it was.
     """
-    path = Path(os.path.realpath(path)) if path.name else Path("/")
-    if not path.name:
+    path = Path(os.path.realpath(path))
+    if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "it is no file")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")  # two programs may write at once
     path.parent.mkdir(parents=True, exist_ok=True)

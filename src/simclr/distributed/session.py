@@ -17,6 +17,7 @@ from torch import Tensor
 from simclr.core import processor
 from simclr.core.errors import UserError
 from simclr.device import malloc
+from simclr.distributed import torchrun_options
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def open_session(
 def _of_torchrun(name: str, *, least: int = 0) -> int:
     """The number in a variable that torchrun sets; `least` without it."""
     value = os.environ.get(name, str(least))
-    if not re.fullmatch("[0-9]{1,9}", value) or int(value) < least:
+    if not torchrun_options.is_within(value, least):
         raise UserError(f"environment: {name} = {value} is not allowed; torchrun sets it to a number, or unset it")
     return int(value)
 

@@ -36,7 +36,7 @@ def processes() -> int | None:
     asked = os.environ.get("PET_NPROC_PER_NODE")
     if asked is None or asked in words:
         return None
-    if not _is_within(asked, 1, _MOST_PROCESSES):
+    if not is_within(asked, 1, _MOST_PROCESSES):
         without = "" if "gpu" in words else ", as this machine has no GPU"
         raise _refusal("PET_NPROC_PER_NODE", f"an integer from 1 to {_MOST_PROCESSES} or {', '.join(words)}{without}")
     return int(asked)
@@ -50,7 +50,7 @@ def nodes() -> int | None:
     """
     if "PET_NNODES" not in os.environ:
         return None
-    if not _is_within(os.environ["PET_NNODES"], 1):
+    if not is_within(os.environ["PET_NNODES"], 1):
         raise _refusal("PET_NNODES", "an integer >= 1")
     count = int(os.environ["PET_NNODES"])
     if count > 1:
@@ -64,7 +64,7 @@ def _check_meeting(count: int) -> None:
         raise UserError(f"{several} without {', '.join(missing)}; several nodes take {', '.join(MEETING)}")
     if other := [name for name in _OTHER_MEETING if name in os.environ]:
         raise UserError(f"{several} does not go with {', '.join(other)}; several nodes take {', '.join(MEETING)}")
-    if not _is_within(os.environ["PET_NODE_RANK"], 0, count - 1):
+    if not is_within(os.environ["PET_NODE_RANK"], 0, count - 1):
         raise _refusal("PET_NODE_RANK", f"an integer from 0 to {count - 1}")
     if not re.fullmatch(r"[\w.:-]+", os.environ["PET_MASTER_ADDR"], re.ASCII):
         raise _refusal("PET_MASTER_ADDR", "the name or address of node 0")
@@ -72,7 +72,7 @@ def _check_meeting(count: int) -> None:
         socket.getaddrinfo(os.environ["PET_MASTER_ADDR"], None)
     except OSError as error:
         raise _refusal("PET_MASTER_ADDR", f"the name or address of node 0 ({error.strerror})") from error
-    if not _is_within(os.environ["PET_MASTER_PORT"], 1, 65535):
+    if not is_within(os.environ["PET_MASTER_PORT"], 1, 65535):
         raise _refusal("PET_MASTER_PORT", "an integer from 1 to 65535")
     if int(os.environ["PET_NODE_RANK"]) and "DVC_STAGE" in os.environ:
         raise UserError(
@@ -81,7 +81,8 @@ def _check_meeting(count: int) -> None:
         )
 
 
-def _is_within(text: str, lowest: int, highest: int | None = None) -> bool:
+def is_within(text: str, lowest: int, highest: int | None = None) -> bool:
+    """Whether `text` is an integer from `lowest` to `highest`, or of nine digits at most."""
     is_integer = re.fullmatch("[0-9]{1,9}", text)
     return bool(is_integer) and lowest <= int(text) and (highest is None or int(text) <= highest)
 

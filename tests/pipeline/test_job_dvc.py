@@ -102,6 +102,19 @@ def test_another_dvc_that_writes_is_left_to_dvc(repository: Path) -> None:
     assert json.loads((repository / ".dvc/tmp/rwlock").read_text())["write"]
 
 
+def test_a_program_whose_path_says_dvc_is_none(repository: Path) -> None:
+    """It has the number of the dvc that ended."""
+    sleep = repository / "dvc-project/sleep"
+    sleep.parent.mkdir()
+    sleep.symlink_to(shutil.which("sleep") or "")
+    with subprocess.Popen([sleep, "60"]) as alive:
+        lock(repository, alive.pid)
+        (repository / ".dvc/tmp/job-7").write_text(f"{alive.pid}\n")
+        done = repro(repository, SLURM_RESTART_COUNT="1")
+        alive.kill()
+    assert (done.returncode, done.stderr.startswith(REMOVED)) == (0, True)
+
+
 def test_a_dvc_that_still_runs_keeps_its_lock(repository: Path) -> None:
     with subprocess.Popen(["bash", "-c", "read", "dvc"], stdin=subprocess.PIPE) as alive:
         lock(repository, alive.pid)
@@ -177,6 +190,14 @@ def test_parameters_of_a_job_that_is_started_again_are_those_it_began_with(repos
     )
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
     assert repro(repository, SLURM_JOB_ID="8").returncode == 0  # another job
+
+
+def test_parameters_are_kept_by_the_second_attempt_if_the_first_had_no_time(repository: Path) -> None:
+    (repository / ".dvc/tmp/rwlock").unlink()
+    assert repro(repository, SLURM_RESTART_COUNT="1").returncode == 0
+    (repository / "params.yaml").write_text("a: 2\n")
+    done = repro(repository, SLURM_RESTART_COUNT="2")
+    assert (done.returncode, "params.yaml has changed since" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("name", ["job-dvc", "run.sbatch", "requeue.sbatch", "sweep.sbatch"])

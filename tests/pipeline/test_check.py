@@ -340,7 +340,20 @@ def test_without_any_it_says_what_to_do(tmp_path: Path) -> None:
 def test_what_the_check_refuses_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages" / "check.py").write_text("import sys; sys.exit('refused')")
+    (tmp_path / "stages" / "name.py").write_text("print('begun')")
     environment = {"PATH": f"{Path(sys.executable).parent}:{BARE}"}
     command = [str(ROOT / "scripts" / "stage"), "name"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "refused\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["nope"]])
+def test_a_stage_that_is_none_is_told_in_one_line(arguments: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(ROOT / "scripts" / "stage"), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"scripts/stage: error: there is no stages/{''.join(arguments)}.py here; name a stage of dvc.yaml, such as "
+        "pretrain\n"
+    )

@@ -57,6 +57,20 @@ def test_killing_the_parent_ends_the_child(program: str, variable: str, ends: bo
         parent.stdout.close()
 
 
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
+    """As under `trap '' TERM`, which dvc and its stage inherit."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+        "from simclr.core import exit_with_parent as e; e.watch(); time.sleep(60)"
+    )
+    parent = {exit_with_parent.PARENT: f"{os.readlink('/proc/self/ns/pid')}:{gone.pid}", "DVC_STAGE": "pretrain"}
+    assert (
+        subprocess.run([sys.executable, "-c", code], env=os.environ | parent, timeout=30).returncode == -signal.SIGKILL
+    )
+
+
 @pytest.mark.parametrize(
     ("variable", "parent", "ends"),
     [

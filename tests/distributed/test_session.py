@@ -2,9 +2,11 @@
 
 import os
 import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -91,6 +93,22 @@ def test_a_gpu_without_memory_is_told_in_one_line(hint: str, kind: type[RuntimeE
     told = f"the GPU's memory does not suffice: {line}"
     with pytest.raises(UserError, match=f"^{re.escape(told)}$"), open_session(memory_hint=hint):
         raise kind(said)
+
+
+@pytest.mark.parametrize(
+    ("allocate", "said"),
+    [
+        (lambda: torch.empty(1 << 50), "you tried to allocate 4503599627370496 bytes"),
+        (lambda: np.empty(1 << 50, np.float32), r"Unable to allocate 4.00 PiB for an array .*"),
+    ],
+)
+@pytest.mark.parametrize(("hint", "way_out"), [("set b", "set b"), ("", "take a smaller model or less data")])
+def test_a_machine_without_memory_is_told_in_one_line(
+    hint: str, way_out: str, allocate: Callable[[], object], said: str
+) -> None:
+    told = rf"^this machine's memory does not suffice: {way_out} \({said}\)$"
+    with pytest.raises(UserError, match=told), open_session(memory_hint=hint):
+        allocate()
 
 
 def test_other_errors_within_stay_what_they_are() -> None:

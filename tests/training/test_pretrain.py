@@ -28,7 +28,7 @@ from simclr.learning import placement, projection_head
 from simclr.losses import nt_xent
 from simclr.models import resnet
 from simclr.tracking.tensorboard import Board
-from simclr.training import pretrain
+from simclr.training import pretrain, validation
 from simclr.training import recipe as recipes
 from simclr.training.pretrain import PretrainResult
 from simclr.training.pretrain_params import in_bf16
@@ -196,10 +196,10 @@ def test_ranks_train_as_one_process_does(world: int, others: dict[str, Any], dat
         "methods__simclr__head__dropout": 0.3,
     }  # fmt: skip
     whole = pretrain.pretrain(recipe(**changes | others | {"compile": False}), data, ALONE, RunContext())
-    for (history, validation), encoder in on_ranks(world, on_rank, data, recipe(**changes | others)):
+    for (history, rows), encoder in on_ranks(world, on_rank, data, recipe(**changes | others)):
         for ours, theirs in zip(history, whole.history, strict=True):
             assert ours == pytest.approx(theirs, rel=1e-4)
-        assert [row["knn_top1"] for row in validation] == [row["knn_top1"] for row in whole.validation]
+        assert [row["knn_top1"] for row in rows] == [row["knn_top1"] for row in whole.validation]
         for name, value in state(whole).items():
             torch.testing.assert_close(encoder[name], value, rtol=2e-3, atol=2e-4)
 
@@ -488,4 +488,20 @@ def test_a_batch_that_does_not_divide_names_the_processes(data: PretrainData) ->
 def test_a_loss_that_is_not_finite_ends_the_run(data: PretrainData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nt_xent, "loss", lambda z, *_: z.sum() * torch.nan)
     with pytest.raises(UserError, match=r"not finite at step 0 \(epoch 1\), at a learning rate of .*is none; lower"):
+        run(data)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_representations_that_are_not_finite_end_the_run(
+    split: str, data: PretrainData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where BatchNorm's statistics overflow in the last steps, though every gradient was finite."""
+    make = validation.representations
+
+    def overflowing(encoder: Any, beton: Beton, *others: Any, **options: Any) -> Tensor:
+        h = make(encoder, beton, *others, **options)
+        return h * torch.nan if beton is getattr(data, split) else h
+
+    monkeypatch.setattr(validation, "representations", overflowing)
+    with pytest.raises(UserError, match=r"^the encoder's representations are not finite: it has diverged \(lower "):
         run(data)

@@ -23,7 +23,7 @@ def this_process() -> str:
 
 
 def watch() -> None:
-    """Send this process SIGTERM when dvc or torchrun's agent is gone.
+    """Send this process SIGTERM when dvc or torchrun's agent is gone, or SIGKILL where it ignores SIGTERM.
 
     A process started by hand may outlive its shell.
     """
@@ -45,7 +45,8 @@ def _namespace() -> str:
 def _wait(parent: int) -> None:
     while _is_ancestor(parent):  # a shell, or a wrapper of python, may lie between and live on
         time.sleep(_SECONDS)
-    os.kill(os.getpid(), signal.SIGTERM)
+    is_ignored = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN  # as dvc had it, by `trap '' TERM`
+    os.kill(os.getpid(), signal.SIGKILL if is_ignored else signal.SIGTERM)
 
 
 def _is_ancestor(parent: int) -> bool:

@@ -140,7 +140,11 @@ def _of_torchrun(name: str, *, least: int = 0) -> int:
 def _out_of_memory_in_one_line(hint: str) -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:  # of torch's allocator, of CUDA itself, or of cuBLAS
+    except MemoryError as error:  # of NumPy
+        raise _no_memory(str(error), hint) from error
+    except RuntimeError as error:  # of torch's allocators, of CUDA itself, or of cuBLAS
+        if asked := re.search(r"you tried to allocate \d+ bytes", str(error)):
+            raise _no_memory(asked[0], hint) from error
         if not re.search(r"CUDA.*out of memory|ALLOC_FAILED", str(error)):
             raise
         said = re.search(r"Tried to allocate .*? is free", str(error), re.DOTALL)
@@ -149,6 +153,10 @@ def _out_of_memory_in_one_line(hint: str) -> Iterator[None]:
         raise UserError(
             f"the GPU's memory does not suffice: {way_out}, or end other programs there ({figures})"
         ) from error
+
+
+def _no_memory(said: str, hint: str) -> UserError:
+    return UserError(f"this machine's memory does not suffice: {hint or 'take a smaller model or less data'} ({said})")
 
 
 @contextmanager

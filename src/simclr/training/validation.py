@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from simclr.core import params, randomness
+from simclr.core.errors import UserError
 from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
@@ -53,6 +54,9 @@ def top1(
         seed: draws the voting images, if there are more than `BANK`.
         batch_size: the encoding batch of each rank, at most 512.
         after_batch: called after every batch, equally often on all ranks; may raise to end the validation.
+
+    Raises:
+        UserError: a representation is not finite.
     """
     bank = randomness.permutation(len(train), seed)[:BANK]
     keys, h = (
@@ -61,6 +65,11 @@ def top1(
     )
     queries = shares.all_gather(h, len(val), session)
     similarities, nearest = knn.neighbors(queries, keys, len(bank), parameters.neighbors, session)
+    if not similarities.isfinite().all():  # of all ranks
+        raise UserError(
+            "the encoder's representations are not finite: it has diverged (lower pretrain.optimizer.lr), or the "
+            "weights that it took from elsewhere are too large (methods.pretrained.file)"
+        )
     voters = torch.from_numpy(train.labels[bank]).to(session.device)[nearest]
     scores = {"knn_top1": knn.scores(similarities, voters, classes, parameters.temperature)}
     if probe is not None:

@@ -48,8 +48,11 @@ def test_a_full_disk_is_named_in_one_line(kilobytes: int, done: Path, tmp_path: 
     ended = run("pretrain", folder, partial(two_nodes, commands, kilobytes, folder, copy))
     if ended.code == NOT_PERMITTED:
         pytest.skip("mounting a file system is not permitted here")
-    assert ended.error.removeprefix(f"{folder}/").startswith(DISKS[kilobytes])
-    assert ended.error.endswith("cannot be written (No space left on device)")
+    begun, _, said = ended.stderr.partition("\n")
+    assert begun == "pretrain: srun starts 1 process(es) on each of 2 nodes"
+    error = ended._replace(stderr=said).error
+    assert error.removeprefix(f"{folder}/").startswith(DISKS[kilobytes])
+    assert error.endswith("cannot be written (No space left on device)")
     assert not list(copy.glob("runs/.nodes-*"))
 
 

@@ -130,7 +130,7 @@ def test_two_queued_experiments_share_their_pretraining(done: Path, tmp_path: Pa
         ["dvc", "queue", "start", "-j", "2"], cwd=clone, env=environment(), check=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while (table := command("dvc", "queue", "status", folder=clone)).count("Success") < 2:
         assert time.monotonic() < deadline, table
         time.sleep(1)

@@ -33,9 +33,12 @@ def setup(clone: Path, *arguments: str) -> tuple[int, str]:
 GOES_ON = (1, "setup: PYTHON=no-python: Python 3.11 to 3.14 is needed, that is none\n")
 
 
-@pytest.mark.parametrize("word", ["--help", "benhc"])
+@pytest.mark.parametrize("word", ["--help", "benhc", "bench cluster"])
 def test_an_unknown_word(word: str, clone: Path) -> None:
-    assert setup(clone, word) == (1, f"setup: {word} is not allowed; it takes bench, cluster, emulator or nothing\n")
+    assert setup(clone, *word.split()) == (
+        1,
+        f"setup: {word} is not allowed; it takes bench, cluster, emulator or nothing\n",
+    )
 
 
 @pytest.mark.parametrize("kind", ["made by hand", "of another clone"])
@@ -53,11 +56,15 @@ def test_an_environment_that_it_has_not_made_stays(kind: str, clone: Path, tmp_p
     assert (folder / "pyvenv.cfg").exists()
 
 
-@pytest.mark.parametrize("kind", ["none", "of other versions", "a link to an empty folder", "begun"])
+@pytest.mark.parametrize(
+    "kind", ["none", "of other versions", "a link to an empty folder", "a link to nothing", "begun"]
+)
 def test_what_is_its_own_it_replaces(kind: str, clone: Path, tmp_path: Path) -> None:
     folder = clone / ".venv"
     if kind == "a link to an empty folder":
         (tmp_path / "larger-disk").mkdir()
+        folder.symlink_to(tmp_path / "larger-disk")
+    elif kind == "a link to nothing":
         folder.symlink_to(tmp_path / "larger-disk")
     elif kind != "none":
         folder.mkdir()

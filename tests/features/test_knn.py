@@ -103,3 +103,9 @@ def test_accuracy_counts_the_top_k() -> None:
     assert knn.accuracy(scores, labels) == pytest.approx(1 / 3)
     assert knn.accuracy(scores, labels, 2) == pytest.approx(2 / 3)
     assert knn.accuracy(scores, labels, 5) == 1.0
+
+
+def test_with_few_classes_every_one_is_among_the_top_ones() -> None:
+    votes = knn.scores(torch.tensor([[0.9, 0.5]] * 4), torch.tensor([[3, 1]] * 4), classes=4, temperature=0.1)
+    assert knn.accuracy(votes, torch.arange(4), 5) == 1.0
+    assert knn.accuracy(votes, torch.arange(4), 3) == 0.5

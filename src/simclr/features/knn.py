@@ -87,7 +87,10 @@ def scores(similarities: Tensor, labels: Tensor, classes: int, temperature: floa
 
 
 def accuracy(scores: Tensor, labels: Tensor, top: int = 1) -> float:
-    """The share, 0 to 1, of rows of `scores` (M, C) whose `labels` (M,) entry, not -inf, is among the `top` highest."""
-    ranked = scores.topk(min(top, scores.shape[1]), dim=1)
+    """The share, 0 to 1, of rows of `scores` (M, C) whose `labels` (M,) entry is among the `top` highest, and is not
+    -inf if there are more classes than `top`."""
+    if top >= scores.shape[1]:
+        return 1.0
+    ranked = scores.topk(top, dim=1)
     found = (ranked.indices == labels[:, None]) & (ranked.values > -torch.inf)
     return found.any(dim=1).double().mean().item()

@@ -8,13 +8,13 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: ## install the locked versions into .venv (every target does this first)
+setup: ## install the locked versions into .venv (what needs them does this first)
 	@scripts/setup
 
 repro: setup ## run the whole pipeline, then print its metrics
 	@PYTHONPATH=src python stages/check.py repro >/dev/null # before dvc removes a stage's old results
 	dvc repro
-	dvc metrics show reports/linear_eval/metrics.json
+	dvc metrics diff --all --targets reports/linear_eval/metrics.json
 
 relock: setup ## have dvc.lock take over changed comments, and code that no result depends on, without a run
 	PYTHONPATH=src scripts/relock

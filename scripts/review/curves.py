@@ -14,13 +14,17 @@ def curves(columns: Sequence[Column]) -> Markup:
     """A chart of each quantity by epoch."""
     colors, groups = colors_by_name(columns), groups_by_seeds(columns)
     charts = [
-        lines([_curve(group, quantity, colors) for group in groups], "epoch", quantity)
+        lines([_curve(group, quantity, colors) for group in groups], "epoch", _title(quantity))
         for quantity in dict.fromkeys(quantity for column in columns for quantity in column.curves)
     ]
     if any(charts) and any(len(group) > 1 for group in groups):
         note = "Runs that differ in seeds alone are one curve, their mean; the band is from the lowest to the highest."
         charts.append(tag("p", note))
     return join(*charts)
+
+
+def _title(quantity: str) -> str:
+    return f"{quantity} on val" if quantity.endswith("_top1") else quantity
 
 
 def colors_by_name(columns: Sequence[Column]) -> dict[str, str]:

@@ -62,7 +62,7 @@ def _anchor(name: str) -> str:
 def _heading(columns: Sequence[Column], experiments: Sequence[Experiment]) -> Markup:
     """What each column is, and the commands that make it again."""
     rows, colors = [], colors_by_name(columns)
-    of_experiment = {item.commit: f"{item.day}: {changed(item)}" for item in experiments}
+    of_experiment = {item.commit: ": ".join(filter(None, (item.day, changed(item)))) for item in experiments}
     for column in columns:
         revision = column.revision
         again = f"git checkout {revision.commit[:12]} && dvc repro" if revision.commit else "dvc repro"

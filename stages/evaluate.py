@@ -5,7 +5,6 @@ from pathlib import Path
 
 from simclr.core import entry, fingerprint, options, params, params_file, tables
 from simclr.core.atomic import replacing
-from simclr.core.errors import UserError
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
@@ -29,18 +28,19 @@ def main() -> None:
     launch.on_every_gpu()
     info = converted.load_info(BETON)
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
+    splits = {name: converted.open_split(BETON, name) for name in SPLITS}
+    shapes = {name: (len(split), encoder.dimension) for name, split in splits.items()}
     with open_session() as session:
         subject = Subject(
             encoder=encoder.to(session.device),
             transform=transform,
             augmentations=augmentations,
             pretrained_with=views.augmentations,
-            splits={name: converted.open_split(BETON, name) for name in SPLITS},
-            features={name: feature_file.load(FEATURES, name, session) for name in SPLITS},
+            splits=splits,
+            features={name: feature_file.load(FEATURES, name, shapes[name], session) for name in SPLITS},
             seed=parameters.seed,
             session=session,
         )
-        check(subject)
         if not info.labelled:
             evaluations = [item for item in evaluations if not hasattr(item.module, "NEEDS_LABELS")]
         findings = {item.name: item.module.evaluate(item.parameters, subject) for item in evaluations}
@@ -56,18 +56,6 @@ def main() -> None:
         {0: session.world_size},
         sections=["pretrain.views.augmentations"],
     )
-
-
-def check(subject: Subject) -> None:
-    """Compare the features with the images and the encoder.
-
-    Raises:
-        UserError: they are those of others, or not finite.
-    """
-    for name, features in subject.features.items():
-        expected = len(subject.splits[name]), subject.encoder.dimension
-        if (features.count, features.h.shape[1]) != expected or not features.is_finite():
-            raise UserError(f"{FEATURES}/{name}.safetensors: not of these images and this encoder; run the embed stage")
 
 
 def report(findings: dict[str, Findings]) -> None:

@@ -43,10 +43,15 @@ def main() -> None:
         return
     launch.on_every_gpu()
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
+    shapes = {name: (len(split), encoder.dimension) for name, split in splits.items()}
     with open_session(memory_hint=HINT) as session:
+
+        def encoded(*names: str) -> dict[str, encode.Features]:
+            return {name: feature_file.load(FEATURES, name, shapes[name], session) for name in names}
+
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {
-            "pretrained": lambda: {name: feature_file.load(FEATURES, name, session) for name in splits},
+            "pretrained": lambda: encoded(*splits),
             "untrained": lambda: untrained_features(parameters.seed, encoder, transform, splits, session),
             "raw_pixels": lambda: pixel_features(transform, splits, session),
         }
@@ -56,8 +61,9 @@ def main() -> None:
             )
             for name, make in inputs.items()
         }
-        features = {name: feature_file.load(FEATURES, name, session) for name in ("val", "test")}
-        results["augmented"] = probe_augmented(parameters, encoder, transform, splits, features, session, len(classes))
+        results["augmented"] = probe_augmented(
+            parameters, encoder, transform, splits, encoded("val", "test"), session, len(classes)
+        )
         if not session.is_main:
             return
     labels = true_labels(splits["test"])

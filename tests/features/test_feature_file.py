@@ -29,14 +29,14 @@ def labels() -> torch.Tensor:
 
 
 def test_one_process_reads_all(folder: Path) -> None:
-    found = feature_file.load(folder, "val", ALONE)
+    found = feature_file.load(folder, "val", (COUNT, 3), ALONE)
     assert (found.h.dtype, found.count) == (torch.float32, COUNT)
     assert torch.equal(found.h, h())
     assert torch.equal(found.labels, labels())
 
 
 def loaded(session: Session, folder: Path) -> tuple[torch.Tensor, torch.Tensor, int]:
-    found = feature_file.load(folder, "val", session)
+    found = feature_file.load(folder, "val", (COUNT, 3), session)
     return found.h, found.labels, found.count
 
 
@@ -51,8 +51,25 @@ def test_each_rank_reads_its_share_alone(world: int, folder: Path) -> None:
 
 def test_a_file_that_is_missing_or_cut_is_told(folder: Path) -> None:
     with pytest.raises(UserError, match=r"test\.safetensors: cannot be read \(.*\); the embed stage writes it"):
-        feature_file.load(folder, "test", ALONE)
+        feature_file.load(folder, "test", (COUNT, 3), ALONE)
     file = folder / "val.safetensors"
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(UserError, match=r"val\.safetensors: damaged; the embed stage writes it"):
-        feature_file.load(folder, "val", ALONE)
+        feature_file.load(folder, "val", (COUNT, 3), ALONE)
+
+
+@pytest.mark.parametrize("shape", [(COUNT + 1, 3), (COUNT, 4)])
+def test_features_of_other_images_or_of_another_encoder_are_told(shape: tuple[int, int], folder: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"val\.safetensors: not of these images and this encoder; run the embed stage$"
+    ):
+        feature_file.load(folder, "val", shape, ALONE)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e20])  # whose square is no float32
+def test_features_that_are_not_finite_are_told(value: float, tmp_path: Path) -> None:
+    feature_file.save(
+        tmp_path / "features", {"val": Features(h().index_fill(0, torch.tensor(2), value), labels(), COUNT)}
+    )
+    with pytest.raises(UserError, match="not of these images and this encoder"):
+        feature_file.load(tmp_path / "features", "val", (COUNT, 3), ALONE)

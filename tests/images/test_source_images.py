@@ -167,6 +167,14 @@ def test_wrong_count_is_noticed(array_folder):
         source_images.open_dataset(array_folder)
 
 
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_of_other_classes_are_noticed(label, array_folder):
+    labels = array_folder / "test.labels.npy"
+    np.save(labels, [0, 1, label])
+    with pytest.raises(UserError, match=r"labels of test are not those of 2 classes.*dvc repro fetch"):
+        source_images.open_dataset(array_folder)
+
+
 def test_dataset_needs_a_train_and_a_test_split(tmp_path):
     with pytest.raises(AssertionError):
         source_images.write_dataset(tmp_path, source_images.Dataset("x", ["a"], {"train": arrays(tmp_path, "train")}))

@@ -104,6 +104,8 @@ def test_what_does_not_fit_is_named(weights: dict[str, Tensor], tmp_path: Path) 
         with pytest.raises(UserError, match=message):
             pretrained.load(parameters(path), encoder, TRANSFORM)
         assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    with pytest.raises(UserError, match=r"holds 96 tensors that the encoder lacks .* \(layer1\.2\.conv1\.weight, "):
+        pretrained.load(parameters(written(tmp_path / "deeper.pth", fresh(34).state_dict())), fresh(), TRANSFORM)
     with pytest.raises(UserError, match=r"those of the file are conv1\.weight, .*methods\.pretrained\.prefix"):
         pretrained.load(parameters(path, prefix="module."), fresh(), TRANSFORM)
 

@@ -150,7 +150,9 @@ def read(path: Path) -> Beton:
             or _TABLE_START + count * _TABLE.itemsize > allocations
             or allocations + count * ALLOC_TABLE_TYPE.itemsize != length  # the allocations end the file
         ):
-            raise UserError(f"{path}: truncated, empty or not written by the convert stage")
+            raise UserError(
+                f"{path}: truncated, empty or not written by the convert stage; `dvc repro -f -s convert` writes it"
+            )
         reader = Reader(str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error

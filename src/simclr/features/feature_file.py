@@ -24,11 +24,14 @@ def save(folder: Path, splits: Mapping[str, Features]) -> None:
             (partial / f"{name}.safetensors").write_bytes(content)
 
 
-def load(folder: Path, split: str, session: Session) -> Features:
+def load(folder: Path, split: str, shape: tuple[int, int], session: Session) -> Features:
     """Load this rank's share of the features of `split` that `save` wrote, on its device.
 
+    Args:
+        shape: the number of the split's images, and the dimension of the encoder.
+
     Raises:
-        UserError: the file is missing or damaged.
+        UserError: the file is missing or damaged, or its features have another shape or are not finite.
     """
     path = folder / f"{split}.safetensors"
     try:
@@ -39,8 +42,11 @@ def load(folder: Path, split: str, session: Session) -> Features:
                 raise KeyError
             count = shapes[0][0]
             h, labels = (rows[shares.own(count, session)].to(session.device) for rows in slices)
-            return Features(h.to(torch.float32), labels, count)
+            features = Features(h.to(torch.float32), labels, count)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the embed stage writes it") from error
     except (SafetensorError, KeyError) as error:
         raise UserError(f"{path}: damaged; the embed stage writes it") from error
+    if (count, h.shape[1]) != shape or not features.is_finite():
+        raise UserError(f"{path}: not of these images and this encoder; run the embed stage")
+    return features

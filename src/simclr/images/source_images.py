@@ -135,6 +135,8 @@ def open_dataset(folder: Path) -> Dataset:
         if not isinstance(content["classes"], list) or not isinstance(content["splits"], dict):
             raise TypeError("dataset.json")
         splits = {name: _open(folder, name, entry) for name, entry in content["splits"].items()}
+        for name, split in splits.items():
+            _check_labels(split.labels, 0 if name == "unlabelled" else len(content["classes"]), name)
         return Dataset(content["source"], content["classes"], splits)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise UserError(f"{folder}: missing or damaged ({error}); `dvc repro fetch` writes it anew") from error
@@ -159,6 +161,12 @@ def _open(folder: Path, name: str, entry: dict[str, str | int]) -> Split:
     if not count == len(split) == entry["count"]:
         raise ValueError(f"{name} has {count} images and {len(split)} labels, not {entry['count']}")
     return split
+
+
+def _check_labels(labels: Labels, classes: int, name: str) -> None:
+    lowest = 0 if classes else UNLABELLED
+    if labels.size and not (lowest <= labels.min() and labels.max() < classes):
+        raise ValueError(f"labels of {name} are not those of {classes} classes")
 
 
 def _open_arrays(folder: Path, name: str) -> ArraySplit:

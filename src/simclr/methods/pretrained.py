@@ -107,8 +107,15 @@ def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[
     taken = {
         name: _as(own[name], tensor, f"{path}: {one_line(name)}") for name, tensor in weights.items() if name in own
     }
+    others = [name for name in weights if name not in own]
+    parts = {name.partition(".")[0] for name in own}
+    if more := [name for name in others if name.partition(".")[0] in parts]:
+        raise UserError(
+            f"{path}: holds {len(more)} tensors that the encoder lacks in parts that it has, as of a deeper network "
+            f"({_some(more)}): compare pretrain.model and models"
+        )
     encoder.load_state_dict(taken, strict=False)
-    if others := [name for name in weights if name not in own]:
+    if others:
         _log.info(f"{path}: left out {len(others)} tensors that the encoder has not: {_some(others)}")
 
 

@@ -38,6 +38,8 @@ def load(recipe: Recipe, data: PretrainData, session: Session) -> PretrainResult
             parameters.seed, _BATCH_SIZE, session, lambda: None,
         )  # fmt: skip
         rows.append({"epoch": 0, **accuracies})
+    else:
+        validation.check(encoder, transform, data.val, _BATCH_SIZE, session, lambda: None)
     metrics = {
         **{f"val_{name}": value for row in rows for name, value in row.items() if name != "epoch"},
         "kept_epoch": 0,

@@ -112,8 +112,8 @@ def pretrain(recipe: Recipe, data: PretrainData, session: Session, context: RunC
             epoch = state.epoch
             row = {"epoch": epoch, **trainer.train(bar)}
             due = epoch % parameters.validation.every_epochs == 0 or epoch == parameters.epochs
-            if due and data.info.labelled:
-                accuracies = trainer.validate()  # may raise Stopped, so it comes before all changes of the state
+            # may raise Stopped, so it comes before all changes of the state
+            if due and (accuracies := trainer.validate()):
                 state.validation.append({"epoch": epoch, **accuracies})
                 if stopping.update(accuracies[watch], epoch) and stopping.active:
                     state.best = _result_weights(trainer.method)

@@ -220,17 +220,20 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """The accuracies of the current encoder, as of `validation.top1`; the same on every rank, which all stop by
-        them, though sums on a GPU have no fixed order.
+        them, though sums on a GPU have no fixed order. None without labels.
 
         Raises:
             Stopped: as `pretrain`, between two batches; the run resumes before the validation.
         """
-        data = self.data
+        data, encoder = self.data, self.method.encoder
+        views = self.parameters.views.count * self.parameters.batch_size
+        batch_size = views // self.learner.pieces // self.session.world_size
+        if not data.info.labelled:
+            validation.check(encoder, self.transform, data.val, batch_size, self.session, self._pause)
+            return {}
         own = validation.top1(
-            self.parameters.validation, self.method.encoder, self.probe, self.transform, data.train, data.val,
-            len(data.info.classes), self.parameters.seed,
-            self.parameters.views.count * self.parameters.batch_size // self.learner.pieces // self.session.world_size,
-            self.session, self._pause,
+            self.parameters.validation, encoder, self.probe, self.transform, data.train, data.val,
+            len(data.info.classes), self.parameters.seed, batch_size, self.session, self._pause,
         )  # fmt: skip
         accuracies: dict[str, float] = self.session.broadcast(own)
         # apart from the curves of runs whose val was not trained on, which it does not compare with

@@ -13,7 +13,7 @@ from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features import knn
-from simclr.features.encode import representations
+from simclr.features.encode import is_finite, representations
 from simclr.features.eval_transform import EvalTransform
 
 BANK = 50_000
@@ -56,7 +56,7 @@ def top1(
         after_batch: called after every batch, equally often on all ranks; may raise to end the validation.
 
     Raises:
-        UserError: a representation is not finite.
+        UserError: a representation is not finite, or its norm is not.
     """
     bank = randomness.permutation(len(train), seed)[:BANK]
     keys, h = (
@@ -64,18 +64,37 @@ def top1(
         for split, samples in ((train, bank), (val, np.arange(len(val))))
     )
     queries = shares.all_gather(h, len(val), session)
+    _check_finite(keys, queries)
     similarities, nearest = knn.neighbors(queries, keys, len(bank), parameters.neighbors, session)
-    if not similarities.isfinite().all():  # of all ranks
-        raise UserError(
-            "the encoder's representations are not finite: it has diverged (lower pretrain.optimizer.lr), or the "
-            "weights that it took from elsewhere are too large (methods.pretrained.file)"
-        )
     voters = torch.from_numpy(train.labels[bank]).to(session.device)[nearest]
     scores = {"knn_top1": knn.scores(similarities, voters, classes, parameters.temperature)}
     if probe is not None:
         scores["probe_top1"] = probe(queries, *_moments(keys, len(bank), session))
     labels = torch.from_numpy(val.labels).to(session.device)
     return {name: 100 * knn.accuracy(value, labels) for name, value in scores.items()}
+
+
+@torch.no_grad()
+def check(
+    encoder: nn.Module,
+    transform: EvalTransform,
+    val: Beton,
+    batch_size: int,
+    session: Session,
+    after_batch: Callable[[], None],
+) -> None:
+    """What is left of a validation without labels: the arguments, and what is raised, are those of `top1`."""
+    samples, batch_size = np.arange(len(val)), min(batch_size, _ENCODED)
+    _check_finite(representations(encoder, val, samples, transform, batch_size, session, after_batch=after_batch))
+
+
+def _check_finite(*parts: Tensor) -> None:
+    """Refuse representations (n, D) that are not; a rank that does ends the others."""
+    if not all(map(is_finite, parts)):
+        raise UserError(
+            "the encoder's representations are not finite, or too large for float32: it has diverged (lower "
+            "pretrain.optimizer.lr), or weights from elsewhere are too large (methods.pretrained.file)"
+        )
 
 
 def _moments(rows: Tensor, count: int, session: Session) -> tuple[Tensor, Tensor]:

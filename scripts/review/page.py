@@ -74,13 +74,16 @@ def _heading(columns: Sequence[Column], experiments: Sequence[Experiment]) -> Ma
 
 def _verdicts(columns: Sequence[Column], judged: Sequence[Sequence[Judgement] | str]) -> Markup:
     first, rows = columns[0], []
-    for column, judgements in zip(columns[1:], judged, strict=True):
+    names: dict[str | tuple[Judgement, ...], list[str]] = {}  # seeds of one run have one verdict
+    for column, own in zip(columns[1:], judged, strict=True):
+        names.setdefault(own if isinstance(own, str) else tuple(own), []).append(column.name)
+    for judgements, of in names.items():
         if isinstance(judgements, str):
-            rows.append([column.name, f"none: {judgements}", "", "", "", "", ""])
+            rows.append([", ".join(of), f"none: {judgements}", "", "", "", "", ""])
             continue
         for item in judgements:
             word = tag("b", item.word, class_=item.word.replace(" ", "-"))
-            rows.append([column.name, word, headline.words(item.metric) or item.metric, *item.cells, item.basis])
+            rows.append([", ".join(of), word, headline.words(item.metric) or item.metric, *item.cells, item.basis])
     if not rows:
         return Markup("")
     other = columns[1].name if len(columns) == 2 else "the other"

@@ -161,6 +161,8 @@ def test_runs_that_differ_in_seeds_alone_are_one_curve_with_a_band(clone: Path) 
     assert "</i>after, exp-1, exp-2 (3 seeds)</span>" in text
     colors = re.findall(r'<i class="key" style="background:(#\w+)"></i>', text)
     assert colors[0] != colors[1] == colors[2] == colors[3]
+    [verdict] = rows(text, "verdict")[1:]  # of their mean
+    assert verdict[:2] == ["after, exp-1, exp-2", "within noise"]
 
 
 def test_a_curve_of_one_point_is_a_dot(clone: Path) -> None:

@@ -79,7 +79,7 @@ def test_knn_accuracy_by_hand() -> None:
 def test_one_neighbor_cannot_vote_for_five_classes() -> None:
     bank = Features(directions(0, 90), torch.tensor([0, 1]), 2)
     queries = Features(directions(10, 20, 80), torch.tensor([0, 1, 1]), 3)
-    found = neighbors.knn_accuracy(parameters(neighbors=1), bank, queries, classes=2, session=ALONE)
+    found = neighbors.knn_accuracy(parameters(neighbors=1), bank, queries, classes=6, session=ALONE)
     accuracies = {"knn_top1": pytest.approx(200 / 3), "knn_top5": pytest.approx(200 / 3)}
     assert found == accuracies | {"knn_neighbors": 1}
 

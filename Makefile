@@ -14,7 +14,7 @@ setup: ## install the locked versions into .venv (what needs them does this firs
 repro: setup ## run the whole pipeline, then print its metrics
 	@PYTHONPATH=src python stages/check.py repro >/dev/null # before dvc removes a stage's old results
 	dvc repro
-	dvc metrics diff --all --targets reports/linear_eval/metrics.json
+	cat reports/linear_eval/metrics.json
 
 relock: setup ## have dvc.lock take over changed comments, and code that no result depends on, without a run
 	PYTHONPATH=src scripts/relock

@@ -167,8 +167,9 @@ def test_runs_that_differ_in_seeds_alone_are_one_curve_with_a_band(clone: Path) 
 
 def test_a_curve_of_one_point_is_a_dot(clone: Path) -> None:
     """As of kNN on val, if a short run is validated at its end alone."""
-    (clone / "reports/pretrain/loss.csv").write_text("epoch,loss\n4,5.5\n")
+    (clone / "reports/pretrain/loss.csv").write_text("epoch,knn_top1\n4,5.5\n")
     text = page(clone, "before", "workspace")
+    assert "knn_top1 on val by epoch" in text
     assert len(re.findall(r'<circle cx="[\d.]+" cy="[\d.]+" r="3" fill="#\w+">', text)) == 1
     assert "<circle" not in page(clone, "before", "after")
 

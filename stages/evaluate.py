@@ -29,7 +29,6 @@ def main() -> None:
     info = converted.load_info(BETON)
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
     splits = {name: converted.open_split(BETON, name) for name in SPLITS}
-    shapes = {name: (len(split), encoder.dimension) for name, split in splits.items()}
     with open_session() as session:
         subject = Subject(
             encoder=encoder.to(session.device),
@@ -37,7 +36,10 @@ def main() -> None:
             augmentations=augmentations,
             pretrained_with=views.augmentations,
             splits=splits,
-            features={name: feature_file.load(FEATURES, name, shapes[name], session) for name in SPLITS},
+            features={
+                name: feature_file.load(FEATURES, name, split, encoder.dimension, session)
+                for name, split in splits.items()
+            },
             seed=parameters.seed,
             session=session,
         )

@@ -43,11 +43,10 @@ def main() -> None:
         return
     launch.on_every_gpu()
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
-    shapes = {name: (len(split), encoder.dimension) for name, split in splits.items()}
     with open_session(memory_hint=HINT) as session:
 
         def encoded(*names: str) -> dict[str, encode.Features]:
-            return {name: feature_file.load(FEATURES, name, shapes[name], session) for name in names}
+            return {name: feature_file.load(FEATURES, name, splits[name], encoder.dimension, session) for name in names}
 
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {

@@ -199,3 +199,16 @@ def test_a_pretraining_by_it_is_one_validation(tmp_path: Path) -> None:
     assert result.metrics["val_knn_top1"] == result.validation[0]["knn_top1"]
     for (history, validation), _ in on_ranks(2, on_rank, data, chosen):
         assert (history, validation) == ([], result.validation)
+
+
+def test_weights_that_overflow_are_refused_for_images_without_labels_too(tmp_path: Path) -> None:
+    encoder = fresh(10, width=0.125, small_stem=True)
+    with torch.no_grad():
+        encoder.layer4[0].bn2.bias.fill_(1e30)  # whose square is no float32
+    encoder_file.save(tmp_path / "encoder.safetensors", encoder, TRANSFORM)
+    train, val = striped(tmp_path / "train.beton", 34, 0), striped(tmp_path / "val.beton", 12, 1)
+    chosen = recipe(method="pretrained", methods__pretrained__file=str(tmp_path / "encoder.safetensors"))
+    for classes in (["lying", "standing"], []):
+        data = PretrainData(train, train, val, DatasetInfo(classes, [0.4] * 3, [0.3] * 3, DIGESTS))
+        with pytest.raises(UserError, match=r"not finite, or too large for float32: .*\(methods\.pretrained\.file\)$"):
+            pretrain.pretrain(chosen, data, ALONE, RunContext())

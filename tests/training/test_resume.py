@@ -1,5 +1,6 @@
 """A run that stops at any step and goes on gives what an undisturbed one gives, bit for bit."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -162,6 +163,17 @@ def test_stopped_between_any_batches_of_a_validation(name: str, data: PretrainDa
             assert said == [f"goes on from step {4 * epoch} of {4 * chosen.parameters.epochs}"]
             assert same(resumed, whole)
             assert resumed_points == points
+
+
+def test_stopped_while_images_without_labels_are_checked(data: PretrainData, tmp_path: Path) -> None:
+    unlabelled = dataclasses.replace(data, info=dataclasses.replace(data.info, classes=[]))
+    chosen = recipe(**CASES["lars"])
+    whole, points = run(tmp_path / "whole", unlabelled, chosen)
+    with pytest.raises(Stopped, match="stopped by SIGTERM at step 4 of"):
+        run(tmp_path, unlabelled, chosen, stop=5, in_validation=True)
+    resumed, resumed_points = run(tmp_path, unlabelled, chosen)
+    assert same(resumed, whole)
+    assert resumed_points == points
 
 
 def long_validation(session: Session, root: Path, data: PretrainData, chosen: Recipe) -> str:

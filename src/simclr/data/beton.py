@@ -150,9 +150,7 @@ def read(path: Path) -> Beton:
             or _TABLE_START + count * _TABLE.itemsize > allocations
             or allocations + count * ALLOC_TABLE_TYPE.itemsize != length  # the allocations end the file
         ):
-            raise UserError(
-                f"{path}: truncated, empty or not written by the convert stage; `dvc repro -f -s convert` writes it"
-            )
+            raise UserError(f"{path}: truncated, empty or not written by the convert stage")
         reader = Reader(str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -143,7 +143,7 @@ def _out_of_memory_in_one_line(hint: str) -> Iterator[None]:
     except MemoryError as error:  # of NumPy
         raise _no_memory(str(error) or "MemoryError", hint) from error
     except RuntimeError as error:  # of torch's allocators, of CUDA itself, or of cuBLAS
-        if asked := re.search(r"(you tried to allocate|unable to mmap) \d+ bytes", str(error)):
+        if asked := re.search(r"you tried to allocate \d+ bytes", str(error)):
             raise _no_memory(asked[0], hint) from error
         if not re.search(r"CUDA.*out of memory|ALLOC_FAILED", str(error)):
             raise

@@ -19,7 +19,7 @@ from simclr.features.eval_transform import EvalTransform
 from simclr.tracking import progress
 
 _ROWS = 8192
-"""Rows checked at a time: the check takes as much memory as they do."""
+"""Rows whose norms are checked at a time."""
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
+from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features.encode import Features
@@ -24,16 +26,14 @@ def save(folder: Path, splits: Mapping[str, Features]) -> None:
             (partial / f"{name}.safetensors").write_bytes(content)
 
 
-def load(folder: Path, split: str, shape: tuple[int, int], session: Session) -> Features:
-    """Load this rank's share of the features of `split` that `save` wrote, on its device.
-
-    Args:
-        shape: the number of the split's images, and the dimension of the encoder.
+def load(folder: Path, name: str, split: Beton, dimension: int, session: Session) -> Features:
+    """Load this rank's share of the features of `split` that `save` wrote as `name`, on its device.
 
     Raises:
-        UserError: the file is missing or damaged, or its features have another shape or are not finite.
+        UserError: the file is missing or damaged, its features are not finite or not of `dimension`, or its labels are
+            not those of `split`.
     """
-    path = folder / f"{split}.safetensors"
+    path = folder / f"{name}.safetensors"
     try:
         with safe_open(path, "pt") as file:
             slices = [file.get_slice(name) for name in ("h", "labels")]
@@ -47,6 +47,9 @@ def load(folder: Path, split: str, shape: tuple[int, int], session: Session) -> 
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the embed stage writes it") from error
     except (SafetensorError, KeyError) as error:
         raise UserError(f"{path}: damaged; the embed stage writes it") from error
-    if (count, h.shape[1]) != shape or not features.is_finite():
+    own = split.labels[shares.own(len(split), session)]
+    if (count, h.shape[1]) != (len(split), dimension) or not np.array_equal(labels.cpu(), own):
         raise UserError(f"{path}: not of these images and this encoder; run the embed stage")
+    if not features.is_finite():
+        raise UserError(f"{path}: not finite, or too large for float32; run the embed stage")
     return features

@@ -165,7 +165,7 @@ def _open(folder: Path, name: str, entry: dict[str, str | int]) -> Split:
 
 def _check_labels(labels: Labels, classes: int, name: str) -> None:
     lowest = 0 if classes else UNLABELLED
-    if labels.size and not (lowest <= labels.min() and labels.max() < classes):
+    if labels.dtype.kind != "i" or (labels.size and not (lowest <= labels.min() and labels.max() < classes)):
         raise ValueError(f"labels of {name} are not those of {classes} classes")
 
 

@@ -111,8 +111,8 @@ def _fill(encoder: Encoder, weights: dict[str, Tensor], path: Path, names: list[
     parts = {name.partition(".")[0] for name in own}
     if more := [name for name in others if name.partition(".")[0] in parts]:
         raise UserError(
-            f"{path}: holds {len(more)} tensors that the encoder lacks in parts that it has, as of a deeper network "
-            f"({_some(more)}): compare pretrain.model and models"
+            f"{path}: holds {len(more)} tensors that the encoder lacks in parts that it has ({_some(more)}), as of a "
+            "deeper network or one with another norm: compare pretrain.model and models"
         )
     encoder.load_state_dict(taken, strict=False)
     if others:

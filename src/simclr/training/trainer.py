@@ -220,7 +220,7 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """The accuracies of the current encoder, as of `validation.top1`; the same on every rank, which all stop by
-        them, though sums on a GPU have no fixed order. None without labels.
+        them, though sums on a GPU have no fixed order; empty without labels.
 
         Raises:
             Stopped: as `pretrain`, between two batches; the run resumes before the validation.

@@ -33,10 +33,6 @@ class Features:
     count: int
     """Images of the split, over all ranks."""
 
-    def is_finite(self) -> bool:
-        """Whether `h` is, as of `is_finite`."""
-        return is_finite(self.h)
-
 
 def is_finite(h: Tensor) -> bool:
     """Whether the rows of `h` (n, D) float32 and their norms, by which similarities are divided, are finite."""
@@ -115,7 +111,7 @@ def encode_splits(
         h = representations(encoder, split, indices, transform, batch_size, session, f"{title}{name}")
         labels = torch.from_numpy(split.labels[shares.own(len(split), session)]).to(session.device)
         features[name] = Features(h, labels, len(split))
-        if not features[name].is_finite():
+        if not is_finite(h):
             raise UserError(
                 f"{split.path}: the encoder's representations of these images are not finite, or too large for float32"
             )

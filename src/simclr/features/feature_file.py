@@ -13,7 +13,7 @@ from simclr.core.errors import UserError
 from simclr.data.beton import Beton
 from simclr.distributed import shares
 from simclr.distributed.session import Session
-from simclr.features.encode import Features
+from simclr.features.encode import Features, is_finite
 
 
 def save(folder: Path, splits: Mapping[str, Features]) -> None:
@@ -50,6 +50,6 @@ def load(folder: Path, name: str, split: Beton, dimension: int, session: Session
     own = split.labels[shares.own(len(split), session)]
     if (count, h.shape[1]) != (len(split), dimension) or not np.array_equal(labels.cpu(), own):
         raise UserError(f"{path}: not of these images and this encoder; run the embed stage")
-    if not features.is_finite():
+    if not is_finite(features.h):
         raise UserError(f"{path}: not finite, or too large for float32; run the embed stage")
     return features

@@ -1,8 +1,10 @@
 """What scripts/setup refuses before it installs or removes anything."""
 
+import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,39 +43,88 @@ def test_an_unknown_word(word: str, clone: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["made by hand", "of another clone"])
-def test_an_environment_that_it_has_not_made_stays(kind: str, clone: Path, tmp_path: Path) -> None:
-    folder = clone / ".venv" if kind == "made by hand" else tmp_path / "other/.venv"
+def environment(folder: Path, *files: str, made_for: Path | None = None) -> Path:
     folder.mkdir(parents=True)
-    (folder / "pyvenv.cfg").touch()
-    if kind == "of another clone":
-        (clone / ".venv").symlink_to(folder)
-        (folder / "installed-from").write_text("other versions\n")
+    for name in files:
+        (folder / name).touch()
+    if made_for is not None:
+        (folder / "made-for").write_text(f"{made_for}\n")
+    return folder
+
+
+def refused(clone: Path, folder: Path) -> bool:
     code, said = setup(clone)
-    assert (code, said.count("\n")) == (1, 1)
-    assert said.startswith(f"setup: .venv ({folder}) was not made by this clone")
     assert (folder / "pyvenv.cfg").exists()
+    return (code, said.count("\n")) == (1, 1) and said.startswith(f"setup: .venv ({folder}) was not made by this clone")
 
 
-@pytest.mark.parametrize(
-    "kind", ["none", "of other versions", "behind a link", "a link to an empty folder", "a link to nothing", "begun"]
-)
-def test_what_is_its_own_it_replaces(kind: str, clone: Path, tmp_path: Path) -> None:
-    folder = clone / ".venv"
-    if kind == "a link to an empty folder":
-        (tmp_path / "larger-disk").mkdir()
-        folder.symlink_to(tmp_path / "larger-disk")
-    elif kind == "behind a link":
-        (tmp_path / "disk").mkdir()
-        folder.symlink_to(tmp_path / "disk")
-        (folder / "installed-from").touch()
-        (folder / "made-for").write_text(f"{clone}\n")
-    elif kind == "a link to nothing":
-        folder.symlink_to(tmp_path / "larger-disk")
+def test_an_environment_made_by_hand_stays(clone: Path) -> None:
+    assert refused(clone, environment(clone / ".venv", "pyvenv.cfg"))
+
+
+@pytest.mark.parametrize("marker", ["other versions", "the same versions"])
+@pytest.mark.parametrize("made_for", [None, Path("/another/clone")])
+def test_an_environment_of_another_clone_behind_a_link_stays(
+    made_for: Path | None, marker: str, clone: Path, tmp_path: Path
+) -> None:
+    folder = environment(tmp_path / "other/.venv", "pyvenv.cfg", made_for=made_for)
+    (folder / "installed-from").write_text(versions(clone) if marker == "the same versions" else marker)
+    (clone / ".venv").symlink_to(folder)
+    assert refused(clone, folder)
+
+
+def versions(clone: Path) -> str:
+    """What stands in the marker of an environment that is up to date."""
+    parts = [(clone / name).read_bytes() for name in ("requirements.lock", "pyproject.toml", "scripts/setup")]
+    return hashlib.sha256(b"".join(parts)).hexdigest() + "\n"
+
+
+def up_to_date(clone: Path) -> bool:
+    return setup(clone) == (0, "")
+
+
+def test_one_that_is_up_to_date_is_kept_by_whatever_path_the_clone_is_reached(clone: Path, tmp_path: Path) -> None:
+    folder = environment(clone / ".venv", made_for=clone)
+    (folder / "installed-from").write_text(versions(clone))
+    (tmp_path / "link").symlink_to(clone)
+    assert up_to_date(clone)
+    assert up_to_date(tmp_path / "link")
+
+
+def test_one_that_moved_with_its_clone_is_replaced(clone: Path, tmp_path: Path) -> None:
+    """Its programs name the old path."""
+    folder = environment(clone / ".venv", made_for=clone)
+    (folder / "installed-from").write_text(versions(clone))
+    clone.rename(tmp_path / "moved")
+    assert setup(tmp_path / "moved") == GOES_ON
+
+
+@pytest.mark.parametrize("kind", ["none", "empty", "of other versions", "begun"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_its_own_is_replaced(kind: str, linked: bool, clone: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "larger-disk" if linked else clone / ".venv"
+    if linked:
+        (clone / ".venv").symlink_to(folder)
+    if kind == "empty":
+        environment(folder)
     elif kind != "none":
-        folder.mkdir()
-        (folder / ("pyvenv.cfg" if kind == "begun" else "installed-from")).touch()
-    if kind == "begun":
-        (clone / ".dvc/tmp").mkdir(parents=True)
-        (clone / ".dvc/tmp/venv").write_text(f"{folder}\n")
+        marker = ["installed-from"] if kind == "of other versions" else []
+        environment(folder, "pyvenv.cfg", *marker, made_for=clone)
     assert setup(clone) == GOES_ON
+
+
+def test_an_installation_that_broke_off_is_made_anew(clone: Path) -> None:
+    """pip finds no packages here."""
+    folder = environment(clone / ".venv", "installed-from", "old")
+    command = [str(clone / "scripts/setup")]
+    changes = {"PYTHON": sys.executable, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
+    for _ in range(2):
+        done = subprocess.run(command, env=os.environ | changes, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        assert "setup: installing the versions of requirements.lock" in done.stderr
+        assert "No matching distribution found" in done.stderr
+        assert (folder / "made-for").read_text() == f"{clone}\n"
+        assert (folder / "bin/python").exists()
+        assert not (folder / "installed-from").exists()
+        assert not (folder / "old").exists()
+        (folder / "old").touch()

@@ -30,6 +30,7 @@ def main() -> None:
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     raise_all(refusals(len(splits["test"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
+    digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
         train, test = share["train"], share["test"]
@@ -38,7 +39,7 @@ def main() -> None:
         features = encode.gather_to_main(share, session)
         if not session.is_main:
             return
-    feature_file.save(FEATURES, features)
+    feature_file.save(FEATURES, features, digests)
     test = features["test"]
     interval = limits("knn_top1", metrics["knn_top1"], test.count) if metrics else {}
     tables.write_json(REPORTS / "metrics.json", metrics | interval)
@@ -61,7 +62,7 @@ def main() -> None:
     provenance.write(
         Path(__file__),
         [FEATURES, EMBEDDING],
-        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
+        digests,
         [encoder_file.option(encoder)],
         session.device,
         {0: session.world_size},

@@ -29,6 +29,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
     splits = {name: converted.open_split(BETON, name) for name in SPLITS}
+    digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}
     with open_session() as session:
         subject = Subject(
             encoder=encoder.to(session.device),
@@ -37,8 +38,7 @@ def main() -> None:
             pretrained_with=views.augmentations,
             splits=splits,
             features={
-                name: feature_file.load(FEATURES, name, split, encoder.dimension, session)
-                for name, split in splits.items()
+                name: feature_file.load(FEATURES, name, split, digests, session) for name, split in splits.items()
             },
             seed=parameters.seed,
             session=session,
@@ -52,7 +52,7 @@ def main() -> None:
     provenance.write(
         Path(__file__),
         [],
-        {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)},
+        digests,
         [encoder_file.option(encoder), *(item.path for item in evaluations), "augment.*"],
         session.device,
         {0: session.world_size},

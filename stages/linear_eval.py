@@ -46,7 +46,7 @@ def main() -> None:
     with open_session(memory_hint=HINT) as session:
 
         def encoded(*names: str) -> dict[str, encode.Features]:
-            return {name: feature_file.load(FEATURES, name, splits[name], encoder.dimension, session) for name in names}
+            return {name: feature_file.load(FEATURES, name, splits[name], digests, session) for name in names}
 
         # loaded one after the other, because together they may not fit into memory
         inputs: dict[str, Callable[[], dict[str, encode.Features]]] = {

@@ -150,10 +150,16 @@ def test_any_missing_emptied_or_shortened_file_is_noticed(storage, request, tmp_
             shutil.rmtree(copy)
 
 
-@pytest.mark.parametrize("change", [{"splits": None}, {"splits": []}, {"classes": None}])
+@pytest.mark.parametrize("change", [{"splits": None}, {"splits": []}, {"classes": None}, {"classes": [0, 1]}])
 def test_another_type_is_noticed(change, array_folder):
     path = array_folder / "dataset.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match="missing or damaged"):
+        source_images.open_dataset(array_folder)
+
+
+def test_nesting_without_an_end_is_noticed(array_folder):
+    (array_folder / "dataset.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match="missing or damaged"):
         source_images.open_dataset(array_folder)
 
@@ -172,6 +178,38 @@ def test_labels_of_other_classes_are_noticed(label, array_folder):
     labels = array_folder / "test.labels.npy"
     np.save(labels, [0, 1, label])
     with pytest.raises(UserError, match=r"labels of test are not those of 2 classes.*dvc repro fetch"):
+        source_images.open_dataset(array_folder)
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros((3, 1), np.int64), np.zeros((3, 2), np.int64), np.zeros(3, np.int32), np.zeros(3)]
+)
+def test_labels_of_another_type_are_noticed(labels, array_folder):
+    np.save(array_folder / "test.labels.npy", labels)
+    with pytest.raises(UserError, match=r"labels of test are \w+ of shape .*, not int64 of \(N,\)\); `dvc repro"):
+        source_images.open_dataset(array_folder)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((3, 6, 5), np.uint8),
+        np.zeros((3, 3, 6, 5), np.uint8),
+        np.zeros((3, 6, 5, 4), np.uint8),
+        np.zeros((3, 6, 5, 3), np.float32),
+    ],
+)
+def test_images_of_another_type_are_noticed(images, array_folder):
+    np.save(array_folder / "test.images.npy", images)
+    with pytest.raises(UserError, match=r"images of test are \w+ of shape .*, not uint8 of \(N, H, W, 3\)"):
+        source_images.open_dataset(array_folder)
+
+
+def test_arrays_in_an_archive_are_noticed(array_folder):
+    """Which np.load takes too."""
+    with (array_folder / "test.labels.npy").open("wb") as file:
+        np.savez(file, np.zeros(3, np.int64))
+    with pytest.raises(UserError, match="missing or damaged"):
         source_images.open_dataset(array_folder)
 
 

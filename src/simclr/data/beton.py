@@ -155,7 +155,7 @@ def read(path: Path) -> Beton:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: damaged header") from error
+        raise UserError(f"{path}: damaged header; the convert stage writes it") from error
     if list(reader.field_names) != list(_FIELDS) or reader.metadata_type != _TABLE:
         raise UserError(f"{path}: not written by the convert stage")
     images = reader.metadata["f0"]  # mode, width, height and position; only the allocations know the sizes of JPEGs
@@ -176,7 +176,7 @@ def read(path: Path) -> Beton:
         and (sizes == heights * widths * 3)[images["mode"] == RAW].all()
     )
     if not intact:
-        raise UserError(f"{path}: damaged: some images do not lie within the file")
+        raise UserError(f"{path}: damaged: some images do not lie within the file; the convert stage writes it")
     return Beton(
         path=path,
         labels=reader.metadata["f1"].astype(np.int64),

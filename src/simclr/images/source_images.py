@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.format import open_memmap
 
 from simclr.core import npy_file
 from simclr.core.errors import UserError
@@ -132,13 +133,14 @@ def open_dataset(folder: Path) -> Dataset:
     """
     try:
         content = json.loads((folder / "dataset.json").read_text(encoding="ascii"))
-        if not isinstance(content["classes"], list) or not isinstance(content["splits"], dict):
-            raise TypeError("dataset.json")
+        classes = content["classes"]
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise TypeError("classes")
         splits = {name: _open(folder, name, entry) for name, entry in content["splits"].items()}
         for name, split in splits.items():
-            _check_labels(split.labels, 0 if name == "unlabelled" else len(content["classes"]), name)
-        return Dataset(content["source"], content["classes"], splits)
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            _check_labels(split.labels, 0 if name == "unlabelled" else len(classes), name)
+        return Dataset(content["source"], classes, splits)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder}: missing or damaged ({error}); `dvc repro fetch` writes it anew") from error
 
 
@@ -156,7 +158,7 @@ def _open(folder: Path, name: str, entry: dict[str, str | int]) -> Split:
     else:
         lines = (folder / f"{name}.files.jsonl").read_text(encoding="ascii").splitlines()
         paths, digests = map(list, zip(*map(json.loads, lines), strict=True))
-        split = FileSplit(Path(str(entry["root"])), paths, digests, np.load(folder / f"{name}.labels.npy"))
+        split = FileSplit(Path(str(entry["root"])), paths, digests, _open_labels(folder, name))
         count = len(paths)
     if not count == len(split) == entry["count"]:
         raise ValueError(f"{name} has {count} images and {len(split)} labels, not {entry['count']}")
@@ -165,9 +167,19 @@ def _open(folder: Path, name: str, entry: dict[str, str | int]) -> Split:
 
 def _check_labels(labels: Labels, classes: int, name: str) -> None:
     lowest = 0 if classes else UNLABELLED
-    if labels.dtype.kind != "i" or (labels.size and not (lowest <= labels.min() and labels.max() < classes)):
+    if labels.size and not (lowest <= labels.min() and labels.max() < classes):
         raise ValueError(f"labels of {name} are not those of {classes} classes")
 
 
 def _open_arrays(folder: Path, name: str) -> ArraySplit:
-    return ArraySplit(np.load(folder / f"{name}.images.npy", mmap_mode="r"), np.load(folder / f"{name}.labels.npy"))
+    images = open_memmap(folder / f"{name}.images.npy", mode="r")
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+        raise ValueError(f"images of {name} are {images.dtype} of shape {images.shape}, not uint8 of (N, H, W, 3)")
+    return ArraySplit(images, _open_labels(folder, name))
+
+
+def _open_labels(folder: Path, name: str) -> Labels:
+    labels = np.array(open_memmap(folder / f"{name}.labels.npy", mode="r"))
+    if labels.dtype != np.int64 or labels.ndim != 1:
+        raise ValueError(f"labels of {name} are {labels.dtype} of shape {labels.shape}, not int64 of (N,)")
+    return labels

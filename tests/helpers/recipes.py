@@ -9,10 +9,11 @@ from simclr.training import recipe as recipes
 from simclr.training.recipe import Recipe
 
 SHIPPED = params_file.read(Path(__file__).parents[2] / "params.yaml")
+HEADS = ("simclr", "cpc", "moco", "byol")
+"""Methods with a projection head."""
 TINY = {
-    "epochs": 2, "batch_size": 8, "models__resnet__width": 0.125, "methods__simclr__head__hidden": 8,
-    "methods__simclr__head__output": 6, "methods__cpc__head__hidden": 8,
-    "methods__cpc__head__output": 6, "methods__moco__head__hidden": 8, "methods__moco__head__output": 6,
+    "epochs": 2, "batch_size": 8, "models__resnet__width": 0.125,
+    **{f"methods__{name}__head__{key}": value for name in HEADS for key, value in {"hidden": 8, "output": 6}.items()},
     "methods__moco__queue": 24, "losses__nt_xent__temperature": 0.5, "views__resolution": 8,
     "validation__every_epochs": 1, "validation__neighbors": 3, "optimizer__warmup_epochs": 1,
 }  # fmt: skip

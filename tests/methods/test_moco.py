@@ -48,7 +48,7 @@ def test_the_key_network_follows_weights_and_statistics_by_the_momentum(data: Pr
                 average[name] = torch.stack([earlier[name] for earlier in values]).mean(dim=0)
             else:
                 average[name] = 0.6 * average[name] + 0.4 * value
-        keys = {**method.key_encoder.state_dict(), **method.key_head.state_dict()}
+        keys = {**method.key_network.encoder.state_dict(), **method.key_network.head.state_dict()}
         for name in average:
             torch.testing.assert_close(keys[name], average[name])
     assert any("running_var" in name for name in average)
@@ -152,5 +152,5 @@ def test_the_encoder_that_is_saved_is_the_one_that_learns(data: PretrainData) ->
         trainer.learner.step(batch, trainer._factor(number), (number + 1) / len(batches))
     for name, value in method.encoder.state_dict().items():
         assert torch.equal(value, result.encoder.state_dict()[name]), name
-    weight, average = (next(encoder.parameters()) for encoder in (method.encoder, method.key_encoder))
+    weight, average = (next(encoder.parameters()) for encoder in (method.encoder, method.key_network.encoder))
     assert not torch.equal(weight, average)

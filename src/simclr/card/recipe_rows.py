@@ -8,7 +8,10 @@ from simclr.core import params_file, tables
 from simclr.core.errors import UserError
 from simclr.core.printable import format_value
 
-_OWN_LOSS = {"classifier": "cross entropy with the labels"}
+_OWN_LOSS = {
+    "byol": "squared distance of predicted and actual projections, on the sphere (Grill et al. 2020, equation 2)",
+    "classifier": "cross entropy with the labels",
+}
 """Methods that do not use `pretrain.loss`, and their losses."""
 _LOADED = "pretrained"
 """The method that trains nothing."""

@@ -8,13 +8,12 @@ moving average normalization"), so that a key depends on its image alone, on any
 """
 
 from collections.abc import Iterator
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from simclr.core import params
 from simclr.core.errors import UserError
@@ -26,6 +25,7 @@ from simclr.distributed.similarity import Keys
 from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
 from simclr.learning.method import Method, Outputs
+from simclr.learning.moving_average import MovingAverage
 from simclr.learning.projection_head import Head, HeadParams, project
 from simclr.learning.projection_metrics import contrast
 
@@ -47,29 +47,23 @@ class MoCo(Method):
     queue: Tensor
     oldest: Tensor
     """The row of the queue that is overwritten next, int64."""
-    steps: Tensor
-    """Number of steps so far, int64."""
 
     def __init__(self, encoder: Encoder, head: Head, loss: Option, momentum: float, queue: Tensor) -> None:
         super().__init__()
         self.encoder, self.head = encoder, head
-        self.key_encoder, self.key_head = deepcopy(encoder).requires_grad_(False), deepcopy(head).requires_grad_(False)
+        self.key_network = MovingAverage(encoder, head)
         self.register_buffer("queue", queue)
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._loss, self._momentum = loss, momentum
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        for network in (self.key_encoder, self.key_head):
-            network.eval()
+        self.key_network.eval()
         return self
 
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         h, z = project(self.encoder, self.head, images, keys)
-        with torch.no_grad():
-            _, key = project(self.key_encoder, self.key_head, images, keys)
-        return h, z, key
+        return h, z, self.key_network(images, keys)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
         self._keys = Keys(outputs[2], self.queue.clone())  # `after_step` changes the queue, and `scalars` comes later
@@ -79,34 +73,18 @@ class MoCo(Method):
 
     @torch.no_grad()
     def after_step(self, done: float, session: Session) -> None:
-        self._follow()
+        self.key_network.follow(self.encoder, self.head, self._momentum)
         order = session.gather_rows(self._order).argsort()  # one that is random, and the same on any number of ranks
         new = session.gather_rows(self._keys.views)[order[: len(self.queue)]]
         places = (self.oldest + torch.arange(len(new), device=new.device)) % len(self.queue)
         self.queue.index_copy_(0, places, new)
         self.oldest.add_(len(new)).remainder_(len(self.queue))
 
-    def _follow(self) -> None:
-        """Move the weights and running statistics of the key network to those of the network, by 1 - m of the way; at
-        first by more, since an average of t values gives each no less than 1 / t: else it would begin with statistics
-        of nothing, by which all keys are nearly the same."""
-        self.steps.add_(1)
-        share = self.steps.reciprocal().clamp(min=1 - self._momentum)
-        averages, values = _state(self.key_encoder, self.key_head), _state(self.encoder, self.head)
-        torch._foreach_mul_(averages, 1 - share)
-        torch._foreach_add_(averages, torch._foreach_mul(values, share))
-
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         scalars = contrast(outputs[1], batch.views) | _with_keys(outputs[1], batch.views, self._keys)
         if hasattr(self._loss.module, "scalars"):
             scalars |= self._loss.module.scalars(outputs[1], batch, self._loss.parameters, session, self._keys)
         return scalars
-
-
-def _state(*networks: nn.Module) -> list[Tensor]:
-    """Weights and running statistics."""
-    tensors = (tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
-    return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
 @torch.no_grad()

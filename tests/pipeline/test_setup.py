@@ -91,12 +91,23 @@ def test_one_that_is_up_to_date_is_kept_by_whatever_path_the_clone_is_reached(cl
     assert up_to_date(tmp_path / "link")
 
 
-def test_one_that_moved_with_its_clone_is_replaced(clone: Path, tmp_path: Path) -> None:
-    """Its programs name the old path."""
-    folder = environment(clone / ".venv", made_for=clone)
+def test_one_that_moved_with_its_clone_is_refused(clone: Path, tmp_path: Path) -> None:
+    """Its programs name the old path, where another clone, or the same one outside of a container, may use it."""
+    folder = environment(clone / ".venv", "pyvenv.cfg", made_for=clone)
     (folder / "installed-from").write_text(versions(clone))
-    clone.rename(tmp_path / "moved")
-    assert setup(tmp_path / "moved") == GOES_ON
+    moved = clone.rename(tmp_path / "moved")
+    code, said = setup(moved)
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith(
+        f"setup: .venv ({moved}/.venv) was not made by this clone, but for {clone}; rename or remove"
+    )
+    assert (moved / ".venv/pyvenv.cfg").exists()
+
+
+def test_one_of_an_earlier_revision_is_replaced(clone: Path) -> None:
+    """Which did not mark it."""
+    environment(clone / ".venv", "installed-from")
+    assert setup(clone) == GOES_ON
 
 
 @pytest.mark.parametrize("kind", ["none", "empty", "of other versions", "begun"])

@@ -3,17 +3,21 @@
 import math
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch import nn
 
 from simclr.data.batch import Batch
+from simclr.learning.projection_head import Head
 from simclr.methods.byol import BYOL
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
+from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE
 from tests.helpers.recipes import recipe
-from tests.training.test_pretrain import stripes
+from tests.training.test_pretrain import on_rank, stripes
 
 
 @pytest.fixture
@@ -53,24 +57,37 @@ def test_the_target_network_gets_no_gradient_and_begins_as_the_network(data: Pre
 
 
 def test_the_target_network_follows_by_a_momentum_that_rises_to_one(data: PretrainData) -> None:
-    """Section 3.2; where that keeps more of the old weights, they are the mean of the network's after each step."""
+    """Section 3.3: tau = 1 - (1 - tau_base) (cos(pi k / K) + 1) / 2."""
     trainer, method, batches = trainer_of(data, methods__byol__momentum=0.4)
-    values: list[torch.Tensor] = []
     for step, batch in enumerate(batches, 1):
-        before = next(method.target_network.parameters()).clone()
-        done = step / len(batches)
-        trainer.learner.step(batch, 1.0, done)
-        values.append(next(method.encoder.parameters()).detach().clone())
-        momentum = 1 - 0.6 * (math.cos(math.pi * done) + 1) / 2
-        kept = min(momentum, 1 - 1 / step)
-        expected = kept * before + (1 - kept) * values[-1]
-        torch.testing.assert_close(next(method.target_network.parameters()), expected)
-        if step == 2:
-            torch.testing.assert_close(expected, torch.stack(values).mean(dim=0))
-    method.target_network.steps.fill_(1_000_000)
-    before = next(method.target_network.parameters()).clone()
-    method.after_step(1.0, ALONE)
-    torch.testing.assert_close(next(method.target_network.parameters()), before)
+        before = first_weight(method.target_network)
+        trainer.learner.step(batch, 1.0, step / len(batches))
+        kept = 1 - 0.6 * (math.cos(math.pi * step / len(batches)) + 1) / 2
+        expected = kept * before + (1 - kept) * first_weight(method.encoder)
+        torch.testing.assert_close(first_weight(method.target_network), expected)
+    assert kept == 1
+    assert not torch.equal(before, first_weight(method.encoder))
+
+
+def first_weight(network: nn.Module) -> torch.Tensor:
+    return next(network.parameters()).detach().clone()
+
+
+def test_projections_that_become_one_raise_the_alarm(data: PretrainData) -> None:
+    """Which the representations, behind the encoder's BatchNorm, need not show."""
+    messages: list[str] = []
+    forward = Head.forward
+
+    def collapsed(head: Head, h: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return 1 + 1e-4 * forward(head, h, keys)
+
+    with logged(messages), mock.patch.object(Head, "forward", collapsed):
+        on_rank(ALONE, data, recipe(method="byol"))
+    assert len(messages) == 1
+    assert messages[0].startswith(
+        "at step 1 the projections of all images are nearly the same (mean cosine similarity 1."
+    )
+    assert messages[0].endswith("): the projection head has collapsed")
 
 
 def test_targets_are_normalised_over_the_batch(data: PretrainData) -> None:

@@ -9,7 +9,7 @@ from simclr.core.errors import UserError
 from simclr.core.printable import format_value
 
 _OWN_LOSS = {
-    "byol": "squared distance of predicted and actual projections, on the sphere (Grill et al. 2020, equation 2)",
+    "byol": "squared distance of predictions and target projections, on the sphere (Grill et al. 2020, equation 2)",
     "classifier": "cross entropy with the labels",
 }
 """Methods that do not use `pretrain.loss`, and their losses."""

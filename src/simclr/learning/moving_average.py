@@ -13,13 +13,9 @@ from simclr.learning.projection_head import Head, project
 class MovingAverage(nn.Module):
     """A copy of `encoder` and `head` as they are now, without gradient."""
 
-    steps: Tensor
-    """Number of steps so far, int64."""
-
     def __init__(self, encoder: Encoder, head: Head) -> None:
         super().__init__()
         self.encoder, self.head = deepcopy(encoder).requires_grad_(False), deepcopy(head).requires_grad_(False)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
     def forward(self, images: Images, keys: Tensor) -> Tensor:
@@ -27,12 +23,8 @@ class MovingAverage(nn.Module):
         return project(self.encoder, self.head, images, keys)[1]
 
     @torch.no_grad()
-    def follow(self, encoder: Encoder, head: Head, momentum: float) -> None:
-        """Move weights and running statistics to those of the network, by 1 - `momentum` of the way; at first by more,
-        since an average of t values gives each no less than 1 / t: else it would begin with statistics of nothing, by
-        which all its outputs are nearly the same."""
-        self.steps.add_(1)
-        share = self.steps.reciprocal().clamp(min=1 - momentum)
+    def follow(self, encoder: Encoder, head: Head, share: float | Tensor) -> None:
+        """Move weights and running statistics to those of the network, by `share` of the way."""
         averages, values = _state(self.encoder, self.head), _state(encoder, head)
         torch._foreach_mul_(averages, 1 - share)
         torch._foreach_add_(averages, torch._foreach_mul(values, share))

@@ -1,8 +1,9 @@
 """Bootstrap your own latent (BYOL: Grill et al. 2020): views predict the projections of others, without negatives.
 
 The targets are of a second network, which follows the first slowly; it normalises over the batch, as the first does.
-Every view predicts and is a target, as in the paper's symmetric loss. A departure: the projection head is that of
-SimCLR, with a BatchNorm after its last layer, where the paper has none (Chen and He 2021, table 4, find it no worse).
+Every view predicts and is a target, as in the paper's symmetric loss. Two departures: the projection head is that of
+SimCLR, with a BatchNorm after its last layer, where the paper has none (Chen and He 2021, "Exploring simple Siamese
+representation learning", have it too); and all views are made alike, where the paper solarizes some of every second.
 """
 
 import math
@@ -56,15 +57,15 @@ class BYOL(Method):
         return torch.stack(sums).sum() * session.world_size / pairs
 
     def after_step(self, done: float, session: Session) -> None:
-        momentum = 1 - (1 - self._momentum) * (1 + math.cos(math.pi * done)) / 2  # section 3.2
-        self.target_network.follow(self.encoder, self.head, momentum)
+        share = (1 - self._momentum) * (1 + math.cos(math.pi * done)) / 2  # 1 - tau of section 3.3
+        self.target_network.follow(self.encoder, self.head, share)
 
     def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
         return contrast(outputs[1], batch.views)
 
 
 def _predictor(parameters: HeadParams) -> nn.Sequential:
-    """Like the head, but with two layers and no BatchNorm after the last one (section 3.2)."""
+    """Like the head, but with two layers and no BatchNorm after the last one (section 3.3)."""
     norm = [nn.BatchNorm1d(parameters.hidden)] if parameters.batch_norm else []
     return nn.Sequential(
         nn.Linear(parameters.output, parameters.hidden, bias=not norm),

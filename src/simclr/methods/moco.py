@@ -47,6 +47,8 @@ class MoCo(Method):
     queue: Tensor
     oldest: Tensor
     """The row of the queue that is overwritten next, int64."""
+    steps: Tensor
+    """Number of steps so far, int64."""
 
     def __init__(self, encoder: Encoder, head: Head, loss: Option, momentum: float, queue: Tensor) -> None:
         super().__init__()
@@ -54,6 +56,7 @@ class MoCo(Method):
         self.key_network = MovingAverage(encoder, head)
         self.register_buffer("queue", queue)
         self.register_buffer("oldest", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self._loss, self._momentum = loss, momentum
 
     def train(self, mode: bool = True) -> Self:
@@ -73,7 +76,10 @@ class MoCo(Method):
 
     @torch.no_grad()
     def after_step(self, done: float, session: Session) -> None:
-        self.key_network.follow(self.encoder, self.head, self._momentum)
+        # At first the keys' network moves by more, since an average of t values gives each no less than 1 / t: else it
+        # would begin with statistics of nothing, by which all keys are nearly the same.
+        self.steps.add_(1)
+        self.key_network.follow(self.encoder, self.head, self.steps.reciprocal().clamp(min=1 - self._momentum))
         order = session.gather_rows(self._order).argsort()  # one that is random, and the same on any number of ranks
         new = session.gather_rows(self._keys.views)[order[: len(self.queue)]]
         places = (self.oldest + torch.arange(len(new), device=new.device)) % len(self.queue)

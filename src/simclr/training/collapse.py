@@ -1,4 +1,4 @@
-"""An alarm for collapse: an encoder that maps all images to nearly one representation."""
+"""An alarm for collapse: a network that maps all images to nearly one representation or projection."""
 
 import logging
 
@@ -11,20 +11,30 @@ _LIMIT = 0.999
 """Mean cosine similarity from which an encoder counts as collapsed; untrained ones have 0.2 to 0.9 in training mode."""
 
 
+@torch.no_grad()
+def similarity(h: Tensor) -> float:
+    """The mean cosine similarity of all pairs of the representations h (N, D)."""
+    return F.normalize(h.float(), dim=1).mean(dim=0).square().sum().item()
+
+
 class CollapseAlarm:
     """Warns once in a process that `warns`."""
 
     def __init__(self, *, warns: bool = True) -> None:
         self._rang = not warns
 
-    @torch.no_grad()
-    def similarity(self, h: Tensor, step: int) -> float:
-        """The mean cosine similarity of all pairs of the representations h (N, D) of a step; warns where it is high."""
-        similarity = F.normalize(h.float(), dim=1).mean(dim=0).square().sum().item()
-        if similarity > _LIMIT and not self._rang:
-            self._rang = True
-            _log.warning(
-                f"at step {step} the representations of all images are nearly the same (mean cosine similarity "
-                f"{similarity:.4f}): the encoder has collapsed"
-            )
-        return similarity
+    def watch(self, step: int, representations: float, projections: float) -> None:
+        """Warn where the mean cosine similarity of one of the two is high at `step`.
+
+        By the BatchNorm at its end an encoder may keep images apart whose projections are one.
+        """
+        for found, what, part in (
+            (representations, "representations", "encoder"),
+            (projections, "projections", "projection head"),
+        ):
+            if found > _LIMIT and not self._rang:
+                self._rang = True
+                _log.warning(
+                    f"at step {step} the {what} of all images are nearly the same (mean cosine similarity "
+                    f"{found:.4f}): the {part} has collapsed"
+                )

@@ -20,7 +20,7 @@ from simclr.learning.method import Method
 from simclr.learning.penalty import penalties
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
-from simclr.training import validation
+from simclr.training import collapse, validation
 from simclr.training.collapse import CollapseAlarm
 from simclr.training.online_probe import OnlineProbe
 from simclr.training.pretrain_params import in_bf16, pieces
@@ -204,7 +204,9 @@ class Trainer:
         if probe_loss is not None:
             values["probe_loss"] = probe_loss
         scalars = {f"train/{name}": value.item() for name, value in values.items()}
-        scalars["train/similarity"] = self._collapse_alarm.similarity(result.outputs[0], self.step)
+        scalars["train/similarity"] = collapse.similarity(result.outputs[0])
+        projections = scalars.get("train/negative_similarity", 0.0)
+        self._collapse_alarm.watch(self.step, scalars["train/similarity"], projections)
         scalars["train/epoch"] = self.step / self.epoch_steps
         # TensorBoard sorts its groups: these come first
         curves = {"loss": self.session.mean(result.loss).item(), "lr": self.lr(self.step - 1)}

@@ -253,6 +253,7 @@ def jpegs(done: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["pretrain", "embed", "linear_eval", "draw"])
 def test_a_damaged_jpeg_in_a_beton(name: str, done: Path, jpegs: Path, tmp_path: Path) -> None:
     folder = with_own_betons(name, done, tmp_path, jpegs)
+    shutil.copy(done / "data/beton/dataset.json", folder)  # the digests that the features name
     file = beton.read(folder / "train.beton")
     end = int(file.starts[3] + file.sizes[3])
     overwrite(folder / "train.beton", end - 20, bytes(20))

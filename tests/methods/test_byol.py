@@ -98,6 +98,20 @@ def test_targets_are_normalised_over_the_batch(data: PretrainData) -> None:
     torch.testing.assert_close(targets.var(dim=0, unbiased=False), torch.ones(6), atol=1e-2, rtol=0)
 
 
+def test_both_encoders_compute_in_bf16_and_both_heads_do_not(data: PretrainData) -> None:
+    _, method, batches = trainer_of(data)
+    types: dict[str, torch.dtype] = {}
+    layers = {"encoder.conv1": torch.bfloat16, "head.hidden.0": torch.float32}
+    modules = dict(method.named_modules())
+    expected = {f"{network}{name}": dtype for name, dtype in layers.items() for network in ("", "target_network.")}
+    expected["predictor.0"] = torch.float32
+    for name in expected:
+        modules[name].register_forward_hook(lambda _, __, output, name=name: types.update({name: output.dtype}))
+    with torch.autocast("cpu", torch.bfloat16):
+        method.forward(batches[0].images, batches[0].keys)
+    assert types == expected
+
+
 def test_its_predictor_has_no_batch_norm_at_its_end(data: PretrainData) -> None:
     for normed in (True, False):
         _, method, _ = trainer_of(data, methods__byol__head__batch_norm=normed)

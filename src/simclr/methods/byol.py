@@ -45,8 +45,9 @@ class BYOL(Method):
 
     def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         h, z = project(self.encoder, self.head, images, keys)
-        with torch.autocast(z.device.type, enabled=False):
-            return h, z, self.predictor(z), self.target_network(images, keys)
+        with torch.autocast(z.device.type, enabled=False):  # as the head
+            predictions = self.predictor(z)
+        return h, z, predictions, self.target_network(images, keys)
 
     def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
         """The mean of equation 2, 2 - 2 cos(q, z'), over all predictions and the targets of the sample's other views:

@@ -4,7 +4,7 @@ data/embedding.safetensors, kNN accuracy in reports/embed.
 
 from pathlib import Path
 
-from simclr.core import arrays, entry, fingerprint, params, params_file, tables
+from simclr.core import arrays, entry, params, params_file, tables
 from simclr.core.errors import raise_all
 from simclr.core.interval import limits
 from simclr.data import converted, loader
@@ -30,7 +30,7 @@ def main() -> None:
     splits = {name: converted.open_split(BETON, name) for name in ("train", "val", "test")}
     raise_all(refusals(len(splits["test"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
-    digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}
+    digests = feature_file.inputs(info, MODEL)
     with open_session() as session:
         share = encode.encode_splits(encoder, splits, transform, parameters.batch_size, session)
         train, test = share["train"], share["test"]

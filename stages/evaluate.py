@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-from simclr.core import entry, fingerprint, options, params, params_file, tables
+from simclr.core import entry, options, params, params_file, tables
 from simclr.core.atomic import replacing
 from simclr.data import converted
 from simclr.distributed import launch
@@ -29,7 +29,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
     splits = {name: converted.open_split(BETON, name) for name in SPLITS}
-    digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}
+    digests = feature_file.inputs(info, MODEL)
     with open_session() as session:
         subject = Subject(
             encoder=encoder.to(session.device),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from simclr.core import entry, fingerprint, params, params_file, tables
+from simclr.core import entry, params, params_file, tables
 from simclr.core.interval import limits
 from simclr.data import converted
 from simclr.distributed import launch
@@ -37,7 +37,7 @@ def main() -> None:
     info = converted.load_info(BETON)
     classes = info.classes
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
-    digests = {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(MODEL)}
+    digests = feature_file.inputs(info, MODEL)
     if not info.labelled:
         leave_out(digests)
         return

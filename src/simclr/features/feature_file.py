@@ -8,9 +8,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
+from simclr.core import fingerprint
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.data.beton import Beton
+from simclr.data.converted import DatasetInfo
 from simclr.distributed import shares
 from simclr.distributed.session import Session
 from simclr.features.encode import Features, is_finite
@@ -18,11 +20,16 @@ from simclr.features.encode import Features, is_finite
 _TYPES = {"h": "F32", "labels": "I64"}
 
 
+def inputs(info: DatasetInfo, encoder: Path) -> dict[str, str]:
+    """The digests of what features are made from: the converted images and the file of the encoder."""
+    return {"data": fingerprint.of_values(info.digests), "encoder": fingerprint.of_file(encoder)}
+
+
 def save(folder: Path, splits: Mapping[str, Features], inputs: Mapping[str, str]) -> None:
     """Write `folder`, which appears whole or not at all, with the whole features of the `splits`.
 
     Args:
-        inputs: digests of what they were made from, the images and the encoder.
+        inputs: as of the function `inputs`.
     """
     with replacing(folder) as partial:
         partial.mkdir()

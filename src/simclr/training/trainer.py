@@ -21,7 +21,6 @@ from simclr.learning.penalty import penalties
 from simclr.learning.schedule import scaled_lr, warmup_cosine
 from simclr.tracking import progress
 from simclr.training import collapse, validation
-from simclr.training.collapse import CollapseAlarm
 from simclr.training.online_probe import OnlineProbe
 from simclr.training.pretrain_params import in_bf16, pieces
 from simclr.training.recipe import Recipe
@@ -74,7 +73,7 @@ class Trainer:
         self.epoch_steps = len(data.source) // parameters.batch_size
         self.steps = self.epoch_steps * parameters.epochs
         self.warmup_steps = min(self.steps, round(optimizer_params.warmup_epochs * self.epoch_steps))
-        self._collapse_alarm = CollapseAlarm(warns=session.is_main)
+        self._collapse_alarm = collapse.CollapseAlarm(warns=session.is_main)
         probe_lr = parameters.online_probe.lr
         self.probe = None if probe_lr is None else OnlineProbe(encoder.dimension, classes, probe_lr, session)
         self.state = TrainerState(torch.zeros((), device=session.device))

@@ -160,9 +160,10 @@ def in_full_precision(session: Session, *arguments: Any) -> Any:
         {"views__small__count": 2, "online_probe__lr": 0.1, "penalty__weights__l2": 1e-3},
         {"method": "moco"},
         {"method": "byol"},
+        {"method": "adversarial"},
         {"method": "classifier"},
     ],
-    ids=["SimCLR", "multi-crop, probe and penalty", "MoCo", "BYOL", "classifier"],
+    ids=["SimCLR", "multi-crop, probe and penalty", "MoCo", "BYOL", "adversarial", "classifier"],
 )
 def test_a_compiled_network_learns_what_it_learns_otherwise(changes: dict[str, Any], tmp_path: Path) -> None:
     """Eight steps: of CUDA graphs, two record them and six replay them."""

@@ -9,7 +9,7 @@ from simclr.training import recipe as recipes
 from simclr.training.recipe import Recipe
 
 SHIPPED = params_file.read(Path(__file__).parents[2] / "params.yaml")
-HEADS = ("simclr", "cpc", "moco", "byol")
+HEADS = ("simclr", "cpc", "moco", "byol", "adversarial")
 """Methods with a projection head."""
 TINY = {
     "epochs": 2, "batch_size": 8, "models__resnet__width": 0.125,

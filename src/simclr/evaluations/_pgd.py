@@ -1,9 +1,11 @@
-"""Projected gradient descent, an attack on a classifier (Madry et al. 2018, section 2.1 and equation 2)."""
+"""An attack on a classifier by projected gradient descent."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+
+from simclr.views import pgd
 
 
 def attacked(
@@ -15,10 +17,9 @@ def attacked(
     step: float,
     steps: int,
 ) -> Tensor:
-    """`images`, changed by at most `epsilon` (the maximum norm) so that their cross entropy rises.
+    """`images`, changed by at most `epsilon` (the maximum norm) so that their cross entropy rises: see `pgd`.
 
-    Each of the `steps` adds `step` times the sign of the gradient, and goes back into the box of what is allowed. Only
-    the gradient of the images is computed and kept, for one step at a time.
+    Only the gradient of the images is computed and kept, for one step at a time.
 
     Args:
         scores: images to class scores (N, C), those of an image by itself, by weights outside of autograd.
@@ -29,15 +30,16 @@ def attacked(
     Returns:
         The same shape and range.
     """
-    low, high = (images - epsilon).clamp_(min=0), (images + epsilon).clamp_(max=1)
-    changed = torch.clamp(images + epsilon * start, low, high)
-    for _ in range(steps):
+
+    def gradient(changed: Tensor) -> Tensor:
         changed.requires_grad_()
         with torch.enable_grad():
-            loss = _advantage(scores(changed), labels[:, None]).sum()
-        [gradient] = torch.autograd.grad(loss, changed)
-        changed = torch.clamp(changed.detach() + step * gradient.sign_(), low, high)
-    return changed
+            advantage = _advantage(scores(changed), labels[:, None]).sum()
+        [found] = torch.autograd.grad(advantage, changed)
+        changed.requires_grad_(False)
+        return found
+
+    return pgd.attacked(images, images + epsilon * start, gradient, epsilon, step, steps)
 
 
 def _advantage(scores: Tensor, labels: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import torch
 
+from simclr.learning.buffers import snapshot
 from simclr.learning.learner import Learner
 
 
 def run(learner: Learner, shapes: Sequence[tuple[int, int]]) -> None:
     """Pass black images forward and backward: N of S x S pixels for each (N, S) of `shapes`, those of a real step."""
     device = learner.session.device
-    before = [buffer.clone() for buffer in learner.method.buffers()]
+    restore = snapshot(learner.method)
     images = tuple(
         torch.zeros(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
         for count, size in shapes
@@ -22,6 +23,5 @@ def run(learner: Learner, shapes: Sequence[tuple[int, int]]) -> None:
     keys = torch.zeros(sum(count for count, _ in shapes), dtype=torch.int64, device=device)
     outputs = learner.forward(images, keys)
     torch.stack([output.sum() for output in outputs]).sum().backward()
-    for buffer, value in zip(learner.method.buffers(), before, strict=True):
-        buffer.copy_(value)
+    restore()
     learner.optimizer.zero_grad()

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from simclr.core.errors import Stopped
 from simclr.data.batch import Batch, Images, join_samples, samples_part
+from simclr.learning.buffers import snapshot
 
 Forward = Callable[[Images, Tensor], tuple[Tensor, ...]]
 
@@ -29,6 +30,7 @@ def backward(
     count: int,
     loss: Callable[[tuple[Tensor, ...]], tuple[Tensor, Tensor]],
     between: Callable[[], None],
+    inputs: Images | None = None,
 ) -> tuple[tuple[Tensor, ...], Tensor]:
     """Add the gradient of `loss` to that of the weights, by `count` pieces of `batch`.
 
@@ -37,6 +39,7 @@ def backward(
         forward: the outputs of `model` for images and keys.
         loss: from the outputs for the whole batch to the value to return and the one to differentiate.
         between: called between two pieces.
+        inputs: what gets the gradient instead of the weights, such as the images of `batch`.
 
     Returns:
         The outputs for the whole batch, and the loss.
@@ -65,7 +68,7 @@ def backward(
             last = number == count - 1
             with nullcontext() if last else _unsynchronised(model):
                 outputs = forward(images, keys)
-                torch.autograd.backward(*_with_gradients(outputs, gradients, batch.views, number, count))
+                torch.autograd.backward(*_with_gradients(outputs, gradients, batch.views, number, count), inputs=inputs)
             if not last:
                 between()
     return tuple(output.detach() for output in whole), value
@@ -90,14 +93,8 @@ def _unsynchronised(model: nn.Module) -> AbstractContextManager[None]:
 
 @contextmanager
 def _buffers_kept(model: nn.Module) -> Iterator[Callable[[], None]]:
-    """Give a function that sets the buffers of `model` to what they were; call it too if the block is stopped."""
-    buffers = list(model.buffers())
-    before = [buffer.clone() for buffer in buffers]
-
-    def restore() -> None:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
-
+    """Give a `snapshot` of the buffers of `model`; restore them too if the block is stopped."""
+    restore = snapshot(model)
     try:
         yield restore
     except Stopped:

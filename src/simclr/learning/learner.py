@@ -13,6 +13,8 @@ from simclr.data.batch import Batch, Images
 from simclr.distributed.session import Session
 from simclr.features.eval_transform import EvalTransform
 from simclr.learning import gradient_cache
+from simclr.learning.buffers import snapshot
+from simclr.learning.gradient_cache import Forward
 from simclr.learning.method import Method, Outputs
 
 
@@ -70,29 +72,43 @@ class Learner:
             group["peak_lr"] = group["lr"]
 
     def step(self, batch: Batch, factor: float, done: float) -> StepResult:
-        """Train on `batch`, whose images are in [0, 1], at `factor` times the peak learning rates. The images are
-        normalised in place.
+        """Train on `batch`, whose images are in [0, 1], at `factor` times the peak learning rates. The images that are
+        trained on are normalised in place.
 
         `done` is the share of all steps that are done with it.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
+        batch = self.method.before_step(batch, self.gradient)
         batch = replace(batch, images=tuple(self.transform.normalise_(views) for views in batch.images))
-        batch = self.method.before_step(batch, self.session)
         self.optimizer.zero_grad()
-        if self.pieces == 1:
-            outputs = self.forward(batch.images, batch.keys)
-            loss, total = self._loss(batch, outputs)
-            total.backward()
-        else:
-            outputs, loss = gradient_cache.backward(
-                self.model, self.forward, batch, self.pieces, partial(self._loss, batch), self.between
-            )
+        outputs, loss = self._backward(self.model, self.forward, batch)
         norm = self._clip_gradient()
         self.optimizer.step()
         self.method.after_step(done, self.session)
         scalars = partial(self.method.scalars, outputs, batch, self.session)
         return StepResult(batch, loss.detach(), outputs, scalars, norm)
+
+    def gradient(self, batch: Batch) -> Images:
+        """The gradient of the loss, and of the penalties, by the images of `batch`, which are in [0, 1]; it is that of
+        the training step, but leaves the weights, their gradients and the buffers as they are."""
+        restore = snapshot(self.method)
+        leaves = tuple(views.detach().requires_grad_() for views in batch.images)
+        self._backward(self.method, self._normalised_forward, replace(batch, images=leaves), leaves)
+        restore()
+        return tuple(leaf.grad for leaf in leaves if leaf.grad is not None)
+
+    def _backward(
+        self, model: nn.Module, forward: Forward, batch: Batch, inputs: Images | None = None
+    ) -> tuple[Outputs, Tensor]:
+        """The outputs for `batch`, and the loss, whose gradient is added to that of the weights, or of the `inputs`."""
+        loss = partial(self._loss, batch)
+        if self.pieces > 1:
+            return gradient_cache.backward(model, forward, batch, self.pieces, loss, self.between, inputs)
+        outputs = forward(batch.images, batch.keys)
+        value, total = loss(outputs)
+        total.backward(inputs=inputs)
+        return outputs, value
 
     def _loss(self, batch: Batch, outputs: Outputs) -> tuple[Tensor, Tensor]:
         """The loss, and the loss with the penalties."""
@@ -101,9 +117,16 @@ class Learner:
 
     def forward(self, images: Images, keys: Tensor) -> Outputs:
         """The method's outputs for normalised `images`."""
+        return self._forward(self.model, images, keys)
+
+    def _forward(self, model: nn.Module, images: Images, keys: Tensor) -> Outputs:
         with torch.autocast(self.session.device.type, torch.bfloat16, enabled=self.bf16):
-            outputs: Outputs = self.model(images, keys)
+            outputs: Outputs = model(images, keys)
         return outputs
+
+    def _normalised_forward(self, images: Images, keys: Tensor) -> Outputs:
+        """The outputs for images in [0, 1], apart from DDP, which would wait for gradients of the weights."""
+        return self._forward(self.method, tuple(self.transform.normalise(views) for views in images), keys)
 
     def _clip_gradient(self) -> Tensor:
         """Clip the gradient to `clip_grad_norm`, and return its norm before."""

@@ -1,5 +1,6 @@
 """The base class of methods: see `methods`."""
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,9 +23,9 @@ class Method(nn.Module):
     head: Head
     """The projection head, which is saved too; methods without one leave it out."""
 
-    def before_step(self, batch: Batch, session: Session) -> Batch:
-        """The batch to train on in place of `batch`, whose images are normalised: a perturbed one, or one without the
-        views that serve as keys alone. By default `batch` itself."""
+    def before_step(self, batch: Batch, gradient: Callable[[Batch], Images]) -> Batch:
+        """The batch to train on in place of `batch`, such as one with attacked views; images are in [0, 1]. By default
+        `batch` itself. `gradient` gives that of the loss by the images of a batch: see `Learner.gradient`."""
         return batch
 
     def forward(self, images: Images, keys: Tensor) -> Outputs:

@@ -2,16 +2,11 @@
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from simclr.core.options import Option
-from simclr.data.batch import Batch, Images
-from simclr.distributed.session import Session
 from simclr.features.encoder import Encoder
 from simclr.learning import projection_head
-from simclr.learning.method import Method, Outputs
-from simclr.learning.projection_head import Head, HeadParams, project
-from simclr.learning.projection_metrics import contrast
+from simclr.learning.contrastive import Contrastive
+from simclr.learning.projection_head import HeadParams
 
 
 @dataclass(kw_only=True)
@@ -21,28 +16,6 @@ class Params:
     head: HeadParams
 
 
-class SimCLR(Method):
-    """Encoder f and projection head g: views to h (N, D) and z (N, d)."""
-
-    def __init__(self, encoder: Encoder, head: Head, loss: Option) -> None:
-        super().__init__()
-        self.encoder, self.head = encoder, head
-        self._loss = loss
-
-    def forward(self, images: Images, keys: Tensor) -> tuple[Tensor, Tensor]:
-        return project(self.encoder, self.head, images, keys)
-
-    def loss(self, outputs: Outputs, batch: Batch, session: Session) -> Tensor:
-        value: Tensor = self._loss.module.loss(outputs[1], batch, self._loss.parameters, session)
-        return value
-
-    def scalars(self, outputs: Outputs, batch: Batch, session: Session) -> dict[str, Tensor]:
-        scalars = contrast(outputs[1], batch.views)
-        if hasattr(self._loss.module, "scalars"):
-            scalars |= self._loss.module.scalars(outputs[1], batch, self._loss.parameters, session)
-        return scalars
-
-
-def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> SimCLR:
+def build(parameters: Params, encoder: Encoder, classes: int, loss: Option) -> Contrastive:
     """See `methods`."""
-    return SimCLR(encoder, projection_head.build(parameters.head, encoder.dimension), loss)
+    return Contrastive(encoder, projection_head.build(parameters.head, encoder.dimension), loss)

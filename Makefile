@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 .DEFAULT_GOAL := help
 .PHONY: help setup repro relock test test-faults test-processors test-cluster lint lock bench bench-accuracy compare \
-	gpu-evidence report table board clean
+	gpu-evidence report table board reset clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,11 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 	set -o pipefail; uv pip compile --quiet --universal --python-version 3.11 --extra bench --no-annotate --no-header \
 		--no-emit-index-url --no-emit-package opencv-python --constraint requirements.lock pyproject.toml \
 		| awk -F '[= ]' 'NR == FNR {base[$$1]; next} !($$1 in base)' requirements.lock - > requirements-bench.lock
+
+reset: setup ## back to the last commit: discards all changes that are not committed, and all files in reports/
+	rm -rf reports params.yaml dvc.lock # Git may take a file that DVC wrote twice in a second for unchanged
+	git checkout HEAD -- .
+	dvc checkout --force
 
 OUTS := data/raw data/beton data/views.safetensors data/features data/embedding.safetensors data/scores.safetensors \
 	data/label_subsets.json models/encoder.safetensors models/head.safetensors

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from simclr.card.model_card import Subject, model_card
 from simclr.card.recipe_rows import options_in_use
-from simclr.card.run_record import read_run_record
+from simclr.card.run_record import check_encoder, read_run_record
 from simclr.core import atomic, entry, fingerprint, params_file, stage_metrics
 from simclr.data import converted
 from simclr.features import encoder_file
@@ -12,7 +12,8 @@ from simclr.tracking import provenance
 
 BETON, MODEL = Path("data/beton"), Path("models/encoder.safetensors")
 REPORTS, CARD = Path("reports"), Path("reports/card/model_card.md")
-REPORTED = ("pretrain", "embed", "linear_eval", "finetune", "evaluate")
+MEASURED = ("embed", "linear_eval", "finetune", "evaluate")
+REPORTED = ("pretrain", *MEASURED)
 SPLITS = ("train", "val", "test", "unlabelled")
 SECTIONS = ("fetch.source", "convert.long_tail", "pretrain", "linear_eval.refit")
 """What the card quotes of params.yaml beside the options in use."""
@@ -25,6 +26,8 @@ def main() -> None:
     images = {name: len(converted.open_split(BETON, name)) for name in splits}
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
     md5, sha256 = fingerprint.of_out(MODEL), fingerprint.of_file(MODEL)
+    for stage in MEASURED:
+        check_encoder(stage, REPORTS, sha256)
     option = encoder_file.option(encoder)
     subject = Subject(
         file=MODEL.as_posix(),

@@ -16,8 +16,8 @@ from scipy.stats import binomtest
 
 from simclr.card.data_licences import NOT_STATED, data_licence
 from simclr.card.model_card import Subject, model_card
-from simclr.card.run_record import RunRecord, read_run_record
-from simclr.core import options, params_file
+from simclr.card.run_record import RunRecord, check_encoder, read_run_record
+from simclr.core import fingerprint, options, params_file
 from simclr.core.errors import UserError
 from simclr.core.stage_metrics import StageMetrics
 from simclr.features import encoder_file
@@ -342,3 +342,19 @@ def test_of_weights_from_elsewhere_no_training_is_told() -> None:
     assert "\n# `resnet` with weights from elsewhere, evaluated on `digits`\n" in card
     for absent in ("nt_xent", "Optimiser", "Epochs", "is that of epoch"):
         assert absent not in card
+
+
+def test_metrics_of_another_encoder_are_refused(tmp_path: Path) -> None:
+    """As far as the record is of these metrics; without one nobody knows."""
+    folder = tmp_path / "embed"
+    folder.mkdir()
+    metrics, record = folder / "metrics.json", folder / "run.json"
+    metrics.write_text("{}")
+    check_encoder("embed", tmp_path, "ab")
+    content = {"outs": {metrics.as_posix(): fingerprint.of_out(metrics)}, "fingerprints": {"encoder": "ab"}}
+    record.write_text(json.dumps(content))
+    check_encoder("embed", tmp_path, "ab")
+    with pytest.raises(UserError, match=r"embed/metrics\.json: of another encoder; run the embed stage$"):
+        check_encoder("embed", tmp_path, "cd")
+    metrics.write_text('{"knn_top1": 1}')
+    check_encoder("embed", tmp_path, "cd")

@@ -96,12 +96,16 @@ def test_features_of_something_else_are_refused(run: Run) -> None:
     assert error() == expected
     np.save(features, h[::-1])
     assert error().startswith("x.npy: its first row is not what encoder.safetensors gives for x/cat/1 of it.png; run")
+    Path("y").mkdir()
+    other = run.error("search", "y", "x/cat/1 of it.png", *ENCODER, "--features", "x.npy")
+    gone = "x.npy: is of another folder, or of images that are gone: there is no"
+    assert other == f"{gone} y/cat/1 of it.png"
     np.save(features, h * np.float32(1.001))  # as another processor might round
     run("search", "x", "x/cat/1 of it.png", *ENCODER, "--features", "x.npy")
     Path("search.png").unlink()
     Path("x/cat/1 of it.png").unlink()
     message = run.error("search", "x", "x/cat/2 of it.png", *ENCODER, "--features", "x.npy")
-    assert message == "x/cat/1 of it.png: cannot be read (No such file or directory)"
+    assert message == f"{gone} x/cat/1 of it.png"
 
 
 @pytest.mark.parametrize(

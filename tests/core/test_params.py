@@ -248,7 +248,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     with pytest.raises(UserError) as caught:
         params_file.read(path)
-    assert str(caught.value) == f"{path}: cannot be read (No such file or directory)"
+    assert str(caught.value) == f"{path}: not found; run this in the root of the repository, which holds it"
     path.write_bytes(b"lr: 1\ntrain: \xff\n")
     with pytest.raises(UserError) as caught:
         params_file.read(path)

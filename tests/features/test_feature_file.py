@@ -84,6 +84,13 @@ def test_features_of_other_images_or_of_another_encoder_are_told(inputs: dict[st
         feature_file.load(folder, "val", SPLIT, INPUTS | inputs, ALONE)
 
 
+def test_features_of_another_split_are_told(folder: Path) -> None:
+    """Which may have as many images of each class."""
+    (folder / "test.safetensors").write_bytes((folder / "val.safetensors").read_bytes())
+    with pytest.raises(UserError, match=r"test\.safetensors: not of these images and this encoder"):
+        feature_file.load(folder, "test", SPLIT, INPUTS, ALONE)
+
+
 def test_features_by_an_earlier_revision_are_told(folder: Path) -> None:
     """Which had no digests."""
     (folder / "val.safetensors").write_bytes(serialise({"h": h(), "labels": labels()}))

@@ -35,6 +35,16 @@ def setup(clone: Path, *arguments: str) -> tuple[int, str]:
 GOES_ON = (1, "setup: PYTHON=no-python: Python 3.11 to 3.14 is needed, that is none\n")
 
 
+def test_it_works_in_its_own_clone_from_any_folder(clone: Path, tmp_path: Path) -> None:
+    """Also where CDPATH has another one, and by a path that is relative."""
+    other = tmp_path / "other"
+    shutil.copytree(clone, other)
+    variables = os.environ | {"PYTHON": "no-python", "CDPATH": str(other)}
+    for folder, command in ((clone, "scripts/setup"), (clone / "scripts", "../scripts/setup")):
+        done = subprocess.run([command], cwd=folder, env=variables, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", GOES_ON[1])
+
+
 @pytest.mark.parametrize("word", ["--help", "benhc", "bench cluster"])
 def test_an_unknown_word(word: str, clone: Path) -> None:
     assert setup(clone, *word.split()) == (

@@ -324,5 +324,5 @@ def test_bad_parameters_end_in_one_line(key: str, done: Path, tmp_path: Path) ->
 def test_a_stage_that_lacks_something_says_what(name: str, tmp_path: Path) -> None:
     if name != "fetch":
         change(tmp_path)
-    lacking = "params.yaml: cannot be read" if name == "fetch" else "data/"
+    lacking = "params.yaml: not found" if name == "fetch" else "data/"
     assert run(name, tmp_path).error.startswith(lacking)

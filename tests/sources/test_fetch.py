@@ -20,6 +20,7 @@ from simclr.images.decode_image import decode
 from simclr.images.names import KINDS, NAMED
 from simclr.sources import FetchParams, _archives, fetch
 from tests.helpers.downloads import SERVE, md5, serve_cifar, serve_fashion_mnist, serve_stl10, serve_svhn, serving, tar
+from tests.helpers.logs import logged
 from tests.helpers.programs import ROOT
 
 DOWNLOADED = ["cifar10", "cifar100", "fashion_mnist", "stl10", "svhn", "tiny_imagenet"]
@@ -438,6 +439,13 @@ def test_a_folder_without_splits_holds_images_without_labels(images, tmp_path):
     assert set(split.labels) == {-1}
     opened = source_images.open_dataset(tmp_path / "raw")
     assert (opened.classes, opened.splits["train"].paths) == ([], split.paths)
+
+
+def test_the_folder_of_a_split_is_said_to_have_labels_in_the_one_above(images, tmp_path):
+    messages: list[str] = []
+    with logged(messages):
+        run("folder", tmp_path / "raw", images / "train")
+    assert [message.partition("labels; ")[2] for message in messages] == [f"with fetch.folder: {images} they have some"]
 
 
 def test_a_folder_without_any_images(tmp_path):

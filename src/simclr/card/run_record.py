@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simclr.core import fingerprint
+from simclr.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class RunRecord:
@@ -27,6 +30,23 @@ class RunRecord:
     def repeats(self) -> bool:
         """Whether other processors make the same bytes, unless the code is compiled for one."""
         return self.device == "cpu" and self.instructions == "held" and set(self.processes.values()) == {1}
+
+
+def check_encoder(stage: str, reports: Path, digest: str) -> None:
+    """Check that the metrics of `stage` are of the encoder whose SHA-256 is `digest`, as far as its record tells.
+
+    Raises:
+        UserError: they are of another one, as after single stages.
+    """
+    metrics, path = reports / stage / "metrics.json", reports / stage / "run.json"
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        is_current = content["outs"][metrics.as_posix()] == fingerprint.of_out(metrics)
+        encoder = content["fingerprints"]["encoder"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return  # DVC may bring back an earlier result without its record
+    if is_current and encoder != digest:
+        raise UserError(f"{metrics}: of another encoder; run the {stage} stage")
 
 
 def read_run_record(path: Path, out: Path, digest: str) -> RunRecord | None:

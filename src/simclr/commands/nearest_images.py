@@ -75,7 +75,12 @@ def _check(table: FeatureTable, path: Path, root: Path, encoder: FolderEncoder, 
             f"{path}: {table.h.shape[1]} numbers for each image, but {encoder_path} gives {encoder.dimension}; "
             "run `simclr embed` again"
         )
-    first = encoder.encode_image(image_folder.read(root / table.names[0])).cpu()
+    path_of_first = root / table.names[0]
+    if not path_of_first.exists():
+        raise UserError(
+            f"{path}: is of another folder, or of images that are gone: there is no {escape(str(path_of_first))}"
+        )
+    first = encoder.encode_image(image_folder.read(path_of_first)).cpu()
     written = torch.from_numpy(table.h[0])
     if (first - written).norm() > _AGREEMENT * first.norm():
         raise UserError(

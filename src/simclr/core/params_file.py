@@ -35,6 +35,8 @@ def read(path: Path = FILE) -> dict[str, Any]:
             if depth > _DEEPEST:
                 raise UserError(f"{path}: line {line} is nested too deeply")
         content = yaml.load(text)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: not found; run this in the root of the repository, which holds it") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     except (YAMLError, ValueError) as error:

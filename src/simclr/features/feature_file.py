@@ -35,7 +35,7 @@ def save(folder: Path, splits: Mapping[str, Features], inputs: Mapping[str, str]
         partial.mkdir()
         for name, features in splits.items():
             # safetensors' save_file has exceptions and file modes of its own
-            content = serialise({"h": features.h.contiguous(), "labels": features.labels}, _metadata(inputs))
+            content = serialise({"h": features.h.contiguous(), "labels": features.labels}, _metadata(inputs, name))
             (partial / f"{name}.safetensors").write_bytes(content)
 
 
@@ -48,7 +48,7 @@ def load(folder: Path, name: str, split: Beton, inputs: Mapping[str, str], sessi
     path, own = folder / f"{name}.safetensors", shares.own(len(split), session)
     try:
         with safe_open(path, "pt") as file:
-            if file.metadata() != _metadata(inputs):
+            if file.metadata() != _metadata(inputs, name):
                 raise UserError(f"{path}: not of these images and this encoder; run the embed stage")
             slices = [file.get_slice(key) for key in _TYPES]
             shapes = [rows.get_shape() for rows in slices]
@@ -67,6 +67,6 @@ def load(folder: Path, name: str, split: Beton, inputs: Mapping[str, str], sessi
     return Features(h, labels, len(split))
 
 
-def _metadata(inputs: Mapping[str, str]) -> dict[str, str]:
+def _metadata(inputs: Mapping[str, str], split: str) -> dict[str, str]:
     """One key alone: safetensors writes several in no fixed order."""
-    return {"inputs": json.dumps(inputs, sort_keys=True)}
+    return {"inputs": json.dumps({**inputs, "split": split}, sort_keys=True)}

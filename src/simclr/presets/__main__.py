@@ -4,6 +4,7 @@ import argparse
 import difflib
 import shutil
 import signal
+import sys
 
 from ruamel.yaml import YAML
 
@@ -73,6 +74,8 @@ def _change_params(preset: str, overrides: list[str], *, write: bool) -> None:
     new = f"{params_file.FILE} ({' '.join([preset, *overrides])})"
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), str(params_file.FILE), new, lineterm="")
     print("\n".join(lines))
+    if write:
+        print(f"presets: {params_file.FILE} is written; dvc repro runs it", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def _samples(reader: FolderReader) -> tuple[list[str], dict[str, Samples]]:
     if any(map(tree.has_folder, _LABELLED)):
         return _labelled_samples(root, reader)
     samples = _unlabelled_samples(root, reader)
-    _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels")
+    above = f"; with fetch.folder: {root.parent} they have some" if root.name in _LABELLED else ""
+    _log.info(f"{root}: there is no {root / 'train'}, so its images are taken without labels{above}")
     return [], {"train": samples}
 
 

@@ -71,8 +71,9 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 		--no-emit-index-url --no-emit-package opencv-python --constraint requirements.lock pyproject.toml \
 		| awk -F '[= ]' 'NR == FNR {base[$$1]; next} !($$1 in base)' requirements.lock - > requirements-bench.lock
 
+# the files go first: Git may take one that DVC wrote twice in a second for unchanged
 reset: setup ## back to the last commit: discards all changes that are not committed, and all files in reports/
-	rm -rf reports params.yaml dvc.lock # Git may take a file that DVC wrote twice in a second for unchanged
+	rm -rf reports params.yaml dvc.lock
 	git checkout HEAD -- .
 	dvc checkout --force
 

@@ -73,6 +73,7 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 
 # the files go first: Git may take one that DVC wrote twice in a second for unchanged
 reset: setup ## back to the last commit: discards all changes that are not committed, and all files in reports/
+	git cat-file -e HEAD:./params.yaml
 	rm -rf reports params.yaml dvc.lock
 	git checkout HEAD -- .
 	dvc checkout --force

@@ -47,9 +47,18 @@ def test_a_missing_description(tmp_path: Path) -> None:
         *(
             json.dumps(dataclasses.asdict(DESCRIPTION) | {key: value}).encode()
             for key in ("mean", "std")
-            for value in (None, [0.1], ["a", "b", "c"], [0.1, 0.2, None], [0.1, 0.2, float("nan")], "0.1")
+            for value in (
+                None,
+                [0.1],
+                ["a", "b", "c"],
+                [0.1, 0.2, None],
+                [0.1, 0.2, float("nan")],
+                "0.1",
+                [0.1, 0.2, 10**400],
+            )
         ),
         json.dumps(dataclasses.asdict(DESCRIPTION) | {"std": [0.1, 0.0, 0.1]}).encode(),
+        json.dumps(dataclasses.asdict(DESCRIPTION) | {"std": [0.1, 1e-50, 0.1]}).encode(),
         *(
             json.dumps(dataclasses.asdict(DESCRIPTION) | {"digests": digests}).encode()
             for digests in ([], {"train": 1})

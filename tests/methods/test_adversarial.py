@@ -6,15 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from simclr.core.errors import Stopped
 from simclr.data.batch import Batch
-from simclr.training.run_context import PretrainData, RunContext
+from simclr.training.run_context import PretrainData
 from simclr.training.trainer import Trainer
-from tests.helpers.ranks import ALONE
-from tests.helpers.recipes import recipe
+from tests.contracts.test_losses import batch_of, by_loops, option
+from tests.helpers import trainers
 from tests.training.test_pretrain import stripes
 
 BOUND = 8 / 255
@@ -28,24 +27,19 @@ def data(tmp_path: Path) -> PretrainData:
 def trainer_of(data: PretrainData, **changes: Any) -> tuple[Trainer, Batch]:
     """And the first batch, of two views of eight samples."""
     values = {"methods__adversarial__epsilon": 8, "methods__adversarial__steps": 1} | changes
-    trainer = Trainer(recipe(method="adversarial", **values), data, ALONE, RunContext())
-    trainer.learner.model.train()
-    return trainer, next(trainer.stream.epoch(1, 8, ALONE, drop_last=True))
+    trainer, batches = trainers.trainer_of(data, method="adversarial", **values)
+    return trainer, batches[0]
 
 
-def loops(trainer: Trainer, views: list[Tensor], temperature: float = 0.5) -> Tensor:
-    """NT-Xent of `views` (8, 3, S, S) in [0, 1] each: every other view of a sample is a positive."""
-    images = torch.cat(views)
-    z = F.normalize(trainer.method((trainer.transform.normalise(images),), torch.zeros(len(images)))[1], dim=1)
-    s, terms = z @ z.T / temperature, []
-    for i in range(len(z)):
-        others = torch.stack([s[i, j] for j in range(len(z)) if j != i])
-        terms += [others.logsumexp(dim=0) - s[i, j] for j in range(i % 8, len(z), 8) if j != i]
-    return torch.stack(terms).mean()
+def loops(trainer: Trainer, views: list[Tensor]) -> Tensor:
+    """NT-Xent of `views` (8, 3, S, S) in [0, 1] each."""
+    batch = batch_of(8, len(views))
+    _, z = trainer.method((trainer.transform.normalise(torch.cat(views)),), batch.keys)
+    return by_loops(option("nt_xent", temperature=0.5), z, batch)
 
 
-def by_loops(trainer: Trainer, first: Tensor, second: Tensor, steps: int, step: float) -> Tensor:
-    """Equation 4 of Kim et al. 2020, from the view itself."""
+def attack_by_loops(trainer: Trainer, first: Tensor, second: Tensor, steps: int, step: float) -> Tensor:
+    """Section 3 of Kim et al. 2020, from the view itself."""
     changed = first.clone()
     for _ in range(steps):
         changed.requires_grad_()
@@ -60,7 +54,7 @@ def test_the_attack_is_the_papers(steps: int, share: float, data: PretrainData) 
     changes = {"methods__adversarial__steps": steps, "methods__adversarial__step_size": share}
     trainer, batch = trainer_of(data, **changes)
     first, second = batch.images[0].chunk(2)
-    expected = by_loops(trainer, first, second, steps, share * BOUND)
+    expected = attack_by_loops(trainer, first, second, steps, share * BOUND)
     found = trainer.method.before_step(batch, trainer.learner.gradient).images[0][16:]
     torch.testing.assert_close(found, expected)
     assert not torch.equal(found, first)

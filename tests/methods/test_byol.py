@@ -12,8 +12,9 @@ from torch import nn
 from simclr.data.batch import Batch
 from simclr.learning.projection_head import Head
 from simclr.methods.byol import BYOL
-from simclr.training.run_context import PretrainData, RunContext
+from simclr.training.run_context import PretrainData
 from simclr.training.trainer import Trainer
+from tests.helpers import trainers
 from tests.helpers.logs import logged
 from tests.helpers.ranks import ALONE
 from tests.helpers.recipes import recipe
@@ -26,10 +27,9 @@ def data(tmp_path: Path) -> PretrainData:
 
 
 def trainer_of(data: PretrainData, **changes: Any) -> tuple[Trainer, BYOL, list[Batch]]:
-    trainer = Trainer(recipe(method="byol", **changes), data, ALONE, RunContext())
-    trainer.learner.model.train()
+    trainer, batches = trainers.trainer_of(data, method="byol", **changes)
     assert isinstance(trainer.method, BYOL)
-    return trainer, trainer.method, list(trainer.stream.epoch(1, 8, ALONE, drop_last=True))
+    return trainer, trainer.method, batches
 
 
 @pytest.mark.parametrize("views", [2, 3])

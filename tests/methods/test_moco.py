@@ -15,6 +15,7 @@ from simclr.training import pretrain
 from simclr.training.run_context import PretrainData, RunContext
 from simclr.training.trainer import Trainer
 from tests.contracts.test_methods import PLAIN
+from tests.helpers import trainers
 from tests.helpers.ranks import ALONE, on_ranks
 from tests.helpers.recipes import recipe
 from tests.training.test_pretrain import stripes
@@ -28,10 +29,9 @@ def data(tmp_path: Path) -> PretrainData:
 
 
 def trainer_of(data: PretrainData, session: Session = ALONE, **changes: Any) -> tuple[Trainer, MoCo, list[Batch]]:
-    trainer = Trainer(recipe(method="moco", **changes), data, session, RunContext())
-    trainer.learner.model.train()
+    trainer, batches = trainers.trainer_of(data, session, method="moco", **changes)
     assert isinstance(trainer.method, MoCo)
-    return trainer, trainer.method, list(trainer.stream.epoch(1, 8, session, drop_last=True))
+    return trainer, trainer.method, batches
 
 
 def test_the_key_network_follows_weights_and_statistics_by_the_momentum(data: PretrainData) -> None:

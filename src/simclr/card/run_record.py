@@ -38,28 +38,35 @@ def check_encoder(stage: str, reports: Path, digest: str) -> None:
     Raises:
         UserError: they are of another one, as after single stages.
     """
-    metrics, path = reports / stage / "metrics.json", reports / stage / "run.json"
+    metrics = reports / stage / "metrics.json"
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        is_current = content["outs"][metrics.as_posix()] == fingerprint.of_out(metrics)
-        encoder = content["fingerprints"]["encoder"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return  # DVC may bring back an earlier result without its record
-    if is_current and encoder != digest:
+        record = _record(reports / stage / "run.json", metrics, fingerprint.of_out(metrics))
+        is_other = record is not None and record["fingerprints"]["encoder"] != digest
+    except _UNREADABLE:
+        return
+    if is_other:
         raise UserError(f"{metrics}: of another encoder; run the {stage} stage")
 
 
 def read_run_record(path: Path, out: Path, digest: str) -> RunRecord | None:
-    """Read the record of the run that made the file `out`, whose MD5 is `digest`.
-
-    None if there is no such record: DVC may bring back an earlier result without its record (`tracking.provenance`).
-    """
+    """Read the record of the run that made the file `out`, whose MD5 is `digest`; None if there is no such record."""
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        if content["outs"][out.as_posix()] != digest:
+        content = _record(path, out, digest)
+        if content is None:
             return None
         versions = {str(name): str(version) for name, version in content["versions"].items()}
         processes = {str(step): int(count) for step, count in content["processes_from_step"].items()}
         return RunRecord(str(content["device"]), str(content["instructions"]), versions, processes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except _UNREADABLE:
         return None
+
+
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""Errors of a record that is missing or damaged."""
+
+
+def _record(path: Path, out: Path, digest: str) -> Any | None:
+    """The content of the run.json `path` if it is about the file `out` with the MD5 `digest`: DVC may bring back an
+    earlier result without its record (`tracking.provenance`)."""
+    content: Any = json.loads(path.read_text(encoding="utf-8"))
+    return content if content["outs"][out.as_posix()] == digest else None

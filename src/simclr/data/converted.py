@@ -2,12 +2,11 @@
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from simclr.core import channels
 from simclr.core.errors import UserError
 from simclr.data import beton
 from simclr.data.joined import join
@@ -66,7 +65,7 @@ def load_info(folder: Path) -> DatasetInfo:
         info = DatasetInfo(**json.loads(path.read_text(encoding="utf-8")))
         if not isinstance(info.classes, list) or not all(isinstance(name, str) for name in info.classes):
             raise TypeError("classes")
-        if not (_is_of_channels(info.mean) and _is_of_channels(info.std) and min(info.std) > 0):
+        if not channels.can_normalise(info.mean, info.std):
             raise TypeError("mean or std")
         if not isinstance(info.digests, dict) or not all(isinstance(digest, str) for digest in info.digests.values()):
             raise TypeError("digests")
@@ -75,15 +74,6 @@ def load_info(folder: Path) -> DatasetInfo:
         raise UserError(f"{path}: cannot be read ({error.strerror}); the convert stage writes it") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged; the convert stage writes it") from error
-
-
-def _is_of_channels(values: Any) -> bool:
-    """Whether it is a finite number for each of the three channels."""
-    return (
-        isinstance(values, list)
-        and len(values) == 3
-        and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-    )
 
 
 def save_names(folder: Path, split: str, names: Iterable[str]) -> None:

@@ -4,10 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from simclr.core import options
+from simclr.core import channels, options
 from simclr.core.errors import UserError
 from simclr.core.printable import one_line
 from simclr.features import network_file
@@ -62,16 +61,11 @@ def eval_transform(description: Any) -> EvalTransform:
         TypeError, ValueError, KeyError: there is none, or no network of float32 can use it.
     """
     transform = EvalTransform(**description["transform"])
-    values = np.array([transform.mean, transform.std])
-    with np.errstate(over="ignore"):
-        channels = values.astype(np.float32)
     if (
         type(transform.size) is not int
         or not 1 <= transform.size <= _LARGEST
         or not 0 < transform.crop_share <= 1
-        or values.shape != (2, 3)
-        or values.dtype.kind not in "fi"
-        or not (np.isfinite(channels).all() and (channels[1] > 0).all())
+        or not channels.can_normalise(transform.mean, transform.std)
     ):
         raise ValueError(transform)
     return transform

@@ -1,5 +1,6 @@
 """What scripts/setup refuses before it installs or removes anything."""
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -22,11 +23,11 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def setup(clone: Path, *arguments: str) -> tuple[int, str]:
+def setup(clone: Path, *arguments: str, python: str = "no-python") -> tuple[int, str]:
     """Its exit code and its message; no Python is found, so that it ends before it would install one's packages."""
-    environment = os.environ | {"PYTHON": "no-python"}
+    variables = os.environ | {"PYTHON": python}
     done = subprocess.run(
-        [str(clone / "scripts/setup"), *arguments], env=environment, capture_output=True, text=True, check=False
+        [str(clone / "scripts/setup"), *arguments], env=variables, capture_output=True, text=True, check=False
     )
     assert done.stdout == ""
     return done.returncode, done.stderr
@@ -36,11 +37,13 @@ GOES_ON = (1, "setup: PYTHON=no-python: Python 3.11 to 3.14 is needed, that is n
 
 
 def test_it_works_in_its_own_clone_from_any_folder(clone: Path, tmp_path: Path) -> None:
-    """Also where CDPATH has another one, and by a path that is relative."""
+    """Also where CDPATH has another one, and by a path that is relative, or a link."""
     other = tmp_path / "other"
     shutil.copytree(clone, other)
     variables = os.environ | {"PYTHON": "no-python", "CDPATH": str(other)}
-    for folder, command in ((clone, "scripts/setup"), (clone / "scripts", "../scripts/setup")):
+    link = tmp_path / "link"
+    link.symlink_to(clone / "scripts/setup")
+    for folder, command in ((clone, "scripts/setup"), (clone / "scripts", "../scripts/setup"), (tmp_path, str(link))):
         done = subprocess.run([command], cwd=folder, env=variables, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (1, "", GOES_ON[1])
 
@@ -89,16 +92,67 @@ def versions(clone: Path) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest() + "\n"
 
 
-def up_to_date(clone: Path) -> bool:
-    return setup(clone) == (0, "")
-
-
-def test_one_that_is_up_to_date_is_kept_by_whatever_path_the_clone_is_reached(clone: Path, tmp_path: Path) -> None:
+def whole(clone: Path) -> Path:
+    """An environment that is up to date, of this Python."""
     folder = environment(clone / ".venv", made_for=clone)
     (folder / "installed-from").write_text(versions(clone))
+    (folder / "bin").mkdir()
+    (folder / "bin/python").symlink_to(sys.executable)
+    return folder
+
+
+@pytest.mark.parametrize("python", ["", sys.executable])
+def test_one_that_is_up_to_date_is_kept_by_whatever_path_the_clone_is_reached(
+    python: str, clone: Path, tmp_path: Path
+) -> None:
+    whole(clone)
     (tmp_path / "link").symlink_to(clone)
-    assert up_to_date(clone)
-    assert up_to_date(tmp_path / "link")
+    assert setup(clone, python=python) == (0, "")
+    assert setup(tmp_path / "link", python=python) == (0, "")
+
+
+def test_one_of_another_python_than_the_one_asked_for_is_not_used(clone: Path) -> None:
+    whole(clone)
+    code, said = setup(clone)
+    version = sys.version.split()[0]
+    assert (code, said) == (
+        1,
+        f"setup: PYTHON=no-python is none, .venv is made with Python {version}; remove .venv to have it made anew\n",
+    )
+
+
+def test_one_whose_python_is_gone_is_replaced(clone: Path) -> None:
+    folder = whole(clone)
+    (folder / "bin/python").unlink()
+    (folder / "bin/python").symlink_to("/nonexistent/python3")
+    assert setup(clone) == GOES_ON
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "a link to itself", "a link to a file"])
+def test_what_is_no_folder_is_named(obstacle: str, clone: Path, tmp_path: Path) -> None:
+    file = clone / ".venv" if obstacle == "a file" else tmp_path / "file"
+    file.touch()
+    if obstacle != "a file":
+        (clone / ".venv").symlink_to(clone / ".venv" if obstacle == "a link to itself" else file)
+    code, said = setup(clone, python=sys.executable)
+    assert code == 1
+    assert said.splitlines()[-1].startswith(
+        f"setup: .venv ({file.resolve() if obstacle == 'a link to a file' else clone / '.venv'})"
+    )
+    assert said.endswith("is not a folder that can be written to; rename or remove it, or the link\n")
+    assert file.exists()
+
+
+def test_two_at_once_take_turns(clone: Path) -> None:
+    """The second finds what the first has made."""
+    with (clone / "requirements.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        variables = os.environ | {"PYTHON": sys.executable}
+        second = subprocess.Popen([str(clone / "scripts/setup")], env=variables, stderr=subprocess.PIPE, text=True)
+        assert second.stderr is not None
+        assert second.stderr.readline() == "setup: waiting for another setup of this clone\n"
+        whole(clone)
+    assert (second.communicate()[1], second.returncode) == ("", 0)
 
 
 def test_one_that_moved_with_its_clone_is_refused(clone: Path, tmp_path: Path) -> None:

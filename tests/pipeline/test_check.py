@@ -347,11 +347,15 @@ def test_what_the_check_refuses_does_not_start(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "refused\n")
 
 
-@pytest.mark.parametrize("arguments", [[], ["nope"]])
+@pytest.mark.parametrize("arguments", [[], ["nope"], ["pretrain", "--help"]])
 def test_a_stage_that_is_none_is_told_in_one_line(arguments: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [str(ROOT / "scripts" / "stage"), *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+        [str(ROOT / "scripts" / "stage"), *arguments],
+        cwd=ROOT if len(arguments) > 1 else tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    word = "".join(arguments) or "nothing"
+    word = " ".join(arguments) or "nothing"
     assert done.stderr == f"scripts/stage: error: {word} is no stage of dvc.yaml here; name one, such as pretrain\n"

@@ -82,12 +82,12 @@ def test_projections_that_become_one_raise_the_alarm(data: PretrainData) -> None
         return 1 + 1e-4 * forward(head, h, keys)
 
     with logged(messages), mock.patch.object(Head, "forward", collapsed):
-        on_rank(ALONE, data, recipe(method="byol"))
+        on_rank(ALONE, data, recipe(method="byol", epochs=12))
     assert len(messages) == 1
     assert messages[0].startswith(
-        "at step 1 the projections of all images are nearly the same (mean cosine similarity 1."
+        "at step 20 the projections of all images are nearly the same (mean cosine similarity 1."
     )
-    assert messages[0].endswith("): the projection head has collapsed")
+    assert messages[0].endswith("): the projection head has collapsed, or not begun to tell them apart")
 
 
 def test_targets_are_normalised_over_the_batch(data: PretrainData) -> None:

@@ -27,6 +27,7 @@ TITLES = {
     "verification": "Are two test images of one class? True positives by false positives, %",
 }
 REFERENCE = "other_image"  # of invariance
+LOGARITHMIC = ("knn",)
 PROBES = {
     "pretrained": "pretrained encoder",
     "augmented": "pretrained encoder, augmented images",
@@ -85,6 +86,7 @@ def draw_embedding(embedding: arrays.Arrays, train: Beton, test: Beton, classes:
     sheets.neighbor_sheet(
         REPORTS / "neighbors.png",
         list(loader.thumbnails(test, queries, size=96)),
+        [classes[label] for label in test.labels[queries]] if classes else [],
         [list(loader.thumbnails(train, row, size=96)) for row in nearest],
         train.labels[nearest] == test.labels[queries][:, None] if classes else None,
         "Test images and their nearest training images",
@@ -114,7 +116,10 @@ def draw_evaluations() -> None:
         folder.mkdir()
         for path in sorted(TABLES.glob("*.csv")):
             title = TITLES.get(path.stem, path.stem)
-            charts.table_chart(folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title, REFERENCE)
+            charts.table_chart(
+                folder / f"{path.stem}.png", tables.read_table(path, "evaluate"), title,
+                reference=REFERENCE, logarithmic=path.stem in LOGARITHMIC,
+            )  # fmt: skip
         if finetuned := finetune_columns():
             title = "Top-1 accuracy on test by the labels that were trained on, % (95 % interval)"
             charts.table_chart(folder / "finetune.png", finetuned, title)

@@ -68,7 +68,12 @@ def confusion_matrix(path: Path, counts: NDArray[np.integer], classes: Sequence[
 
 
 def table_chart(
-    path: Path, columns: Mapping[str, Sequence[float] | Sequence[str]], title: str, reference: str = ""
+    path: Path,
+    columns: Mapping[str, Sequence[float] | Sequence[str]],
+    title: str,
+    *,
+    reference: str = "",
+    logarithmic: bool = False,
 ) -> None:
     """A table as lines over its first column or, where that has texts, as bars beside them.
 
@@ -78,6 +83,7 @@ def table_chart(
             interval of <name>.
         title: stands above the chart.
         reference: the text of a bar that the others are read against: it is gray, and a line across them.
+        logarithmic: whether the axis of the first column is, whose numbers are above 0.
     """
     (first, keys), *others = columns.items()
     numbers = {name: [float(value) for value in values] for name, values in others}
@@ -96,6 +102,10 @@ def table_chart(
     with open_figure(path, 760, 420) as figure:
         axes = figure.add_subplot(title=title, xlabel=_label(first))
         axes.grid()
+        if logarithmic:
+            axes.set_xscale("log")
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.minorticks_off()
         for color, (name, own) in zip(cycle(COLORS), series.items(), strict=False):
             axes.errorbar(
                 places, own.values, own.errors() if len(places) == 1 else None, capsize=2,

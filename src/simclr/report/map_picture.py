@@ -19,9 +19,9 @@ MARKERS = "o^"  # the second ten classes differ from the first by shape
 def embedding_map(
     path: Path, points: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str], title: str
 ) -> None:
-    """A scatter plot of points, colored by class, with a legend for up to 20 classes.
+    """A scatter plot of points, colored by class; up to 100 classes are named in place, up to 20 in a legend too.
 
-    Up to 100 classes are named in place instead. Without classes all points have one color.
+    Without classes all points have one color.
 
     Args:
         path: the PNG file; its parent folders are made.
@@ -48,9 +48,9 @@ def embedding_map(
             # Neighboring labels get distant hues: multiples of the golden section, modulo 1.
             hues = colormaps["turbo"](np.arange(len(classes)) * 0.618034 % 1)
             axes.scatter(points[:, 0], points[:, 1], area, hues[labels], linewidths=0, alpha=0.7)
-            if len(classes) <= 100:
-                axes.margins(0.08)  # half a name, at the outermost points
-                _name_medians(figure, axes, points, labels, drawable(classes))
+        if 0 < len(classes) <= 100:
+            axes.margins(0.08)  # half a name, at the outermost points
+            _name_medians(figure, axes, points, labels, drawable(classes))
 
 
 def _name_medians(

@@ -71,6 +71,7 @@ def contact_sheet(
 def neighbor_sheet(
     path: Path,
     queries: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
     neighbors: Sequence[Sequence[NDArray[np.uint8]]],
     correct: Sequence[Sequence[bool]] | None,
     title: str,
@@ -80,6 +81,7 @@ def neighbor_sheet(
     Args:
         path: the PNG file; its parent folders are made.
         queries: Q images.
+        names: of their classes; none without labels.
         neighbors: for each query its K images, nearest first.
         correct: for each query K times whether the neighbor is of the query's class; None without labels.
         title: stands above the sheet.
@@ -87,20 +89,24 @@ def neighbor_sheet(
     side = cells.side([*queries, *(image for row in neighbors for image in row)])
     frame = 3  # pixels; drawn in the gap around a cell
     step = side + 2 * frame + GAP
-    left, top = MARGIN + step + 2 * MARGIN, 6 * MARGIN
+    shown = [shorten(name) for name in drawable(names)]
+    edge = MARGIN + (max(text_width(name, 8) for name in shown) + MARGIN if shown else 0)
+    left, top = edge + step + 2 * MARGIN, 6 * MARGIN
     legend = "" if correct is None else "solid green: same class as the query    dashed orange, crossed: another class"
     columns = len(neighbors[0])
     width = max(left + columns * step, MARGIN + max(text_width(title, 9), text_width(legend, 7))) + MARGIN
     canvas = np.full((top + len(queries) * step + 3 * MARGIN, width, 3), 255, np.uint8)
     for index, (query, row) in enumerate(zip(queries, neighbors, strict=True)):
         y = top + index * step
-        for x, image in zip([MARGIN, *range(left, width, step)], [query, *row], strict=False):
+        for x, image in zip([edge, *range(left, width, step)], [query, *row], strict=False):
             canvas[y : y + side, x : x + side] = cells.fit(image, side)
     with _sheet(path, canvas) as axes:
         axes.text(MARGIN, 18, title, size=9, va="center_baseline")
-        axes.text(MARGIN, top - 16, "query", size=7, va="center_baseline")
+        axes.text(edge, top - 16, "query", size=7, va="center_baseline")
         axes.text(left, top - 16, "nearest neighbors, nearest first", size=7, va="center_baseline")
         axes.text(MARGIN, len(canvas) - 18, legend, size=7, va="center_baseline")
+        for index, name in enumerate(shown):
+            axes.text(edge - MARGIN, top + index * step + side / 2, name, ha="right", va="center_baseline")
         for (row, column), same in np.ndenumerate(np.asarray(correct if correct is not None else [[]])):
             x, y = left + column * step, top + row * step
             corner, length = (x - frame / 2 - 0.5, y - frame / 2 - 0.5), side + frame

@@ -14,7 +14,7 @@ from simclr.core.interval import limits
 from simclr.data import converted
 from simclr.distributed import launch
 from simclr.distributed.session import open_session
-from simclr.features import encoder_file
+from simclr.features import encoder_file, feature_file
 from simclr.finetune import finetune_params
 from simclr.finetune.encoder_with_head import join, untrained
 from simclr.finetune.finetune import FinetuneResult, FineTuning, trainable
@@ -36,7 +36,8 @@ def main() -> None:
     if info.labelled:
         raise_all(finetune_params.refusals(parameters, len(splits["train"])))
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(params_file.read(), "pretrain.model"))
-    head, count = head_file.load(HEAD, encoder.dimension), parameters.head_layers
+    inputs = feature_file.inputs(info, MODEL)
+    head, count = head_file.load(HEAD, inputs["encoder"]), parameters.head_layers
     finetune_params.check_head(parameters, head.shape.layers if head else 0)
     starts = {
         "finetuned": partial(trainable, join(encoder, head, count)),
@@ -63,11 +64,7 @@ def main() -> None:
     provenance.write(
         Path(__file__),
         [SUBSETS],
-        {
-            "data": fingerprint.of_values(info.digests),
-            "encoder": fingerprint.of_file(MODEL),
-            "head": fingerprint.of_file(HEAD),
-        },
+        inputs | {"head": fingerprint.of_file(HEAD)},
         [encoder_file.option(encoder)],
         session.device,
         {0: session.world_size},

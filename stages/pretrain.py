@@ -100,7 +100,7 @@ def checkpoint_seconds() -> float:
 
 def report(result: PretrainResult, pretrain_recipe: Recipe) -> None:
     encoder_file.save(MODEL, result.encoder, result.transform)
-    head_file.save(HEAD, result.head)
+    head_file.save(HEAD, result.head, fingerprint.of_file(MODEL))
     full, *small = result.views
     arrays.save(VIEWS, {"full": full, "small": small[0] if small else full[:, :0]})
     tables.write_json(REPORTS / "metrics.json", result.metrics)

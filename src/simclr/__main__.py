@@ -7,7 +7,10 @@ from importlib import import_module
 from simclr.core import entry
 
 SUBCOMMANDS = {
-    "check": ("simclr.commands.check", "check every value of params.yaml, and list the options of its plug points"),
+    "check": (
+        "simclr.commands.check",
+        "check every value of params.yaml, and list the models, methods, losses, ... to choose from",
+    ),
     "embed": ("simclr.commands.embed", "encode the images of a folder"),
     "search": ("simclr.commands.search", "find the images of a folder that are most similar to an image"),
     "list": ("simclr.commands.file_list", "list the images of a folder with their digests, for fetch.folder"),

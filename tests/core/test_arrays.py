@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -45,6 +46,9 @@ def test_a_missing_file_is_named_with_the_stage_that_writes_it(tmp_path: Path) -
         arrays.load(tmp_path / "file", SOME, "embed")
     with pytest.raises(UserError, match=rf"^{tmp_path}: cannot be read \(.+\); the embed stage writes it$"):
         arrays.load(tmp_path, SOME, "embed")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"pipe: cannot be read \(it is no file\); the embed stage writes it$"):
+        arrays.load(tmp_path / "pipe", SOME, "embed")
 
 
 @pytest.mark.parametrize("kept", [0, 4, 60, -1])

@@ -10,7 +10,9 @@ from simclr.data import converted
 from simclr.data.converted import DatasetInfo
 from tests.helpers.betons import noise, stored
 
-DESCRIPTION = DatasetInfo(["cat", "Größe"], [0.5, 0.25, 1 / 3], [0.1, 0.2, 2 / 3], {"train": "0f" * 32})
+DESCRIPTION = DatasetInfo(
+    ["cat", "Größe"], [0.5, 0.25, 1 / 3], [0.1, 0.2, 2 / 3], dict.fromkeys(("train", "val"), "0f" * 32)
+)
 
 
 def write(folder: Path, *splits: str) -> None:
@@ -109,6 +111,15 @@ def test_a_split_of_another_data_set_is_named(tmp_path: Path) -> None:
         UserError, match=r"train\.beton: its labels are not those of .*dataset\.json; run convert again"
     ):
         converted.open_split(tmp_path, "train")
+
+
+def test_a_split_without_a_digest_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "train", "val")
+    converted.save_info(tmp_path, dataclasses.replace(DESCRIPTION, digests={"train": "0f" * 32}))
+    converted.open_split(tmp_path, "train")
+    for split in ("val", converted.ALL):
+        with pytest.raises(UserError, match=r"dataset\.json: has no digest of the val split; run convert again$"):
+            converted.open_split(tmp_path, split)
 
 
 def test_all_is_train_and_val(tmp_path: Path) -> None:

@@ -164,6 +164,20 @@ def test_nesting_without_an_end_is_noticed(array_folder):
         source_images.open_dataset(array_folder)
 
 
+@pytest.mark.parametrize(
+    ("classes", "names"), [(["a", "b"], ["test"]), (["a", "b"], []), ([], ["test"]), ([], ["more"])]
+)
+def test_a_split_that_is_missing_or_unknown_is_noticed(classes, names, array_folder):
+    path = array_folder / "dataset.json"
+    content = json.loads(path.read_text())
+    splits = dict.fromkeys(names, content["splits"]["test"])
+    path.write_text(json.dumps(content | {"classes": classes, "splits": splits}))
+    with pytest.raises(
+        UserError, match=rf"missing or damaged \(its splits are {names[0] if names else 'none'}\); `dvc"
+    ):
+        source_images.open_dataset(array_folder)
+
+
 def test_wrong_count_is_noticed(array_folder):
     path = array_folder / "dataset.json"
     content = json.loads(path.read_text())

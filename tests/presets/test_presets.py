@@ -392,7 +392,9 @@ def tiny_dataset(folder: Path) -> Path:
     striped(folder / "train.beton", 16, 0)
     striped(folder / "val.beton", 6, 1)
     stored(folder / "unlabelled.beton", noise(17, 8, seed=2), np.full(17, -1))
-    converted.save_info(folder, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS))
+    converted.save_info(
+        folder, DatasetInfo(["lying", "standing"], [0.4] * 3, [0.3] * 3, DIGESTS | {"unlabelled": "2" * 64})
+    )
     return folder
 
 

@@ -166,7 +166,7 @@ def test_slow_checkpoints_are_rare(tmp_path: Path) -> None:
     [
         (changed("parameters", "pretrain.epochs", 40), "other parameters (pretrain.epochs 40, now 80)"),
         (changed("data", "train", "1" * 64), "other data (train)"),
-        (Identity({"data": RUN.parts["data"]}), "pretrain.epochs None, now 80, pretrain.split None, now train"),
+        (Identity({"data": RUN.parts["data"]}), 'pretrain.epochs absent, now 80, pretrain.split absent, now "train"'),
     ],
 )
 def test_another_run_s_checkpoint_is_not_taken_and_it_says_why(other: Identity, words: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`simclr check`: check params.yaml, and list the options of its plug points."""
+"""`simclr check`: check params.yaml, and list the models, methods, losses and other options to choose from."""
 
 import argparse
 
@@ -8,7 +8,8 @@ from simclr.core.errors import raise_all
 
 def main() -> None:
     argparse.ArgumentParser(
-        prog="simclr check", description="Check every value of params.yaml, and list the options of its plug points."
+        prog="simclr check",
+        description="Check every value of params.yaml, and list the models, methods, losses, ... to choose from.",
     ).parse_args()
     from simclr.check import missing_files, pipeline  # not at the top: it imports all stages, which takes seconds
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save as serialise
 
-from simclr.core import atomic
+from simclr.core import atomic, tensor_file
 from simclr.core.errors import UserError
 
 Arrays = Mapping[str, npt.NDArray[Any]]
@@ -28,7 +28,7 @@ def load(path: Path, names: Iterable[str], stage: str) -> Arrays:
         UserError: the file is missing or damaged, or lacks an array.
     """
     try:
-        with safe_open(path, "np") as file:
+        with tensor_file.opened(path, "np") as file:
             return {name: file.get_tensor(name) for name in names}
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); the {stage} stage writes it") from error

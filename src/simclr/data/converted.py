@@ -117,7 +117,10 @@ def open_split(folder: Path, split: str) -> beton.Beton:
         splits = ", ".join(sorted(path.stem for path in folder.glob("*.beton"))) or "none"
         raise UserError(f"{path}: this data set has no {split} split; there are: {splits}")
     split_file = beton.read(path)
-    classes = len(load_info(folder).classes)
+    info = load_info(folder)
+    if split not in info.digests:
+        raise UserError(f"{folder / _INFO}: has no digest of the {split} split; run convert again")
+    classes = len(info.classes)
     lowest = -1 if split == "unlabelled" or not classes else 0
     if split_file.labels.min() < lowest or split_file.labels.max() >= classes:
         raise UserError(f"{path}: its labels are not those of {folder / _INFO}; run convert again")

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save as serialise
 
-from simclr.core import fingerprint
+from simclr.core import fingerprint, tensor_file
 from simclr.core.atomic import replacing
 from simclr.core.errors import UserError
 from simclr.data.beton import Beton
@@ -47,7 +47,7 @@ def load(folder: Path, name: str, split: Beton, inputs: Mapping[str, str], sessi
     """
     path, own = folder / f"{name}.safetensors", shares.own(len(split), session)
     try:
-        with safe_open(path, "pt") as file:
+        with tensor_file.opened(path, "pt") as file:
             if file.metadata() != _metadata(inputs, name):
                 raise UserError(f"{path}: not of these images and this encoder; run the embed stage")
             slices = [file.get_slice(key) for key in _TYPES]

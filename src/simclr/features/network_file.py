@@ -1,17 +1,16 @@
 """Networks in the safetensors format: their weights, and a description that tells how to build the network."""
 
-import errno
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from simclr.core import atomic
+from simclr.core import atomic, tensor_file
 from simclr.core.errors import UserError
 
 _DAMAGE = (
@@ -31,10 +30,7 @@ def write(path: Path, key: str, description: object, network: nn.Module | None) 
 
 def read(path: Path, key: str) -> tuple[Any, dict[str, Tensor]]:
     """The description and the weights, on the CPU, that `write` wrote; use it in a block of `reading`."""
-    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
-        raise OSError(errno.EINVAL, "it is no file")
-    path.open("rb").close()  # its errors say what is wrong; those of safetensors do not
-    with safe_open(path, "pt") as file:
+    with tensor_file.opened(path, "pt") as file:
         return json.loads(file.metadata()[key]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 

@@ -11,6 +11,7 @@ Equal images give equal bytes, and a changed image file has another digest, so t
 
 import hashlib
 import json
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -118,8 +119,7 @@ def write_files(folder: Path, name: str, files: FileSplit) -> FileSplit:
 
 def write_dataset(folder: Path, dataset: Dataset) -> None:
     """Write dataset.json, the last file, once the splits are in `folder`."""
-    needed = {"train", "test"} if dataset.classes else {"train"}
-    assert needed <= dataset.splits.keys() <= {"train", "val", "test", "unlabelled"}
+    assert _are_splits(dataset.splits.keys(), bool(dataset.classes))
     splits = {name: _entry(split) for name, split in dataset.splits.items()}
     content = {"source": dataset.source, "classes": dataset.classes, "splits": splits}
     (folder / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="ascii")
@@ -136,12 +136,19 @@ def open_dataset(folder: Path) -> Dataset:
         classes = content["classes"]
         if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
             raise TypeError("classes")
+        if not _are_splits(content["splits"].keys(), bool(classes)):
+            raise ValueError(f"its splits are {', '.join(content['splits']) or 'none'}")
         splits = {name: _open(folder, name, entry) for name, entry in content["splits"].items()}
         for name, split in splits.items():
             _check_labels(split.labels, 0 if name == "unlabelled" else len(classes), name)
         return Dataset(content["source"], classes, splits)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{folder}: missing or damaged ({error}); `dvc repro fetch` writes it anew") from error
+
+
+def _are_splits(names: Set[str], labelled: bool) -> bool:
+    needed = {"train", "test"} if labelled else {"train"}
+    return needed <= names <= {"train", "val", "test", "unlabelled"}
 
 
 def _entry(split: Split) -> dict[str, str | int]:

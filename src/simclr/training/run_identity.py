@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from simclr.core import fingerprint
+from simclr.core.printable import format_value
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,11 @@ class Identity:
 
 
 def _describe(name: str, before: dict[str, Any], now: dict[str, Any]) -> str:
-    values = [values.get(name) for values in (before, now)]
-    digests = any(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in values)
-    return name if digests else f"{name} {values[0]}, now {values[1]}"
+    values = [side[name] for side in (before, now) if name in side]
+    if any(isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) for value in values):  # a digest
+        return name
+    words = [format_value(side[name]) if name in side else "absent" for side in (before, now)]
+    return f"{name} {words[0]}, now {words[1]}"
 
 
 def _list_some(words: list[str], most: int = 3) -> str:

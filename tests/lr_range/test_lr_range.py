@@ -41,9 +41,7 @@ def test_it_writes_a_picture_and_a_table_and_nothing_else(tmp_path: Path, monkey
     beton.mkdir(parents=True)
     for split in ("train", "val"):
         stored(beton / f"{split}.beton", noise(24, 8, seed=0), np.arange(24) % 2)
-    converted.save_info(
-        beton, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, dict.fromkeys(("train", "val"), "0" * 64))
-    )
+    converted.save_info(beton, DatasetInfo(["a", "b"], [0.4] * 3, [0.3] * 3, dict.fromkeys(("train", "val"), "0" * 64)))
     before = files(tmp_path)
     values = params_file.read()
     command.run(values, None, None, 50)

@@ -72,8 +72,9 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 		| awk -F '[= ]' 'NR == FNR {base[$$1]; next} !($$1 in base)' requirements.lock - > requirements-bench.lock
 
 # the files go first: Git may take one that DVC wrote twice in a second for unchanged
-reset: setup ## back to the last commit: discards all changes that are not committed, and all files in reports/
+reset: setup ## back to the last commit: discards all changes that are not committed, and all files in reports/; new files stay
 	git cat-file -e HEAD:./params.yaml
+	git reset -q -- .
 	rm -rf reports params.yaml dvc.lock
 	git checkout HEAD -- .
 	dvc checkout --force

@@ -258,9 +258,14 @@ def test_ranks_stop_together_and_go_on(world: int, data: PretrainData, tmp_path:
     assert resumed[0].starts == {0: world, 4: world}
 
 
-def test_ranks_stop_together_between_pieces(data: PretrainData, tmp_path: Path) -> None:
-    """Four requests in a step of two pieces, and each is heeded at the next one: asked for by one rank or by both."""
-    chosen = recipe(piece_size=4, methods__simclr__head__dropout=0.3)
+@pytest.mark.parametrize(
+    "within",
+    [{"piece_size": 4, "methods__simclr__head__dropout": 0.3}, {"method": "adversarial"}],
+    ids=["two pieces", "three steps of an attack"],
+)
+def test_ranks_stop_together_within_a_step(within: dict[str, Any], data: PretrainData, tmp_path: Path) -> None:
+    """Four requests in a step, and each is heeded at the next one: asked for by one rank or by both."""
+    chosen = recipe(**within)
     whole = on_ranks(2, on_rank, tmp_path / "whole", data, chosen, 0)
     for stop, asked in ((9, on_rank), (10, stopped_by_one), (11, on_rank), (13, stopped_by_one)):
         expected = f"stopped by SIGTERM at step {(stop + 1) // 4} of 8; the same command goes on from there"

@@ -51,7 +51,8 @@ class Learner:
         transform: normalises the images.
         bf16: run the forward pass under torch's autocast to bfloat16.
         pieces: number of pieces in which a batch is computed: see `gradient_cache`.
-        between: called between two pieces; may raise Stopped, which leaves everything as before the step.
+        between: called between two pieces, and before a `gradient`; may raise Stopped, which leaves everything as
+            before the step.
         clip_grad_norm: the norm to which the gradient is clipped, or None.
         penalties: a function of the outputs: terms that are added to the loss.
     """
@@ -92,6 +93,7 @@ class Learner:
     def gradient(self, batch: Batch) -> Images:
         """The gradient of the loss, and of the penalties, by the images of `batch`, which are in [0, 1]; it is that of
         the training step, but leaves the weights, their gradients and the buffers as they are."""
+        self.between()
         restore = snapshot(self.method)
         leaves = tuple(views.detach().requires_grad_() for views in batch.images)
         self._backward(self.method, self._normalised_forward, replace(batch, images=leaves), leaves)

@@ -2,8 +2,9 @@
 section 3): SimCLR with one more view, which is the first with its pixels changed within bounds so that the loss rises.
 
 The attack needs no labels: it moves the view away from the others of its sample, and towards those of other samples.
-Three departures: the attack climbs the whole loss of the step; all views are positives of each other, without the
-paper's second term of the attacked view and the other one alone; and it begins at the view, not at a random place near.
+Three departures: the attack climbs the whole loss of the step, by the gradient that trains; all views are positives of
+each other, without the paper's second term of the attacked view and the other one alone; and it begins at the view, not
+at a random place near.
 """
 
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Params:
     head: HeadParams
     epsilon: int = params.between(1, 255)
     steps: int = params.at_least(1)
-    step_size: float = params.above(0)
+    step_size: float = params.between(0.001, 1000)
 
 
 class Adversarial(Contrastive):

@@ -105,7 +105,7 @@ class Trainer:
         ):
             try:
                 result = self.learner.step(batch, self._factor(self.step), (self.step + 1) / self.steps)
-            except Stopped:  # between two pieces: the step is not done
+            except Stopped:  # within the step, which is not done
                 self.save()
                 self.checkpoints.flush()
                 raise
@@ -141,7 +141,7 @@ class Trainer:
             raise self._stopped(number)
 
     def _between_pieces(self) -> None:
-        """Between two pieces of a batch: stop after a signal to any rank."""
+        """Between two pieces of a batch, or two steps of an attack: stop after a signal to any rank."""
         _, number = self._requests()
         if number:
             raise self._stopped(number)

@@ -61,6 +61,8 @@ def test_a_missing_description(tmp_path: Path) -> None:
         ),
         json.dumps(dataclasses.asdict(DESCRIPTION) | {"std": [0.1, 0.0, 0.1]}).encode(),
         json.dumps(dataclasses.asdict(DESCRIPTION) | {"std": [0.1, 1e-50, 0.1]}).encode(),
+        json.dumps(dataclasses.asdict(DESCRIPTION) | {"std": [0.1, 1e-20, 0.1]}).encode(),
+        json.dumps(dataclasses.asdict(DESCRIPTION) | {"mean": [0.1, True, 0.1]}).encode(),
         *(
             json.dumps(dataclasses.asdict(DESCRIPTION) | {"digests": digests}).encode()
             for digests in ([], {"train": 1})

@@ -344,17 +344,62 @@ def test_of_weights_from_elsewhere_no_training_is_told() -> None:
         assert absent not in card
 
 
-def test_metrics_of_another_encoder_are_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an encoder, and metrics of it without a record."""
+    monkeypatch.chdir(tmp_path)
+    for stage in ("pretrain", "embed"):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "metrics.json").write_text("{}")
+    (tmp_path / "encoder").write_text("weights")
+    return tmp_path
+
+
+def record_run(stage: str, inputs: dict[str, str], *outs: Path) -> None:
+    """Write the record of a run of `stage` that made its metrics and the `outs`."""
+    digests = {path.as_posix(): fingerprint.of_out(path) for path in (Path(stage, "metrics.json"), *outs)}
+    Path(stage, "run.json").write_text(json.dumps({"outs": digests, "fingerprints": inputs}))
+
+
+def check(stage: str) -> None:
+    check_encoder(stage, Path(), Path("encoder"))
+
+
+OF_ANOTHER = r"^{0}/metrics\.json: of another encoder; run the {0} stage$"
+
+
+def test_metrics_of_another_encoder_are_refused(measured: Path) -> None:
     """As far as the record is of these metrics; without one nobody knows."""
-    folder = tmp_path / "embed"
-    folder.mkdir()
-    metrics, record = folder / "metrics.json", folder / "run.json"
-    metrics.write_text("{}")
-    check_encoder("embed", tmp_path, "ab")
-    content = {"outs": {metrics.as_posix(): fingerprint.of_out(metrics)}, "fingerprints": {"encoder": "ab"}}
-    record.write_text(json.dumps(content))
-    check_encoder("embed", tmp_path, "ab")
-    with pytest.raises(UserError, match=r"embed/metrics\.json: of another encoder; run the embed stage$"):
-        check_encoder("embed", tmp_path, "cd")
-    metrics.write_text('{"knn_top1": 1}')
-    check_encoder("embed", tmp_path, "cd")
+    encoder = Path("encoder")
+    check("embed")
+    record_run("embed", {"encoder": fingerprint.of_file(encoder)})
+    record_run("pretrain", {}, encoder)
+    check("embed")
+    check("pretrain")
+    encoder.write_text("others")
+    for stage in ("embed", "pretrain"):
+        with pytest.raises(UserError, match=OF_ANOTHER.format(stage)):
+            check(stage)
+        Path(stage, "metrics.json").write_text('{"knn_top1": 1}')
+        check(stage)
+
+
+@pytest.mark.parametrize("change", ["", "encoder", "metrics", "stage", "damaged"])
+def test_equal_metrics_that_dvc_brought_back_without_their_record_are_taken(change: str, measured: Path) -> None:
+    record_run("embed", {"encoder": "of another"})
+    paths = {"deps": Path("encoder"), "outs": Path("embed/metrics.json")}
+    lock: Any = {
+        "stages": {
+            "other" if change == "stage" else "embed": {
+                kind: [{"path": path.as_posix(), "md5": fingerprint.of_out(path)}] for kind, path in paths.items()
+            }
+        }
+    }
+    if change in ("encoder", "metrics"):
+        lock["stages"]["embed"]["deps" if change == "encoder" else "outs"][0]["md5"] = "of others"
+    Path("dvc.lock").write_text("a: [" if change == "damaged" else json.dumps(lock))
+    if not change:
+        check("embed")
+        return
+    with pytest.raises(UserError, match=OF_ANOTHER.format("embed")):
+        check("embed")

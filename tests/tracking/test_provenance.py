@@ -98,9 +98,14 @@ def test_the_record_says_what_decides_the_bytes(clone: Path) -> None:
     assert "sections" not in without
 
 
-def test_it_is_written_again_where_results_code_or_parameters_are_others_only(clone: Path) -> None:
+def test_it_is_written_again_where_results_inputs_code_or_parameters_are_others_only(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, _ = write()
-    assert write(inputs={"data": "cd"})[0] == first
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance, "versions", lambda device: {"torch": "another"})
+        assert write()[0] == first
+    assert write(inputs={"data": "bc"})[0]["fingerprints"]["data"] == "bc"
     Path("model").write_text("after")
     assert write(inputs={"data": "cd"})[0]["fingerprints"]["data"] == "cd"
     Path("stages/train.py").write_text("LAYERS = 4\n")

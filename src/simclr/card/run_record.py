@@ -1,10 +1,13 @@
-"""What reports/pretrain/run.json says of how an encoder was made."""
+"""What the run.json of the stages say of how the encoder was made, and of which encoder their metrics are."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from simclr.core import fingerprint
 from simclr.core.errors import UserError
@@ -32,20 +35,37 @@ class RunRecord:
         return self.device == "cpu" and self.instructions == "held" and set(self.processes.values()) == {1}
 
 
-def check_encoder(stage: str, reports: Path, digest: str) -> None:
-    """Check that the metrics of `stage` are of the encoder whose SHA-256 is `digest`, as far as its record tells.
+def check_encoder(stage: str, reports: Path, encoder: Path) -> None:
+    """Check that the metrics of `stage` are of the file `encoder`, as far as its record or dvc.lock tells.
+
+    The record alone does not suffice: DVC may bring back metrics of this encoder that equal those of another one, as
+    where there was nothing to measure, and leave the record of the other.
 
     Raises:
         UserError: they are of another one, as after single stages.
     """
-    metrics = reports / stage / "metrics.json"
+    metrics, md5 = reports / stage / "metrics.json", fingerprint.of_out(encoder)
     try:
-        record = _record(reports / stage / "run.json", metrics, fingerprint.of_out(metrics))
-        is_other = record is not None and record["fingerprints"]["encoder"] != digest
+        results = {metrics.as_posix(): fingerprint.of_out(metrics), encoder.as_posix(): md5}
+        record = _record(reports / stage / "run.json", metrics, results[metrics.as_posix()])
+        if record is None:
+            return
+        made, read = record["outs"].get(encoder.as_posix(), md5), record["fingerprints"].get("encoder")
     except _UNREADABLE:
         return
-    if is_other:
+    is_other = made != md5 or read not in (None, fingerprint.of_file(encoder))
+    if is_other and not _is_locked(stage, results):
         raise UserError(f"{metrics}: of another encoder; run the {stage} stage")
+
+
+def _is_locked(stage: str, files: Mapping[str, str]) -> bool:
+    """Whether dvc.lock has these `files`, by path with their MD5, as what `stage` read or wrote together."""
+    try:
+        entry = YAML(typ="safe", pure=True).load(Path("dvc.lock"))["stages"][stage]
+        locked = {item["path"]: item["md5"] for item in [*entry["deps"], *entry["outs"]]}
+    except (*_UNREADABLE, YAMLError):
+        return False
+    return files.items() <= locked.items()
 
 
 def read_run_record(path: Path, out: Path, digest: str) -> RunRecord | None:

@@ -44,7 +44,7 @@ def write(
 ) -> None:
     """Write both files for a stage at its end.
 
-    run.json stays unchanged if it is about the same results, code and parameters.
+    run.json stays unchanged if it is about the same results, inputs, code and parameters.
 
     Args:
         program: the stage's file; its results are in reports/<stage> and in `outs`.
@@ -60,12 +60,12 @@ def write(
     if device is not None:
         sections = [*sections, "processor"]
     reports.mkdir(parents=True, exist_ok=True)
-    digests = stage_digests.of(program, options, sections)
+    digests = {**stage_digests.of(program, options, sections), **inputs}
     out_digests = {path.as_posix(): fingerprint.of_out(path) for path in sorted([*outs, *_results(reports)])}
     used = {"options": " ".join(options)} | ({"sections": " ".join(sections)} if sections else {})
     if _read_record(reports / _RUN) != (out_digests, used, digests):
         record: dict[str, Any] = {"outs": out_digests, **used}
-        record |= {"fingerprints": {**digests, **inputs}, "versions": versions(device)}
+        record |= {"fingerprints": digests, "versions": versions(device)}
         if device is not None:
             name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
             record |= {
@@ -135,12 +135,12 @@ def _results(reports: Path) -> list[Path]:
 
 
 def _read_record(path: Path) -> Any:
-    """Of a run.json the digests of the results, what the stage used, and the digests of that; None if it is missing or
-    damaged."""
+    """Of a run.json the digests of the results, what the stage used, and the digests of that and of its inputs; None if
+    it is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
         used = {name: content[name] for name in ("options", "sections") if name in content}
-        return content["outs"], used, {name: content["fingerprints"][name] for name in ("code", "parameters")}
+        return content["outs"], used, content["fingerprints"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

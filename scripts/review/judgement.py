@@ -24,6 +24,8 @@ _SPLITS = {
 _VOTES = {"embed.knn_top1": "embed", "pretrain.val_knn_top1": "pretrain.validation"}
 """Accuracies of kNN, by the section of params.yaml that says how its neighbors vote."""
 _ENCODER = "models/encoder.safetensors"
+_PROBE = "linear_eval"
+"""The stage of the predictions."""
 _STUDENT = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
     2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
@@ -78,6 +80,8 @@ def judge(
     tables = [_predictions(side) for side in (before, after)]
     by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
     by_images |= {item.metric: _by_class(item) for item in verdict.over_classes(*tables)}
+    if _PROBE in results.outdated(before) | results.outdated(after):
+        by_images = {}
     first, second = results.metrics(before), results.metrics(after)
     encoders = [results.locked(side, "pretrain").get(_ENCODER) for side in (before, after)]
     is_same_encoder = encoders[0] is not None and encoders[0] == encoders[1]  # that of a seed, whichever

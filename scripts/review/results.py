@@ -19,9 +19,10 @@ _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 
 
 def metrics(revision: Revision) -> dict[str, float]:
-    """The numbers of every reports/<stage>/metrics.json, by stage and key."""
+    """The numbers of every reports/<stage>/metrics.json, by stage and key; but for stages that are `outdated`."""
     metrics: dict[str, float] = {}
     stages = {path: stage[1] for path in revision.files("reports") if (stage := _METRICS.fullmatch(path))}
+    stages = {path: stage for path, stage in stages.items() if stage not in outdated(revision)}
     for path, content in revision.read_all(list(stages)).items():
         numbers = {f"{stages[path]}.{key}": _number(value) for key, value in flat(_json(content)).items()}
         metrics |= {key: value for key, value in numbers.items() if value is not None}
@@ -84,20 +85,36 @@ def locked(revision: Revision, stage: str) -> dict[str, str]:
 def agree(revision: Revision) -> bool:
     """Whether the results in dvc.lock are of the parameters in params.yaml, and of each other: a commit may hold a
     changed params.yaml beside older results. Without a dvc.lock nothing is known against them."""
-    values = parameters(revision)
     try:
-        stages = (_yaml(revision.read("dvc.lock")) or {"stages": {}})["stages"].values()
-        outs = {str(item["path"]): item["md5"] for stage in stages for item in stage.get("outs", [])}
-        for stage in stages:
-            for name, value in flat(stage.get("params", {}).get("params.yaml", {})).items():
-                if values.get(name) != value:
-                    return False
-            for item in stage.get("deps", []):
-                if outs.get(str(item["path"]), item["md5"]) != item["md5"]:
-                    return False
+        return not _outdated(revision)
     except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return False
-    return True
+
+
+def outdated(revision: Revision) -> set[str]:
+    """The stages whose results are of other parameters or other inputs than those that are there, as of an experiment
+    that ran pretrain alone; of a dvc.lock that is damaged or missing none is known."""
+    try:
+        return _outdated(revision)
+    except (YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return set()
+
+
+def _outdated(revision: Revision) -> set[str]:
+    values = parameters(revision)
+    stages = (_yaml(revision.read("dvc.lock")) or {"stages": {}})["stages"]
+    outs = {str(out["path"]): (name, out["md5"]) for name, stage in stages.items() for out in stage.get("outs", [])}
+
+    @cache
+    def is_outdated(name: str) -> bool:
+        params = flat(stages[name].get("params", {}).get("params.yaml", {}))
+        if any(values.get(key) != value for key, value in params.items()):
+            return True
+        read = {str(item["path"]): item["md5"] for item in stages[name].get("deps", [])}
+        made = {path: outs[path] for path in read if path in outs}
+        return any(md5 != read[path] or is_outdated(maker) for path, (maker, md5) in made.items())
+
+    return {name for name in stages if is_outdated(name)}
 
 
 def data(revision: Revision) -> dict[str, str]:

@@ -148,6 +148,36 @@ def test_recorded_seeds_of_the_base_tell_what_is_noise(
     assert judged(review, repository, monkeypatch) == [("mean of 3 seeds and one run", "within noise")]
 
 
+def test_results_of_an_earlier_encoder_are_not_measured(
+    repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `dvc exp run` of pretrain alone: the other stages have results, but of the encoder before."""
+
+    def lock(encoder: str, read: str, features: str) -> None:
+        """`read` is the encoder that embed read."""
+        pretrain = {"outs": [{"path": "encoder", "md5": encoder}], "params": {"params.yaml": {"pretrain": {"seed": 0}}}}
+        embed = {"deps": [{"path": "encoder", "md5": read}], "outs": [{"path": "features", "md5": features}]}
+        linear_eval = {"deps": [{"path": "features", "md5": features}]}
+        stages = {"pretrain": pretrain, "embed": embed, "linear_eval": linear_eval}
+        (repository / "dvc.lock").write_text(json.dumps({"stages": stages}))
+
+    measure(repository, "convert", {"val": {"images": 100}})
+    measure(repository, "pretrain", {"val_knn_top1": 95.0})
+    lock("a", "a", "of a")
+    (repository / "reports/seeds.json").unlink()
+    amend(repository)
+    measure(repository, "pretrain", {"val_knn_top1": 80.0})
+    lock("b", "a", "of a")
+    assert judged(review, repository, monkeypatch) == [("100 images", "worse"), ("", "not measured")]
+    (repository / "params.yaml").write_text("pretrain:\n  seed: 1\n")
+    assert judged(review, repository, monkeypatch) == [("", "not measured")] * 2
+    (repository / "params.yaml").write_text("pretrain:\n  seed: 0\n")
+    lock("b", "b", "of b")
+    have(repository, 76.0, 20)
+    assert judged(review, repository, monkeypatch)[1] == ("100 images", "worse")
+    assert judged(review, repository, monkeypatch)[0][0].startswith("0 gained, 10 lost")
+
+
 def test_the_same_results_are_unchanged(repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     run(repository, "git", "commit", "--quiet", "--allow-empty", "--message", "same")
     run(repository, "git", "tag", "same")

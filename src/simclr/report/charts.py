@@ -104,7 +104,7 @@ def table_chart(
         axes.grid()
         if logarithmic:
             axes.set_xscale("log")
-            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.set_xticks(places, [f"{place:g}" for place in places], size=6)
             axes.minorticks_off()
         for color, (name, own) in zip(cycle(COLORS), series.items(), strict=False):
             axes.errorbar(

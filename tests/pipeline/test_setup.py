@@ -117,7 +117,8 @@ def test_one_of_another_python_than_the_one_asked_for_is_not_used(clone: Path) -
     version = sys.version.split()[0]
     assert (code, said) == (
         1,
-        f"setup: PYTHON=no-python is none, .venv is made with Python {version}; remove .venv to have it made anew\n",
+        f"setup: PYTHON=no-python is none, .venv is made with Python {version}; unset PYTHON, or remove .venv to have "
+        "it made anew\n",
     )
 
 
@@ -145,13 +146,18 @@ def test_what_is_no_folder_is_named(obstacle: str, clone: Path, tmp_path: Path) 
 
 def test_two_at_once_take_turns(clone: Path) -> None:
     """The second finds what the first has made."""
-    with (clone / "requirements.lock").open("a") as lock:
+    lock = os.open(clone, os.O_RDONLY)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         variables = os.environ | {"PYTHON": sys.executable}
         second = subprocess.Popen([str(clone / "scripts/setup")], env=variables, stderr=subprocess.PIPE, text=True)
         assert second.stderr is not None
         assert second.stderr.readline() == "setup: waiting for another setup of this clone\n"
+        (clone / "requirements.lock").replace(clone / "x")  # as Git does
+        (clone / "x").replace(clone / "requirements.lock")
         whole(clone)
+    finally:
+        os.close(lock)
     assert (second.communicate()[1], second.returncode) == ("", 0)
 
 

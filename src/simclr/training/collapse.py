@@ -14,8 +14,10 @@ with BatchNorm, but a ResNet-101 without norms has 0.9997."""
 
 @torch.no_grad()
 def similarity(h: Tensor) -> float:
-    """The mean cosine similarity of all pairs of the representations h (N, D)."""
-    return F.normalize(h.float(), dim=1).mean(dim=0).square().sum().item()
+    """The mean cosine similarity of all pairs of the representations h (N, D); that of two zeros is 1."""
+    directions = F.normalize(h.double(), dim=1, eps=1e-300)  # in float32 squares of less than 1e-19 are 0
+    no_direction = (h == 0).all(dim=1, keepdim=True)
+    return torch.cat([directions, no_direction], dim=1).mean(dim=0).square().sum().item()
 
 
 class CollapseAlarm:

@@ -86,7 +86,8 @@ def draw_embedding(embedding: arrays.Arrays, train: Beton, test: Beton, classes:
     sheets.neighbor_sheet(
         REPORTS / "neighbors.png",
         list(loader.thumbnails(test, queries, size=96)),
-        [classes[label] for label in test.labels[queries]] if classes else [],
+        test.labels[queries].tolist(),
+        classes,
         [list(loader.thumbnails(train, row, size=96)) for row in nearest],
         train.labels[nearest] == test.labels[queries][:, None] if classes else None,
         "Test images and their nearest training images",

@@ -41,7 +41,7 @@ def contact_sheet(path, seed=0):
 def neighbor_sheet(path, seed=0):
     near = [[image(10 * row + column) for column in range(4)] for row in range(3)]
     correct = [[(row + column + seed) % 2 == 0 for column in range(4)] for row in range(3)]
-    sheets.neighbor_sheet(path, [image(row) for row in range(3)], NAMES[:3], near, correct, "test")
+    sheets.neighbor_sheet(path, [image(row) for row in range(3)], range(3), NAMES, near, correct, "test")
 
 
 def search_sheet(path, seed=0, names=NAMES):
@@ -183,7 +183,9 @@ def test_contact_sheet_is_as_wide_as_its_title(tmp_path):
 def test_sheets_take_images_of_all_sizes(tmp_path):
     images = [image(0), image(1, 512, 300), image(2, 33, 200), image(3, 1, 600), image(4, 50, 40)]
     sheets.contact_sheet(tmp_path / "1.png", images, [0, 0, -1, 1, 1], ["a", "b"], "mixed")
-    sheets.neighbor_sheet(tmp_path / "2.png", images[:1], ["cat"], [images[1:]], [[True, False, True, True]], "mixed")
+    sheets.neighbor_sheet(
+        tmp_path / "2.png", images[:1], [0], ["cat"], [images[1:]], [[True, False, True, True]], "mixed"
+    )
     assert opened(tmp_path / "1.png").shape[0] == 42 + 3 * 99 - 3 + 12
     assert opened(tmp_path / "2.png").shape[0] == 72 + 105 + 36
 
@@ -201,7 +203,7 @@ def test_a_sheet_of_120_photographs_is_a_small_file(tmp_path):
 def test_neighbors_are_told_apart_by_color_and_without(tmp_path):
     gray = plain(128)
     for name, same in [("same", True), ("other", False)]:
-        sheets.neighbor_sheet(tmp_path / f"{name}.png", [gray], [], [[gray]], [[same]], "")
+        sheets.neighbor_sheet(tmp_path / f"{name}.png", [gray], [-1], [], [[gray]], [[same]], "")
     same, other = (opened(tmp_path / f"{name}.png").astype(int) for name in ("same", "other"))
     assert same.shape == other.shape
 
@@ -249,7 +251,7 @@ def test_a_search_shows_the_end_of_a_long_name_and_none_that_the_font_lacks(tmp_
 
 def test_a_neighbor_without_its_query_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="zip"):
-        sheets.neighbor_sheet(tmp_path / "1.png", [image(0)] * 2, ["a", "b"], [[image(1)]], [[True]], "")
+        sheets.neighbor_sheet(tmp_path / "1.png", [image(0)] * 2, [0, 1], ["a", "b"], [[image(1)]], [[True]], "")
     assert os.listdir(tmp_path) == []
 
 
@@ -349,6 +351,34 @@ def test_a_logarithmic_axis_has_equal_steps_for_equal_factors(tmp_path):
     assert starts[2] - starts[1] == pytest.approx(starts[1] - starts[0], abs=1)
 
 
+def test_labels_of_a_logarithmic_axis_do_not_overlap():
+    assert charts._labels_apart([1, 2, 5, 10, 20, 50, 100, 190, 195, 200]) == [
+        "1", "2", "5", "10", "20", "50", "100", "190", "", "",
+    ]  # fmt: skip
+    assert charts._labels_apart([10, 1_234_567]) == ["10", "1234567"]
+    assert charts._labels_apart([20]) == ["20"]
+
+
+def test_a_class_with_any_name_is_in_the_legend(tmp_path):
+    for name in ("background", "_background"):
+        map_picture.embedding_map(tmp_path / f"{name}.png", np.zeros((1, 2)), np.zeros(1, int), [name], "")
+    plain, underscored = (opened(tmp_path / f"{name}.png")[:, 850:] for name in ("background", "_background"))
+    blue = [
+        (np.abs(picture.astype(int) - np.array([95, 160, 224])).sum(axis=2) < 40).sum()
+        for picture in (plain, underscored)
+    ]
+    assert blue[0] == blue[1] > 10
+
+
+def test_a_class_without_letters_has_one_name_for_all_queries(tmp_path):
+    """Its number, as on the map."""
+    for name, labels in (("twice", [1, 1]), ("first", [1, 0])):
+        sheets.neighbor_sheet(
+            tmp_path / f"{name}.png", [plain(9)] * 2, labels, ["#1", "語"], [[plain(9)]] * 2, None, ""
+        )
+    assert (tmp_path / "twice.png").read_bytes() == (tmp_path / "first.png").read_bytes()
+
+
 def dark_pixels(path, width):
     return (opened(path)[:, :width] < 128).all(axis=2).sum()
 
@@ -356,10 +386,9 @@ def dark_pixels(path, width):
 def test_classes_are_named_beside_queries_and_on_the_map(tmp_path):
     sheet, embedding = [], []
     for names in ([], ["a", "b"], ["a", "longer"]):
-        sheets.neighbor_sheet(tmp_path / "1.png", [plain(0)], names[:1], [[plain(0)]], [[True]], "")
-        sheet.append(dark_pixels(tmp_path / "1.png", -1))
-        sheets.neighbor_sheet(tmp_path / "1.png", [plain(0)], names[1:], [[plain(0)]], [[True]], "")
-        sheet.append(dark_pixels(tmp_path / "1.png", -1))
+        for label in (0, 1):
+            sheets.neighbor_sheet(tmp_path / "1.png", [plain(0)], [label], names, [[plain(0)]], [[True]], "")
+            sheet.append(dark_pixels(tmp_path / "1.png", -1))
         map_picture.embedding_map(tmp_path / "2.png", np.array([[0.0, 0.0], [1, 1]]), np.arange(2), names, "")
         embedding.append(dark_pixels(tmp_path / "2.png", 800))  # without the legend
     assert sheet[0] == sheet[1] < sheet[2] == sheet[4] < sheet[5]

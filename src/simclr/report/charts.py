@@ -1,5 +1,6 @@
 """Charts of accuracy and confusion as PNG files: equal input gives equal bytes."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from simclr.report.class_names import drawable, shorten
 from simclr.report.figure import COLORS, open_figure, text_width
 
+_LABEL = 0.045
+"""The width of a number of three digits, as a share of an axis."""
 _MARKED = 12
 """Points of a line at most that are marked as what was measured."""
 
@@ -104,7 +107,7 @@ def table_chart(
         axes.grid()
         if logarithmic:
             axes.set_xscale("log")
-            axes.set_xticks(places, [f"{place:g}" for place in places], size=6)
+            axes.set_xticks(places, _labels_apart(places), size=6)
             axes.minorticks_off()
         for color, (name, own) in zip(cycle(COLORS), series.items(), strict=False):
             axes.errorbar(
@@ -114,6 +117,16 @@ def table_chart(
             if own.limits:
                 axes.fill_between(places, *own.limits, color=color, alpha=0.15, linewidth=0)
         _name(series, axes.set_ylabel, axes.legend)
+
+
+def _labels_apart(places: Sequence[float]) -> list[str]:
+    """The numbers `places`, which rise, as labels of a logarithmic axis; empty where one would lie on that before."""
+    labels, last = [], -math.inf
+    for place in places:
+        is_apart = math.log(place) - last >= _LABEL * math.log(places[-1] / places[0])
+        labels.append(f"{place:.12g}" if is_apart else "")
+        last = math.log(place) if is_apart else last
+    return labels
 
 
 def _bars(path: Path, names: Sequence[str], series: Mapping[str, _Series], title: str, reference: str) -> None:

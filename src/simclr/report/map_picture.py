@@ -39,11 +39,14 @@ def embedding_map(
         if not classes:
             axes.scatter(points[:, 0], points[:, 1], area, COLORS[0], linewidths=0, alpha=0.7)
         elif legend:
-            for index, name in enumerate(drawable(classes)):
+            handles = []
+            for index in range(len(classes)):
                 marker, color = MARKERS[index // len(COLORS)], COLORS[index % len(COLORS)]
                 x, y = points[labels == index].T
-                axes.scatter(x, y, area, color, marker=marker, linewidths=0, alpha=0.85, label=shorten(name))
-            figure.legend(loc="outside right upper", markerscale=(30 / area) ** 0.5)
+                handles.append(axes.scatter(x, y, area, color, marker=marker, linewidths=0, alpha=0.85))
+            # given, since labels of plots that begin with _ are left out
+            names = [shorten(name) for name in drawable(classes)]
+            figure.legend(handles, names, loc="outside right upper", markerscale=(30 / area) ** 0.5)
         else:
             # Neighboring labels get distant hues: multiples of the golden section, modulo 1.
             hues = colormaps["turbo"](np.arange(len(classes)) * 0.618034 % 1)
@@ -66,7 +69,9 @@ def _name_medians(
     placed: list[Any] = []
     for index in np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]:
         x, y = np.median(points[labels == index], axis=0)
-        text = axes.text(x, y, shorten(names[index], 18), size=7, ha="center", va="center")
+        text = axes.annotate(  # above the median, whose point stays in sight
+            shorten(names[index], 18), (x, y), (0, 4), textcoords="offset points", size=7, ha="center", va="bottom"
+        )
         text.set_path_effects([patheffects.withStroke(linewidth=2, foreground="white")])
         extent = text.get_window_extent().padded(2)
         if any(extent.overlaps(other) for other in placed):

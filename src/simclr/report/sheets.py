@@ -71,7 +71,8 @@ def contact_sheet(
 def neighbor_sheet(
     path: Path,
     queries: Sequence[NDArray[np.uint8]],
-    names: Sequence[str],
+    labels: Sequence[int],
+    classes: Sequence[str],
     neighbors: Sequence[Sequence[NDArray[np.uint8]]],
     correct: Sequence[Sequence[bool]] | None,
     title: str,
@@ -81,7 +82,8 @@ def neighbor_sheet(
     Args:
         path: the PNG file; its parent folders are made.
         queries: Q images.
-        names: of their classes; none without labels.
+        labels: Q of 0 ... C-1, or -1 without classes.
+        classes: C names, which stand beside the queries.
         neighbors: for each query its K images, nearest first.
         correct: for each query K times whether the neighbor is of the query's class; None without labels.
         title: stands above the sheet.
@@ -89,7 +91,8 @@ def neighbor_sheet(
     side = cells.side([*queries, *(image for row in neighbors for image in row)])
     frame = 3  # pixels; drawn in the gap around a cell
     step = side + 2 * frame + GAP
-    shown = [shorten(name) for name in drawable(names)]
+    names = drawable(classes)
+    shown = [shorten(names[label]) for label in labels] if classes else []
     edge = MARGIN + (max(text_width(name, 8) for name in shown) + MARGIN if shown else 0)
     left, top = edge + step + 2 * MARGIN, 6 * MARGIN
     legend = "" if correct is None else "solid green: same class as the query    dashed orange, crossed: another class"

@@ -361,6 +361,12 @@ def record_run(stage: str, inputs: dict[str, str], *outs: Path) -> None:
     Path(stage, "run.json").write_text(json.dumps({"outs": digests, "fingerprints": inputs}))
 
 
+def lock(stage: str, **deps_and_outs: Path) -> None:
+    """Write a dvc.lock that has these files of `stage`, as they are."""
+    entry = {kind: [{"path": path.as_posix(), "md5": fingerprint.of_out(path)}] for kind, path in deps_and_outs.items()}
+    Path("dvc.lock").write_text(json.dumps({"stages": {stage: entry}}))
+
+
 def check(stage: str) -> None:
     check_encoder(stage, Path(), Path("encoder"))
 
@@ -384,22 +390,33 @@ def test_metrics_of_another_encoder_are_refused(measured: Path) -> None:
         check(stage)
 
 
-@pytest.mark.parametrize("change", ["", "encoder", "metrics", "stage", "damaged"])
-def test_equal_metrics_that_dvc_brought_back_without_their_record_are_taken(change: str, measured: Path) -> None:
+@pytest.mark.parametrize("known", ["dvc.lock", "other stage", "other metrics", "damaged"])
+def test_equal_metrics_that_dvc_brought_back_without_their_record_are_taken(known: str, measured: Path) -> None:
+    metrics = Path("embed/metrics.json")
     record_run("embed", {"encoder": "of another"})
-    paths = {"deps": Path("encoder"), "outs": Path("embed/metrics.json")}
-    lock: Any = {
-        "stages": {
-            "other" if change == "stage" else "embed": {
-                kind: [{"path": path.as_posix(), "md5": fingerprint.of_out(path)}] for kind, path in paths.items()
-            }
-        }
-    }
-    if change in ("encoder", "metrics"):
-        lock["stages"]["embed"]["deps" if change == "encoder" else "outs"][0]["md5"] = "of others"
-    Path("dvc.lock").write_text("a: [" if change == "damaged" else json.dumps(lock))
-    if not change:
+    if known == "other metrics":
+        metrics.write_text('{"knn_top1": 1}')
+    lock("linear_eval" if known == "other stage" else "embed", deps=Path("encoder"), outs=metrics)
+    if known == "other metrics":
+        metrics.write_text("{}")
+    if known == "damaged":
+        Path("dvc.lock").write_text("a: [")
+    if known == "dvc.lock":
         check("embed")
         return
+    with pytest.raises(UserError, match=OF_ANOTHER.format("embed")):
+        check("embed")
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_metrics_without_their_record_are_refused_where_dvc_knows_of_another_encoder(
+    recorded: bool, measured: Path
+) -> None:
+    if recorded:  # of other metrics, as where DVC brought these back
+        record_run("embed", {"encoder": fingerprint.of_file(Path("encoder"))})
+        Path("embed/metrics.json").write_text('{"knn_top1": 1}')
+    lock("embed", deps=Path("encoder"), outs=Path("embed/metrics.json"))
+    check("embed")
+    Path("encoder").write_text("others")
     with pytest.raises(UserError, match=OF_ANOTHER.format("embed")):
         check("embed")

@@ -38,34 +38,38 @@ class RunRecord:
 def check_encoder(stage: str, reports: Path, encoder: Path) -> None:
     """Check that the metrics of `stage` are of the file `encoder`, as far as its record or dvc.lock tells.
 
-    The record alone does not suffice: DVC may bring back metrics of this encoder that equal those of another one, as
-    where there was nothing to measure, and leave the record of the other.
+    DVC may bring metrics back and leave the record of others, or of equal ones of another encoder: then dvc.lock knows.
 
     Raises:
         UserError: they are of another one, as after single stages.
     """
     metrics, md5 = reports / stage / "metrics.json", fingerprint.of_out(encoder)
-    try:
-        results = {metrics.as_posix(): fingerprint.of_out(metrics), encoder.as_posix(): md5}
-        record = _record(reports / stage / "run.json", metrics, results[metrics.as_posix()])
-        if record is None:
-            return
-        made, read = record["outs"].get(encoder.as_posix(), md5), record["fingerprints"].get("encoder")
-    except _UNREADABLE:
+    if not metrics.exists():
         return
-    is_other = made != md5 or read not in (None, fingerprint.of_file(encoder))
-    if is_other and not _is_locked(stage, results):
+    digest = fingerprint.of_out(metrics)
+    try:
+        record = _record(reports / stage / "run.json", metrics, digest) or {"outs": {}, "fingerprints": {}}
+        made, read = record["outs"].get(encoder.as_posix()), record["fingerprints"].get("encoder")
+    except _UNREADABLE:
+        made = read = None
+    if made == md5 or (read is not None and read == fingerprint.of_file(encoder)):
+        return
+    locked = _locked(stage)
+    if locked.get(metrics.as_posix()) == digest:
+        is_other = locked.get(encoder.as_posix()) != md5
+    else:
+        is_other = made is not None or read is not None
+    if is_other:
         raise UserError(f"{metrics}: of another encoder; run the {stage} stage")
 
 
-def _is_locked(stage: str, files: Mapping[str, str]) -> bool:
-    """Whether dvc.lock has these `files`, by path with their MD5, as what `stage` read or wrote together."""
+def _locked(stage: str) -> dict[str, str]:
+    """The MD5 of what `stage` read and wrote by dvc.lock, by path; nothing where that does not tell."""
     try:
         entry = YAML(typ="safe", pure=True).load(Path("dvc.lock"))["stages"][stage]
-        locked = {item["path"]: item["md5"] for item in [*entry["deps"], *entry["outs"]]}
+        return {item["path"]: item["md5"] for item in [*entry["deps"], *entry["outs"]]}
     except (*_UNREADABLE, YAMLError):
-        return False
-    return files.items() <= locked.items()
+        return {}
 
 
 def read_run_record(path: Path, out: Path, digest: str) -> RunRecord | None:

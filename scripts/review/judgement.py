@@ -48,8 +48,8 @@ class Judgement:
 
     @property
     def cells(self) -> list[str]:
-        if math.isnan(self.after):
-            return [f"{self.before:.2f}", "-", "-"]
+        if self.word == "not measured":
+            return [*("-" if math.isnan(value) else f"{value:.2f}" for value in (self.before, self.after)), "-"]
         if self.word in ("unchanged", "not compared"):
             return [f"{self.before:.2f}", f"{self.after:.2f}", "=" if self.word == "unchanged" else "-"]
         difference = round(self.after - self.before, 2) + 0.0  # never -0.00
@@ -118,9 +118,11 @@ def judge(
         elif are_accuracies:
             unknown = f"{_count_of(metric)} is unknown"
             judgements.append(Judgement(metric, values[0], values[1], 0.0, unknown, "not compared"))
-    gone = _judged_metrics(before, after, first.keys() - second.keys()) - compared
-    for metric in sorted(gone):
-        judgements.append(Judgement(metric, first[metric], math.nan, 0.0, "", "not measured"))
+    gone = _judged_metrics(before, after, first.keys() - second.keys())
+    stale = {item for item in second.keys() - first.keys() if item.partition(".")[0] in results.outdated(before)}
+    for metric in sorted((gone | _judged_metrics(before, after, stale)) - compared):
+        values = [side.get(metric, math.nan) for side in (first, second)]
+        judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "not measured"))
     return judgements
 
 

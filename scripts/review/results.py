@@ -57,7 +57,9 @@ def comments(revision: Revision) -> dict[str, str]:
 
 
 def table(revision: Revision, path: str) -> list[dict[str, str]]:
-    """The rows of a CSV file; none if it is missing or no table."""
+    """The rows of a CSV file reports/<stage>/...; none if it is missing or no table, or the stage `outdated`."""
+    if stage_of(path) in outdated(revision):
+        return []
     try:
         rows = list(csv.reader(io.StringIO(_text(revision.read(path)), newline="")))
     except csv.Error:
@@ -65,6 +67,11 @@ def table(revision: Revision, path: str) -> list[dict[str, str]]:
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         return []
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+
+
+def stage_of(path: str) -> str:
+    """The stage whose result in reports/ `path` is."""
+    return path.removeprefix("reports/").partition("/")[0]
 
 
 def record(revision: Revision, stage: str) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def recorded(revision: Revision) -> dict[str, Sample]:
     try:
         content = json.loads(revision.read(str(FILE)) or b"{}")
         for name, value in content["metrics"].items():
+            if name.partition(".")[0] in results.outdated(revision):
+                continue
             if f"{own.get(name):.6g}" != f"{value['commit']:.6g}":
                 return {}
             sample = Sample(float(value["mean"]), float(value["sd"]), int(value["seeds"]))

@@ -176,6 +176,10 @@ def test_results_of_an_earlier_encoder_are_not_measured(
     have(repository, 76.0, 20)
     assert judged(review, repository, monkeypatch)[1] == ("100 images", "worse")
     assert judged(review, repository, monkeypatch)[0][0].startswith("0 gained, 10 lost")
+    lock("b", "a", "of a")
+    amend(repository)
+    lock("b", "b", "of b")
+    assert judged(review, repository, monkeypatch) == [("", "unchanged"), ("", "not measured")]
 
 
 def test_the_same_results_are_unchanged(repository: Path, review: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -302,7 +302,7 @@ def test_an_invalid_pipeline_ends_in_one_line(clone: Path, file: str, old: str, 
 
 def test_an_unknown_base_ends_in_one_line(clone: Path) -> None:
     for base in ("nowhere", ""):
-        assert failure(clone, base).startswith(f"there is no Git revision '{base}' here; ")
+        assert failure(clone, base).startswith(f"there is no branch, tag or commit '{base}' here; ")
     done = run(clone, str(SCRIPT), check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].endswith("the following arguments are required: BASE")
@@ -357,6 +357,25 @@ def test_images_that_cannot_be_compared_have_no_verdict(clone: Path, parts: Call
     commit(clone, "unlabelled")
     assert parts().judge("unlabelled") == ("None: `the test images have no labels before and now`", False)
     run(clone, str(SCRIPT), "unlabelled", "--fail-on", "worse")
+
+
+@pytest.mark.parametrize("side", ["base", "workspace"])
+def test_fail_on_worse_fails_where_a_side_has_results_of_another_encoder(
+    side: str, clone: Path, parts: Callable[[], ModuleType]
+) -> None:
+    predict(clone, set(range(20)))
+    commit(clone, "predicted")
+    assert not parts().judge("predicted")[1]
+    lock = YAML(typ="safe").load(clone / "dvc.lock")
+    [out, *_] = lock["stages"]["train"]["outs"]
+    fresh = json.dumps({**lock, "stages": lock["stages"] | {"linear_eval": {"deps": [out]}}})
+    stale = json.dumps({**lock, "stages": lock["stages"] | {"linear_eval": {"deps": [{**out, "md5": "of another"}]}}})
+    (clone / "dvc.lock").write_text(stale if side == "base" else fresh)
+    commit(clone, "locked")
+    (clone / "dvc.lock").write_text(stale if side == "workspace" else fresh)
+    assert parts().judge("locked")[1]
+    (clone / "dvc.lock").write_text(fresh)
+    assert parts().judge("locked")[1] == (side == "base")
 
 
 def test_a_comment_judges_the_mean_over_classes_where_a_class_is_rare(

@@ -74,7 +74,9 @@ lock: ## renew requirements.lock and, on top of it, requirements-bench.lock from
 # the files go first: Git may take one that DVC wrote twice in a second for unchanged
 reset: setup ## back to the last commit: discards all changes that are not committed, and all files in reports/; new files stay
 	git cat-file -e HEAD:./params.yaml
-	@! git rev-parse --quiet --verify MERGE_HEAD || { echo "reset: a merge is under way; first: git merge --abort"; exit 1; }
+	@for state in MERGE_HEAD CHERRY_PICK_HEAD REVERT_HEAD REBASE_HEAD; do \
+		! git rev-parse --quiet --verify $$state >/dev/null || { echo "reset: Git has begun what $$state names; abort that first"; exit 1; }; \
+	done
 	git reset -q -- .
 	rm -rf reports params.yaml dvc.lock
 	git checkout HEAD -- .

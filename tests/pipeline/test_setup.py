@@ -24,7 +24,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def setup(clone: Path, *arguments: str, python: str = "no-python") -> tuple[int, str]:
-    """Its exit code and its message; no Python is found, so that it ends before it would install one's packages."""
+    """Its exit code and its message; by default no Python is found, so that it ends before it would install one."""
     variables = os.environ | {"PYTHON": python}
     done = subprocess.run(
         [str(clone / "scripts/setup"), *arguments], env=variables, capture_output=True, text=True, check=False
@@ -149,7 +149,7 @@ def test_two_at_once_take_turns(clone: Path) -> None:
     lock = os.open(clone, os.O_RDONLY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        variables = os.environ | {"PYTHON": sys.executable}
+        variables = os.environ | {"PYTHON": sys.executable, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": ""}
         second = subprocess.Popen([str(clone / "scripts/setup")], env=variables, stderr=subprocess.PIPE, text=True)
         assert second.stderr is not None
         assert second.stderr.readline() == "setup: waiting for another setup of this clone\n"

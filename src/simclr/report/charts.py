@@ -86,7 +86,7 @@ def table_chart(
             interval of <name>.
         title: stands above the chart.
         reference: the text of a bar that the others are read against: it is gray, and a line across them.
-        logarithmic: whether the axis of the first column is, whose numbers are above 0.
+        logarithmic: whether the axis of the first column is, if its numbers are above 0.
     """
     (first, keys), *others = columns.items()
     numbers = {name: [float(value) for value in values] for name, values in others}
@@ -105,7 +105,7 @@ def table_chart(
     with open_figure(path, 760, 420) as figure:
         axes = figure.add_subplot(title=title, xlabel=_label(first))
         axes.grid()
-        if logarithmic:
+        if logarithmic and min(places) > 0:
             axes.set_xscale("log")
             axes.set_xticks(places, _labels_apart(places), size=6)
             axes.minorticks_off()

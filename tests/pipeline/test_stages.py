@@ -241,6 +241,9 @@ def test_a_card_does_not_quote_the_record_of_another_run(done: Path, tmp_path: P
     shutil.copytree(done / "reports/pretrain", tmp_path / "reports/pretrain")
     record = tmp_path / "reports/pretrain/run.json"
     record.write_text(record.read_text().replace('"models/encoder.safetensors": "', '"models/encoder.safetensors": "0'))
+    refused = "card: error: reports/pretrain/metrics.json: of another encoder; run the pretrain stage\n"
+    assert run("card", tmp_path) == (1, refused)
+    record.write_text(record.read_text().replace('metrics.json": "', 'metrics.json": "0'))  # DVC brought them back
     assert run("card", tmp_path).code == 0
     card = (tmp_path / "reports/card/model_card.md").read_text()
     assert "How this run was made is not recorded." in card

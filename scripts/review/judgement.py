@@ -80,7 +80,8 @@ def judge(
     tables = [_predictions(side) for side in (before, after)]
     by_images = {item.metric: _by_images(item) for item in verdict.verdicts(*tables)}
     by_images |= {item.metric: _by_class(item) for item in verdict.over_classes(*tables)}
-    if _PROBE in results.outdated(before) | results.outdated(after):
+    outdated_before = results.outdated(before)
+    if _PROBE in outdated_before | results.outdated(after):
         by_images = {}
     first, second = results.metrics(before), results.metrics(after)
     encoders = [results.locked(side, "pretrain").get(_ENCODER) for side in (before, after)]
@@ -119,7 +120,7 @@ def judge(
             unknown = f"{_count_of(metric)} is unknown"
             judgements.append(Judgement(metric, values[0], values[1], 0.0, unknown, "not compared"))
     gone = _judged_metrics(before, after, first.keys() - second.keys())
-    stale = {item for item in second.keys() - first.keys() if item.partition(".")[0] in results.outdated(before)}
+    stale = {item for item in second.keys() - first.keys() if item.partition(".")[0] in outdated_before}
     for metric in sorted((gone | _judged_metrics(before, after, stale)) - compared):
         values = [side.get(metric, math.nan) for side in (first, second)]
         judgements.append(Judgement(metric, values[0], values[1], 0.0, "", "not measured"))

@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from review.revision import Revision
 
-_METRICS = re.compile(r"reports/(\w+)/metrics\.json")
+_METRICS = re.compile(r"reports/\w+/metrics\.json")
 _LARGEST = 1e300
 _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 
@@ -21,10 +21,10 @@ _KEY = re.compile(r"( *)([\w.-]+):(?: |$)")
 def metrics(revision: Revision) -> dict[str, float]:
     """The numbers of every reports/<stage>/metrics.json, by stage and key; but for stages that are `outdated`."""
     metrics: dict[str, float] = {}
-    stages = {path: stage[1] for path in revision.files("reports") if (stage := _METRICS.fullmatch(path))}
-    stages = {path: stage for path, stage in stages.items() if stage not in outdated(revision)}
-    for path, content in revision.read_all(list(stages)).items():
-        numbers = {f"{stages[path]}.{key}": _number(value) for key, value in flat(_json(content)).items()}
+    stale = outdated(revision)
+    paths = [path for path in revision.files("reports") if _METRICS.fullmatch(path) and _stage_of(path) not in stale]
+    for path, content in revision.read_all(paths).items():
+        numbers = {f"{_stage_of(path)}.{key}": _number(value) for key, value in flat(_json(content)).items()}
         metrics |= {key: value for key, value in numbers.items() if value is not None}
     return metrics
 
@@ -58,7 +58,7 @@ def comments(revision: Revision) -> dict[str, str]:
 
 def table(revision: Revision, path: str) -> list[dict[str, str]]:
     """The rows of a CSV file reports/<stage>/...; none if it is missing or no table, or the stage `outdated`."""
-    if stage_of(path) in outdated(revision):
+    if _stage_of(path) in outdated(revision):
         return []
     try:
         rows = list(csv.reader(io.StringIO(_text(revision.read(path)), newline="")))
@@ -67,11 +67,6 @@ def table(revision: Revision, path: str) -> list[dict[str, str]]:
     if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
         return []
     return [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-
-
-def stage_of(path: str) -> str:
-    """The stage whose result in reports/ `path` is."""
-    return path.removeprefix("reports/").partition("/")[0]
 
 
 def record(revision: Revision, stage: str) -> dict[str, Any]:
@@ -153,6 +148,11 @@ def number(text: Any) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return value if abs(value) < _LARGEST else None
+
+
+def _stage_of(path: str) -> str:
+    """The stage whose result in reports/ `path` is."""
+    return path.removeprefix("reports/").partition("/")[0]
 
 
 def _number(value: Any) -> float | None:

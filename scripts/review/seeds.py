@@ -99,11 +99,11 @@ def _unchanged() -> str:
 def recorded(revision: Revision) -> dict[str, Sample]:
     """What reports/seeds.json of a revision says, if its commit had the metrics that the revision has. An author writes
     that file: what is no accuracy over some runs is left out."""
-    own, found = results.metrics(revision), {}
+    own, stale, found = results.metrics(revision), results.outdated(revision), {}
     try:
         content = json.loads(revision.read(str(FILE)) or b"{}")
         for name, value in content["metrics"].items():
-            if name.partition(".")[0] in results.outdated(revision):
+            if name.partition(".")[0] in stale:
                 continue
             if f"{own.get(name):.6g}" != f"{value['commit']:.6g}":
                 return {}

@@ -26,7 +26,7 @@ def main() -> None:
     encoder, transform = encoder_file.load(MODEL, params_file.lookup(values, "pretrain.model"))
     md5, sha256 = fingerprint.of_out(MODEL), fingerprint.of_file(MODEL)
     for stage in REPORTED:
-        check_encoder(stage, REPORTS, MODEL)
+        check_encoder(stage, REPORTS, MODEL, md5, sha256)
     option = encoder_file.option(encoder)
     subject = Subject(
         file=MODEL.as_posix(),

@@ -368,7 +368,8 @@ def lock(stage: str, **deps_and_outs: Path) -> None:
 
 
 def check(stage: str) -> None:
-    check_encoder(stage, Path(), Path("encoder"))
+    encoder = Path("encoder")
+    check_encoder(stage, Path(), encoder, fingerprint.of_out(encoder), fingerprint.of_file(encoder))
 
 
 OF_ANOTHER = r"^{0}/metrics\.json: of another encoder; run the {0} stage$"

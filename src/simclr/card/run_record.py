@@ -35,15 +35,16 @@ class RunRecord:
         return self.device == "cpu" and self.instructions == "held" and set(self.processes.values()) == {1}
 
 
-def check_encoder(stage: str, reports: Path, encoder: Path) -> None:
-    """Check that the metrics of `stage` are of the file `encoder`, as far as its record or dvc.lock tells.
+def check_encoder(stage: str, reports: Path, encoder: Path, md5: str, sha256: str) -> None:
+    """Check that the metrics of `stage` are of the file `encoder`, which has these digests, as far as its record or
+    dvc.lock tells.
 
     DVC may bring metrics back and leave the record of others, or of equal ones of another encoder: then dvc.lock knows.
 
     Raises:
         UserError: they are of another one, as after single stages.
     """
-    metrics, md5 = reports / stage / "metrics.json", fingerprint.of_out(encoder)
+    metrics = reports / stage / "metrics.json"
     if not metrics.exists():
         return
     digest = fingerprint.of_out(metrics)
@@ -52,7 +53,7 @@ def check_encoder(stage: str, reports: Path, encoder: Path) -> None:
         made, read = record["outs"].get(encoder.as_posix()), record["fingerprints"].get("encoder")
     except _UNREADABLE:
         made = read = None
-    if made == md5 or (read is not None and read == fingerprint.of_file(encoder)):
+    if made == md5 or read == sha256:
         return
     locked = _locked(stage)
     if locked.get(metrics.as_posix()) == digest:
